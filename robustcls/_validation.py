@@ -1,0 +1,153 @@
+"""Checks of what a user hands in, each failing with one line that names the argument.
+
+Every message has the same three parts: the argument, what was expected, what came.
+The command line prints the line and exits with status 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+
+class InputError(ValueError):
+    """The caller's input is wrong; the message is one line that says how to mend it."""
+
+
+def nearest(value: str, known: Iterable[str]) -> str:
+    """Returns `" Did you mean 'x'?"` for the known name closest to `value`, else `""`."""
+    close = difflib.get_close_matches(str(value), list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def check_choice(argument: str, value: str, known: Iterable[str]) -> str:
+    """Returns `value` when it is one of `known`, else raises with the list and the nearest."""
+    known = sorted(known)
+    if value not in known:
+        raise InputError(
+            f"{argument} must be one of {', '.join(known)}; received {value!r}."
+            + nearest(value, known)
+        )
+    return value
+
+
+def check_number(
+    argument: str,
+    value: Any,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    integer: bool = False,
+) -> Any:
+    """Returns `value` when it is a finite number within the bounds, else raises `InputError`.
+
+    `minimum` and `maximum` are inclusive, `above` is exclusive.
+    """
+    kind = numbers.Integral if integer else numbers.Real
+    good = isinstance(value, kind) and not isinstance(value, bool) and np.isfinite(float(value))
+    if good and minimum is not None:
+        good = value >= minimum
+    if good and maximum is not None:
+        good = value <= maximum
+    if good and above is not None:
+        good = value > above
+    if not good:
+        bounds = [
+            f"{sign} {bound}"
+            for sign, bound in ((">", above), (">=", minimum), ("<=", maximum))
+            if bound is not None
+        ]
+        noun = "an integer" if integer else "a number"
+        raise InputError(
+            f"{argument} must be {noun} {' and '.join(bounds)}; received {value!r}.".replace(
+                "  ", " "
+            )
+        )
+    return value
+
+
+def check_epsilon(argument: str, value: float, norm: str = "inf") -> float:
+    """Returns a radius usable for images in [0, 1].
+
+    An L-infinity radius above 1 is refused, since it is almost always one of 8-bit pixels.
+    """
+    if norm != "inf":
+        return check_number(argument, value, above=0)
+    try:
+        return check_number(argument, value, above=0, maximum=1)
+    except InputError:
+        hint = ""
+        if isinstance(value, numbers.Real) and 1 < float(value) <= 255:
+            hint = f" Did you mean {value:g}/255?"
+        raise InputError(
+            f"{argument} must be in (0, 1] for images in [0, 1]; received {value!r}.{hint}"
+        ) from None
+
+
+def check_images(images: Any, argument: str = "images") -> np.ndarray:
+    """Returns `images` as float32 [N, H, W, C] in [0, 1].
+
+    Raises:
+        InputError: not rank 4, empty, integer pixels, NaN or infinite values, or values
+            outside [0, 1].
+    """
+    array = np.asarray(images)
+    if array.ndim != 4 or array.shape[-1] not in (1, 3) or 0 in array.shape:
+        raise InputError(
+            f"{argument} must be a non-empty array [N, H, W, C] with 1 or 3 channels; "
+            f"received shape {array.shape}."
+        )
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{argument} must be float32 in [0, 1]; received dtype {array.dtype}.")
+    low, high = float(array.min()), float(array.max())
+    if array.dtype.kind in "iu":
+        raise InputError(
+            f"{argument} must be float32 in [0, 1]; received {array.dtype} with values from "
+            f"{low:g} to {high:g}. Did you mean {argument}.astype('float32') / 255?"
+        )
+    if not (np.isfinite(low) and np.isfinite(high)):
+        bad = int(np.count_nonzero(~np.isfinite(array).all(axis=(1, 2, 3))))
+        raise InputError(
+            f"{argument} must be finite; received NaN or infinity in {bad} of {len(array)} images."
+        )
+    if low < 0 or high > 1:
+        hint = f" Did you mean {argument} / 255?" if low >= 0 and high > 2 else ""
+        raise InputError(
+            f"{argument} must be in [0, 1]; received values from {low:g} to {high:g}.{hint}"
+        )
+    return array.astype(np.float32, copy=False)
+
+
+def check_labels(
+    labels: Any, count: int, num_classes: int | None = None, argument: str = "labels"
+) -> np.ndarray:
+    """Returns `labels` as int64 [count], each in [0, num_classes).
+
+    Raises:
+        InputError: one-hot rows, another length, fractional or out-of-range class ids.
+    """
+    array = np.asarray(labels)
+    if array.ndim != 1 or len(array) != count:
+        hint = ""
+        if array.ndim == 2 and len(array) == count and array.shape[1] > 1:
+            hint = f" Did you mean {argument}.argmax(-1)?"
+        raise InputError(
+            f"{argument} must be {count} class ids, shape ({count},); "
+            f"received shape {array.shape}.{hint}"
+        )
+    if array.dtype.kind not in "iu" and not (
+        array.dtype.kind == "f" and np.array_equal(array, np.round(array))
+    ):
+        raise InputError(f"{argument} must be integer class ids; received dtype {array.dtype}.")
+    array = array.astype(np.int64)
+    if num_classes is not None and len(array) and (array.min() < 0 or array.max() >= num_classes):
+        raise InputError(
+            f"{argument} must be in [0, {num_classes}); received values from "
+            f"{array.min()} to {array.max()}."
+        )
+    return array

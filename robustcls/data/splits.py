@@ -1,0 +1,88 @@
+"""A labelled image set held in memory: `Split` is one part of it, `Splits` the whole."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from robustcls._validation import InputError, check_labels
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images of one split with their labels and names.
+
+    Attributes:
+        images: uint8 [N, H, W, C], C is 1 or 3. Any array that takes an index array works, so a
+            set larger than memory can be a `numpy.memmap`.
+        labels: int64 [N], class ids.
+        ids: str [N], stable names: a file's path under its folder, or `split/index`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+            raise InputError(
+                "images must be uint8 [N, H, W, C]; "
+                f"received {self.images.dtype} of shape {self.images.shape}."
+            )
+        object.__setattr__(self, "labels", check_labels(self.labels, len(self.images)))
+        if len(self.ids) != len(self.images):
+            raise InputError(f"ids must be {len(self.images)} names; received {len(self.ids)}.")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: slice | np.ndarray) -> Split:
+        """Returns the images at `indices` as a split of their own."""
+        return Split(self.images[indices], self.labels[indices], self.ids[indices])
+
+    def float_images(self) -> np.ndarray:
+        """Returns all images as float32 [N, H, W, C] in [0, 1]."""
+        return np.asarray(self.images, np.float32) / np.float32(255)
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """What `robustcls.load` returns.
+
+    Attributes:
+        train, validation, test: the three parts. Validation images are never in train or test.
+        class_names: one name a class id.
+        source: where the images came from, in words a report can print.
+        skipped: names of unreadable files left out on request.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]
+    source: str
+    skipped: tuple[str, ...] = field(default=())
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of every image."""
+        height, width, channels = self.train.images.shape[1:]
+        return int(height), int(width), int(channels)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 over the pixels, labels and class names, the same on every machine."""
+        digest = hashlib.sha256("\0".join(self.class_names).encode())
+        for split in (self.train, self.validation, self.test):
+            digest.update(np.asarray(split.images.shape, "<i8").tobytes())
+            digest.update(np.ascontiguousarray(split.labels, "<i8"))
+            for start in range(0, len(split), 4096):
+                digest.update(np.ascontiguousarray(split.images[start : start + 4096]))
+        return digest.hexdigest()

@@ -1,0 +1,70 @@
+"""Packaging of robustcls and anomaly. Why each dependency is here: CONTRIBUTING.md."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+SERVING = [
+    "grpcio>=1.70,<2",
+    "starlette>=0.46,<2",
+    "tensorflow-serving-api>=2.19,<3",
+    "uvicorn>=0.34,<1",
+]
+
+setup(
+    name="robustcls",
+    version="0.1.0",
+    description="Image classifiers and anomaly detectors that survive noise and attacks, in Keras",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["robustcls", "robustcls.*", "anomaly", "anomaly.*"]),
+    package_data={"robustcls.data": ["embedded/*"]},
+    install_requires=[
+        "importlib_resources>=6,<8",
+        "jinja2>=3.1,<4",
+        "jsonargparse[signatures]>=4.40,<5",
+        "keras>=3.10,<4",
+        "keras-cv>=0.9,<0.10",
+        "matplotlib>=3.9,<4",
+        "neural-structured-learning>=1.4,<2",
+        "numpy>=1.26,<3",
+        "pillow>=10.4",
+        "rich>=13.7",
+        "scikit-learn>=1.5,<2",
+        "scipy>=1.14,<2",
+        "tensorboard>=2.19,<3",
+        "tensorflow>=2.21,<2.22",
+        "tensorflow-datasets>=4.9.7,<5",
+        "tf-keras-vis>=0.8.7,<0.9",
+        "tqdm>=4.66,<5",
+    ],
+    extras_require={
+        "serving": SERVING,
+        "benchmarks": ["tf-keras>=2.21,<2.22"],
+        "test": [
+            "mypy>=1.13,<3",
+            "pytest>=8.3,<10",
+            "pytest-cov>=6,<8",
+            "ruff>=0.9",
+            "tf-keras>=2.21,<2.22",
+            "types-PyYAML",
+        ],
+    },
+    entry_points={
+        "console_scripts": ["robustcls=robustcls.cli:main", "anomaly=anomaly.cli:main"],
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
