@@ -82,7 +82,7 @@ class Splits:
         digest = hashlib.sha256("\0".join(self.class_names).encode())
         for split in (self.train, self.validation, self.test):
             digest.update(np.asarray(split.images.shape, "<i8").tobytes())
-            digest.update(np.ascontiguousarray(split.labels, "<i8"))
+            digest.update(np.ascontiguousarray(split.labels, "<i8").data)
             for start in range(0, len(split), 4096):
-                digest.update(np.ascontiguousarray(split.images[start : start + 4096]))
+                digest.update(np.ascontiguousarray(split.images[start : start + 4096]).data)
         return digest.hexdigest()

@@ -1,0 +1,73 @@
+"""One size and one number of channels for images that are already in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from robustcls._validation import InputError
+from robustcls.data.splits import Split
+
+#: (height, width), or None to keep what the images have.
+Size = tuple[int, int] | None
+
+
+def check_size(image_size: int | tuple[int, int] | None) -> Size:
+    """Returns `image_size` as (height, width); one number means a square.
+
+    Raises:
+        InputError: anything but a positive integer, a pair of them, or None.
+    """
+    if image_size is None:
+        return None
+    pair = (image_size, image_size) if isinstance(image_size, int | np.integer) else image_size
+    if (
+        not isinstance(pair, tuple | list)
+        or len(pair) != 2
+        or not all(
+            isinstance(side, int | np.integer) and not isinstance(side, bool) for side in pair
+        )
+        or min(pair) < 1
+        or max(pair) > 8192
+    ):
+        raise InputError(
+            "image_size must be a side or (height, width) in pixels, each from 1 to 8192; "
+            f"received {image_size!r}."
+        )
+    return int(pair[0]), int(pair[1])
+
+
+def check_channels(channels: int | None) -> int | None:
+    """Returns `channels` when it is 1, 3 or None, else raises `InputError`."""
+    if channels is not None and (isinstance(channels, bool) or channels not in (1, 3)):
+        raise InputError(f"channels must be 1, 3 or None; received {channels!r}.")
+    return channels
+
+
+def fit(image: np.ndarray, size: Size, channels: int | None) -> np.ndarray:
+    """Returns uint8 [H, W, C] with the asked size and channels.
+
+    Resizing is bilinear with antialiasing and does not keep the aspect ratio. Gray becomes RGB by
+    repetition, RGB becomes gray by ITU-R 601 luma.
+    """
+    if channels not in (None, image.shape[-1]) and channels == 1:
+        image = np.asarray(Image.fromarray(image).convert("L"))[..., None]
+    if size not in (None, image.shape[:2]):
+        picture = Image.fromarray(image if image.shape[-1] == 3 else image[..., 0])
+        resized = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        image = np.asarray(resized).reshape(*size, image.shape[-1])
+    if channels not in (None, image.shape[-1]):
+        image = np.repeat(image, 3, axis=-1)
+    return image
+
+
+def fit_split(split: Split, size: Size, channels: int | None) -> Split:
+    """Returns `split` with every image passed through `fit`."""
+    height, width, depth = split.images.shape[1:]
+    if size in (None, (height, width)) and channels in (None, depth):
+        return split
+    shape = (*(size or (height, width)), channels or depth)
+    images = np.empty((len(split), *shape), np.uint8)
+    for place, image in enumerate(split.images):
+        images[place] = fit(image, size, channels)
+    return Split(images, split.labels, split.ids)
