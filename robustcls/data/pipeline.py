@@ -1,0 +1,176 @@
+"""`tf.data` batches for training and evaluation from images in memory or in a memmap.
+
+A training epoch is a pure function of (data, policy, batch_size, seed, epoch number): the order of
+the images, the batches and every augmented bit. A run continued at epoch k in another process
+therefore sees what the uninterrupted run would have seen.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+import tensorflow as tf
+
+from robustcls._validation import InputError, check_images, check_labels, check_number
+from robustcls.data.splits import Split, Splits
+
+Arrays: TypeAlias = tuple[Any, Any]
+Policy: TypeAlias = Callable[..., tf.Tensor]
+
+
+def train_batches(
+    data: Splits | Split | Arrays,
+    policy: Policy | None = None,
+    *,
+    batch_size: int = 128,
+    seed: int = 0,
+    epochs: Iterator[int] | None = None,
+    drop_remainder: bool = True,
+) -> tf.data.Dataset:
+    """Returns one shuffled, augmented epoch of `(images, labels)` batches, for Keras' `fit`.
+
+    The dataset is finite and knows its length. Each iterator that is made from it and read takes
+    the next number from `epochs` when its *first batch is read*, and its whole content follows
+    from `seed` and that number. Making an iterator alone takes none.
+
+    `fit` on a single device reads one iterator an epoch, so the default numbers its epochs 0, 1,
+    2, ... Under a `tf.distribute` strategy Keras reads iterators in between as well. Where the
+    numbers have to match, as in a resumed run, pass an iterator that answers with the epoch being
+    trained, set by a callback's `on_epoch_begin`.
+
+    Args:
+        data: `Splits` (its `train` part is used), a `Split`, or arrays `(images, labels)` with
+            images float32 [N, H, W, C] in [0, 1] and labels int [N].
+        policy: called as `policy(images, seed=seed)` on every batch, with float32 images in
+            [0, 1] and an int64 seed [2] of the batch's own; an `AugmentationPolicy`, or None for
+            images as they are.
+        batch_size: images in a batch, ≥ 1.
+        seed: of the order and the augmentation, ≥ 0.
+        epochs: where each new iterator gets its epoch number; `itertools.count()` by default.
+        drop_remainder: leaves out the images that fill no batch (others in every epoch), so that
+            batch shapes are fixed and batch norm never sees a handful of images.
+
+    Returns:
+        A dataset of (float32 [B, H, W, C] in [0, 1], int64 [B]).
+
+    Raises:
+        InputError: bad arrays, or fewer images than one batch with `drop_remainder`.
+    """
+    images, labels = _arrays(data.train if isinstance(data, Splits) else data)
+    check_number("batch_size", batch_size, minimum=1, integer=True)
+    check_number("seed", seed, minimum=0, maximum=2**63 - 1, integer=True)
+    count = len(labels)
+    if drop_remainder and count < batch_size:
+        raise InputError(
+            f"batch_size must be at most the number of images, {count}; received {batch_size}."
+        )
+    batches = count // batch_size if drop_remainder else -(-count // batch_size)
+    numbers = itertools.count() if epochs is None else epochs
+
+    def epoch_order(_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def draw() -> tuple[np.int64, np.ndarray]:
+            epoch = next(numbers)
+            return np.int64(epoch), permutation(count, seed, epoch)
+
+        epoch, order = tf.numpy_function(draw, [], (tf.int64, tf.int64))
+        return tf.ensure_shape(epoch, []), tf.ensure_shape(order, [count])
+
+    def epoch_batches(epoch: tf.Tensor, order: tf.Tensor) -> tf.data.Dataset:
+        def batch_indices(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            indices = order[batch * batch_size : (batch + 1) * batch_size]
+            if drop_remainder:
+                indices = tf.ensure_shape(indices, [batch_size])
+            key = tf.random.experimental.stateless_fold_in(tf.stack([seed, epoch]), batch)
+            return indices, key
+
+        return tf.data.Dataset.range(batches).map(batch_indices)
+
+    def load(indices: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        batch_images, batch_labels = _fetch(images, labels, indices)
+        if policy is not None:
+            shape = batch_images.shape
+            batch_images = tf.ensure_shape(policy(batch_images, seed=key), shape)
+        return batch_images, batch_labels
+
+    dataset = tf.data.Dataset.range(1).map(epoch_order).flat_map(epoch_batches)
+    return _finish(dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE), batches)
+
+
+def evaluation_batches(data: Split | Arrays, *, batch_size: int = 256) -> tf.data.Dataset:
+    """Returns every image once, in order, unaugmented; the last batch may be smaller.
+
+    Args:
+        data: a `Split`, or arrays `(images, labels)` with images float32 [N, H, W, C] in [0, 1]
+            and labels int [N].
+        batch_size: images in a batch, ≥ 1.
+
+    Returns:
+        A dataset of (float32 [B, H, W, C] in [0, 1], int64 [B]).
+
+    Raises:
+        InputError: bad arrays.
+    """
+    images, labels = _arrays(data)
+    check_number("batch_size", batch_size, minimum=1, integer=True)
+    count = len(labels)
+
+    def load(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        stop = tf.minimum(start + batch_size, count)
+        return _fetch(images, labels, tf.range(start, stop))
+
+    dataset = tf.data.Dataset.range(0, count, batch_size)
+    return _finish(dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE), -(-count // batch_size))
+
+
+def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    """Returns int64 [count], the order of epoch `epoch`: a function of its arguments alone.
+
+    NumPy promises that a bit generator's raw stream never changes between versions, which it does
+    not for `Generator.permutation`; so raw draws are sorted.
+    """
+    draws = np.random.Philox(np.random.SeedSequence([seed, epoch])).random_raw(count)
+    return np.argsort(draws, kind="stable").astype(np.int64)
+
+
+def _arrays(data: Split | Arrays) -> tuple[np.ndarray, np.ndarray]:
+    if isinstance(data, Split):
+        if len(data) == 0:
+            raise InputError("data must have at least one image; received an empty split.")
+        return data.images, data.labels
+    if not (isinstance(data, tuple) and len(data) == 2):
+        raise InputError(
+            f"data must be a Split or a pair (images, labels); received {type(data).__name__}."
+        )
+    images = check_images(data[0])
+    return images, check_labels(data[1], len(images))
+
+
+def _fetch(
+    images: np.ndarray, labels: np.ndarray, indices: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Reads a batch through NumPy, so that a memmap stays on disk and nothing enters the graph."""
+    batch_images, batch_labels = tf.numpy_function(
+        lambda chosen: (images[chosen], labels[chosen]),
+        [indices],
+        (tf.as_dtype(images.dtype), tf.int64),
+        stateful=False,
+    )
+    batch_images = tf.ensure_shape(batch_images, [*indices.shape, *images.shape[1:]])
+    if images.dtype == np.uint8:
+        batch_images = tf.cast(batch_images, tf.float32) / 255.0
+    return batch_images, tf.ensure_shape(batch_labels, indices.shape)
+
+
+def _finish(dataset: tf.data.Dataset, batches: int) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.deterministic = True
+    # Keras makes iterators that it never reads; they must not take an epoch number.
+    options.experimental_warm_start = False
+    return (
+        dataset.prefetch(tf.data.AUTOTUNE)
+        .apply(tf.data.experimental.assert_cardinality(batches))
+        .with_options(options)
+    )
