@@ -75,6 +75,11 @@ class Attack(abc.ABC):
         check_number("seed", self.seed, minimum=0, integer=True)
 
     @property
+    def name(self) -> str:
+        """The name in tables and metrics, for example `fgsm` or `pgd20`."""
+        return type(self).__name__.lower()
+
+    @property
     @abc.abstractmethod
     def _schedule(self) -> tuple[int, float, int, bool]:
         """(steps, step size, restarts, random start)."""
@@ -105,7 +110,7 @@ class Attack(abc.ABC):
         """
         check_number("batch_size", batch_size, minimum=1, integer=True)
         images = check_images(images)
-        num_classes = _check_model(model, images)
+        num_classes = check_model(model, images)
         labels = check_labels(labels, len(images), num_classes)
         return _Loop(self, model, images, labels, batch_size, progress).run()
 
@@ -268,7 +273,7 @@ def compiled_functions(model: keras.Model, norm: str) -> _Functions:
     return cache[norm]
 
 
-def _check_model(model: keras.Model, images: np.ndarray) -> int:
+def check_model(model: keras.Model, images: np.ndarray) -> int:
     """Returns the number of classes of a model that can be attacked with `images`."""
     if not isinstance(model, keras.Model):
         raise InputError(f"model must be a keras.Model; received {type(model).__name__}.")

@@ -39,6 +39,10 @@ class PGD(Attack):
             check_number("step_size", self.step_size, above=0)
 
     @property
+    def name(self) -> str:
+        return f"pgd{self.steps}"
+
+    @property
     def _schedule(self) -> tuple[int, float, int, bool]:
         step_size = self.step_size or 2.5 * self.epsilon / self.steps
         return self.steps, step_size, self.restarts, self.random_start

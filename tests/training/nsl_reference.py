@@ -1,0 +1,73 @@
+"""Runs the real NSL wrapper under tf-keras: `python nsl_reference.py CASES.npz OUT.npz`.
+
+A process of its own, since tf-keras must be chosen before TensorFlow is imported.
+"""
+
+import json
+import os
+import sys
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import numpy as np
+import tensorflow as tf
+
+from robustcls.training._nsl import nsl
+
+tf_keras = tf.keras
+
+
+def build(weights):
+    model = tf_keras.Sequential(
+        [
+            tf_keras.Input((8, 8, 2), name="feature"),
+            tf_keras.layers.Conv2D(6, 3, activation="tanh"),
+            tf_keras.layers.BatchNormalization(),
+            tf_keras.layers.Conv2D(5, 3, strides=2, activation="tanh"),
+            tf_keras.layers.Flatten(),
+            tf_keras.layers.Dense(4),
+        ]
+    )
+    model.set_weights(weights)
+    return model
+
+
+def main(cases_path, out_path):
+    with np.load(cases_path) as data:
+        cases = json.loads(str(data["cases"]))
+        images, labels = data["images"], data["labels"]
+        weights = [data[f"w{index}"] for index in range(int(data["count"]))]
+    results = {}
+    for number, case in enumerate(cases):
+        base = build(weights)
+        # NSL looks bounds up by feature name; a bare number would be ignored.
+        for bound in ("clip_value_min", "clip_value_max"):
+            if bound in case:
+                case[bound] = {"feature": case[bound]}
+        model = nsl.keras.AdversarialRegularization(
+            base, label_keys=["label"], adv_config=nsl.configs.make_adv_reg_config(**case)
+        )
+        loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(tf_keras.optimizers.SGD(1.0), loss=loss)
+
+        @tf.function
+        def step(inputs, model=model, base=base):
+            with tf.GradientTape() as tape:
+                model(inputs, training=True)
+                total = tf.add_n(model.losses)
+            return model.losses, tape.gradient(total, base.trainable_variables)
+
+        inputs = {"feature": tf.constant(images), "label": tf.constant(labels)}
+        (clean, scaled_adversarial), gradients = step(inputs)
+        results[f"{number}_clean"] = clean.numpy()
+        results[f"{number}_adversarial"] = scaled_adversarial.numpy() / case["multiplier"]
+        for index, gradient in enumerate(gradients):
+            results[f"{number}_g{index}"] = gradient.numpy()
+        for index, variable in enumerate(base.non_trainable_variables):
+            results[f"{number}_s{index}"] = variable.numpy()
+    np.savez(out_path, **results)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
