@@ -131,16 +131,26 @@ SEVERITIES: Mapping[str, Mapping[str, tuple[float, float, float, float, float]]]
 (Hendrycks & Dietterich, "Benchmarking Neural Network Robustness", 2019, and its code)."""
 
 
-def _inputs(
-    images: Any, argument: str, strength: Any, **bounds: Any
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the images and the strength as a float32 tensor that broadcasts over them."""
+def as_image_batch(images: Any) -> tf.Tensor:
+    """Returns `images` as a tensor.
+
+    Raises:
+        InputError: not float32, or not a batch [N, H, W, C]. Values are not looked at.
+    """
     images = tf.convert_to_tensor(images)
     if images.dtype != tf.float32 or images.shape.rank not in (4, None):
         raise InputError(
             "images must be float32 [N, H, W, C] in [0, 1]; "
             f"received {images.dtype.name} of shape {images.shape}."
         )
+    return images
+
+
+def _inputs(
+    images: Any, argument: str, strength: Any, **bounds: Any
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the images and the strength as a float32 tensor that broadcasts over them."""
+    images = as_image_batch(images)
     if isinstance(strength, numbers.Real):
         check_number(argument, strength, **bounds)
     strength = tf.convert_to_tensor(strength, tf.float32)

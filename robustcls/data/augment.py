@@ -1,0 +1,268 @@
+"""`AugmentationPolicy`: keras-cv's flip, shift and colour kernels, then noise, keyed by a seed.
+
+keras-cv's layers draw from stateful generators, so a resumed run could not see the bits that the
+uninterrupted one saw. Here every draw is stateless, and the layers' `augment_images` apply it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import tensorflow as tf
+
+from robustcls._validation import InputError, check_number, nearest
+from robustcls.data.noise import NOISES, as_image_batch
+
+# Every draw has a stream of its own, so switching a part off leaves the others' draws alone.
+_STREAMS = (
+    "flip",
+    "rows",
+    "columns",
+    "brightness",
+    "contrast",
+    "saturation",
+    "hue",
+    "kind",
+    "strength",
+    *NOISES,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationPolicy:
+    """What training images go through: flip, crop, colour jitter, then noise.
+
+    The defaults are light: they suit 28×28 gray images and colour photos alike. Colour jitter
+    (brightness, contrast, saturation, hue) is for colour images; gray ones pass it unchanged.
+    A share `noise_probability` of the images gets one noise, its kind drawn evenly from those
+    that are set and its strength drawn uniformly up to the one given.
+
+    Use it in the input pipeline (`train_batches(splits, policy)`); it is never part of a model.
+    Policies compare equal when their settings do.
+
+    Attributes:
+        horizontal_flip: mirrors every second image on average.
+        crop_padding: zeros put around an image before a window of its size is cut out at random:
+            a fraction of each side when below 1, pixels otherwise; 0 is off.
+        brightness: largest shift of all values, in [0, 1].
+        contrast: largest relative change of the distance to each channel's mean, in [0, 1].
+        saturation: largest relative change of the HSV saturation, in [0, 1].
+        hue: largest rotation of the HSV hue, in turns, in [0, 0.5].
+        noise_probability: share of images that get noise, in [0, 1].
+        gaussian_stddev: largest standard deviation, in (0, 1]; None is off, as below.
+        poisson_photons: fewest photons, > 0. Strength is 1/√photons here.
+        salt_and_pepper_amount: largest share of values replaced, in (0, 1].
+        speckle_stddev: largest relative standard deviation, in (0, 1].
+
+    Raises:
+        InputError: a setting out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> policy = AugmentationPolicy(poisson_photons=30, crop_padding=4)
+        >>> policy(np.zeros((2, 32, 32, 3), "float32"), seed=(0, 0)).shape
+        TensorShape([2, 32, 32, 3])
+    """
+
+    horizontal_flip: bool = True
+    crop_padding: float = 0.125
+    brightness: float = 0.1
+    contrast: float = 0.1
+    saturation: float = 0.1
+    hue: float = 0.0
+    noise_probability: float = 0.5
+    gaussian_stddev: float | None = 0.1
+    poisson_photons: float | None = 50.0
+    salt_and_pepper_amount: float | None = 0.07
+    speckle_stddev: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.horizontal_flip, bool):
+            raise InputError(
+                f"horizontal_flip must be True or False; received {self.horizontal_flip!r}."
+            )
+        check_number("crop_padding", self.crop_padding, minimum=0)
+        if self.crop_padding >= 1 and self.crop_padding != int(self.crop_padding):
+            raise InputError(
+                "crop_padding must be a fraction below 1 or a whole number of pixels; "
+                f"received {self.crop_padding!r}."
+            )
+        for name in ("brightness", "contrast", "saturation", "noise_probability"):
+            check_number(name, getattr(self, name), minimum=0, maximum=1)
+        check_number("hue", self.hue, minimum=0, maximum=0.5)
+        for name in ("gaussian_stddev", "salt_and_pepper_amount", "speckle_stddev"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), above=0, maximum=1)
+        if self.poisson_photons is not None:
+            check_number("poisson_photons", self.poisson_photons, above=0)
+
+    @classmethod
+    def none(cls) -> AugmentationPolicy:
+        """Returns the policy that changes nothing, to switch single parts on from."""
+        return cls(
+            horizontal_flip=False,
+            crop_padding=0,
+            brightness=0,
+            contrast=0,
+            saturation=0,
+            hue=0,
+            noise_probability=0,
+        )
+
+    def __call__(self, images: Any, *, seed: Any) -> tf.Tensor:
+        """Augments a batch; the same images and seed give the same bits in every process.
+
+        Args:
+            images: float32 [N, H, W, C] in [0, 1], C is 1 or 3; a tensor or an array.
+            seed: int32 or int64 [2].
+
+        Returns:
+            float32 [N, H, W, C] in [0, 1].
+
+        Raises:
+            InputError: images of another dtype or rank.
+        """
+        images = as_image_batch(images)
+        keys = dict(
+            zip(
+                _STREAMS,
+                tf.unstack(tf.random.split(seed, len(_STREAMS), alg="philox")),
+                strict=True,
+            )
+        )
+        if self.horizontal_flip:
+            images = _flip(images, keys)
+        if self.crop_padding:
+            images = _crop(images, self.crop_padding, keys)
+        if images.shape[-1] == 3:
+            images = self._jitter_colour(images, keys)
+        return self._add_noise(images, keys)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the settings by name, in types that JSON and YAML hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> AugmentationPolicy:
+        """Returns the policy with these settings; those left out take their defaults.
+
+        Raises:
+            InputError: an unknown or out-of-range setting.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in config:
+            if name not in known:
+                raise InputError(
+                    f"augmentation settings must be among {', '.join(known)}; received {name!r}."
+                    + nearest(name, known)
+                )
+        return cls(**config)
+
+    def _jitter_colour(self, images: tf.Tensor, keys: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        count = tf.shape(images)[0]
+        layers = _layers()
+
+        def draw(name: str) -> tf.Tensor:
+            """Uniform [N] in ± the setting `name`."""
+            bound = getattr(self, name)
+            return _uniform(keys[name], count, -bound, bound)
+
+        if self.brightness:
+            shift = draw("brightness")[:, None, None, None]
+            images = layers["brightness"].augment_images(images, shift)
+        if self.contrast:
+            factor = 1 + draw("contrast")[:, None, None, None]
+            images = layers["contrast"].augment_images(images, factor)
+        if self.saturation:
+            factor = 1 + draw("saturation")
+            # keras-cv's parameter t stands for the factor t / (1 - t).
+            images = layers["saturation"].augment_images(images, factor / (1 + factor))
+        if self.hue:
+            images = layers["hue"].augment_images(images, draw("hue"))
+        return images
+
+    def _add_noise(self, images: tf.Tensor, keys: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        strongest = {
+            "gaussian": self.gaussian_stddev,
+            "poisson": self.poisson_photons,
+            "salt_and_pepper": self.salt_and_pepper_amount,
+            "speckle": self.speckle_stddev,
+        }
+        kinds = {name: limit for name, limit in strongest.items() if limit is not None}
+        if not kinds or not self.noise_probability:
+            return images
+        count = tf.shape(images)[0]
+        # Images whose draw is at or above len(kinds) stay clean.
+        kind = _uniform(keys["kind"], count, 0, len(kinds) / self.noise_probability)
+        share = _uniform(keys["strength"], count, 0.01, 1)
+        for number, (name, limit) in enumerate(kinds.items()):
+            # Only the images concerned are drawn for: Poisson costs more than all the rest.
+            rows = tf.where((kind >= number) & (kind < number + 1))
+            chosen = tf.gather_nd(share, rows)
+            strength = limit / chosen**2 if name == "poisson" else limit * chosen
+            noisy = NOISES[name](tf.gather_nd(images, rows), strength, keys[name])
+            images = tf.tensor_scatter_nd_update(images, rows, noisy)
+        return images
+
+
+def _uniform(key: tf.Tensor, count: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    return tf.random.stateless_uniform([count], key, low, high, alg="philox")
+
+
+def _flip(images: tf.Tensor, keys: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    # Handing over only the images to mirror costs half as much as its choosing among all.
+    rows = tf.where(_uniform(keys["flip"], tf.shape(images)[0], 0, 1) < 0.5)
+    chosen = tf.gather_nd(images, rows)
+    every, never = tf.ones([tf.shape(rows)[0], 1]), tf.zeros([tf.shape(rows)[0], 1])
+    flipped = _layers()["flip"].augment_images(
+        chosen, {"flip_horizontals": every, "flip_verticals": never}
+    )
+    return tf.tensor_scatter_nd_update(images, rows, flipped)
+
+
+def _crop(images: tf.Tensor, padding: float, keys: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Pads with zeros and cuts a window of the same size, which is to shift by whole pixels.
+
+    keras-cv's `RandomCrop` resamples on a grid a little too wide, so that a third of its windows
+    skip a row or a column; its translation by whole pixels is exact.
+    """
+    shape = tf.shape(images)
+    translations = {}
+    for name, stream, size in (
+        ("height_translations", "rows", tf.cast(shape[1], tf.float32)),
+        ("width_translations", "columns", tf.cast(shape[2], tf.float32)),
+    ):
+        bound = tf.minimum(tf.round(padding * size) if padding < 1 else float(padding), size)
+        limit = tf.cast(bound, tf.int32)
+        pixels = tf.random.stateless_uniform(
+            [shape[0], 1], keys[stream], -limit, limit + 1, tf.int32, alg="philox"
+        )
+        translations[name] = tf.cast(pixels, tf.float32) / size
+    return _layers()["translation"].augment_images(images, translations)
+
+
+@functools.cache
+def _layers() -> dict[str, Any]:
+    """The keras-cv layers; imported and made on first use, outside any graph being traced.
+
+    Their own ranges and generators are never used: `augment_images` gets our draws. The seed only
+    keeps them from creating TensorFlow's global generator.
+    """
+    import keras_cv
+
+    common: dict[str, Any] = {"seed": 1, "dtype": "float32"}
+    unit = (0, 1)
+    with tf.init_scope():
+        return {
+            "flip": keras_cv.layers.RandomFlip(**common),
+            "translation": keras_cv.layers.RandomTranslation(
+                0, 0, fill_mode="constant", interpolation="nearest", **common
+            ),
+            "brightness": keras_cv.layers.RandomBrightness(0, value_range=unit, **common),
+            "contrast": keras_cv.layers.RandomContrast(value_range=unit, factor=0, **common),
+            "saturation": keras_cv.layers.RandomSaturation(0.5, **common),
+            "hue": keras_cv.layers.RandomHue(0, value_range=unit, **common),
+        }
