@@ -116,6 +116,7 @@ def _train_one(name: str, config: TrainConfig, splits: Splits, folder: Path, ver
         validation_data=evaluation_batches(splits.validation),
         epochs=config.epochs,
         initial_epoch=first_epoch,
+        shuffle=False,
         callbacks=[
             *(callback for callback in callbacks if callback is not None),
             keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),

@@ -218,7 +218,7 @@ def test_softmax_is_refused():
         [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(3, "softmax")]
     )
     _, images, labels = problem((8, 8, 1))
-    with pytest.raises(InputError, match="must return logits.*softmax"):
+    with pytest.raises(InputError, match=r"must return logits.*softmax"):
         FGSM()(model, images, labels)
 
 
