@@ -1,0 +1,271 @@
+"""Builds and loads the classifiers of this package."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from robustcls._validation import InputError, check_choice, check_number
+from robustcls.models.backbones import Backbone, get_backbone
+from robustcls.models.normalization import FusedBatchNormalization
+from robustcls.models.pretrained import imagenet_weights
+
+PREPROCESSING = "preprocess"
+# Some networks come with 0.999 or 0.9997: averages that follow the data only after thousands
+# of steps, when a fine-tuning here takes hundreds.
+SLOWEST_MOMENTUM = 0.99
+
+
+def build_classifier(
+    backbone: str = "mobilenet_v2",
+    *,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    weights: str | Path | None = None,
+    alpha: float = 1.0,
+    output_stride: int | None = None,
+    resize_to: int | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+    name: str | None = None,
+) -> keras.Model:
+    """Builds an image classifier: images in [0, 1] in, logits out, one flat graph.
+
+    The model prepares its images itself, in its first layers: resizing, gray to RGB, and the
+    scaling that its backbone was trained with. Every batch normalization is fused.
+
+    Args:
+        backbone: A key of `BACKBONES`: mobilenet_v2, densenet121, nasnet_mobile,
+            efficientnet_b2, efficientnet_b4, efficientnet_b6 or resnext50.
+        input_shape: (height, width, channels) of the images, 1 or 3 channels.
+        num_classes: How many classes, at least 2.
+        weights: `None` draws them from `seed`; `"imagenet"` takes ImageNet's, with their head
+            when `num_classes` is 1000; a path takes those of a `.keras` or `.weights.h5` file
+            with the same architecture (a `.weights.h5` file says nothing of the padding and
+            scaling its weights were trained with: they are taken to be those of
+            `weights=None`).
+        alpha: Width multiplier, above 0; MobileNetV2 only.
+        output_stride: The network's input size over the size of its last feature map: 32, 16
+            or 8 for MobileNetV2, 32 for the others. `None`: for MobileNetV2 the largest whose
+            last map is about 2x2 or more (32 from 56 pixels on, 16 from 28, 8 from 14), since
+            batch norm learns badly on a single pixel. The earliest strides are removed, so
+            pretrained weights still fit.
+        resize_to: Resize to this height and width first, bilinearly and differentiably, so
+            attacks and noise still act on the images as given.
+        dropout: Rate before the head, in [0, 1).
+        seed: Fixes the initial weights and the dropout, whatever the global seed.
+        name: The model's name, `backbone` by default.
+
+    Returns:
+        A model from `images`, float32 [N, H, W, C] in [0, 1], to `logits`, float32
+        [N, num_classes]. Its attribute `weights_source` says where its weights came from; it
+        is not saved with the model.
+
+    Raises:
+        InputError: an argument out of range, an input too small for the backbone, weights
+            that cannot be had or do not fit.
+    """
+    height, width, _ = _check_shape(input_shape)
+    get_backbone(backbone)
+    check_number("num_classes", num_classes, minimum=2, integer=True)
+    check_number("alpha", alpha, above=0)
+    check_number("dropout", dropout, minimum=0)
+    if dropout >= 1:
+        raise InputError(f"dropout must be in [0, 1); received {dropout!r}.")
+    check_number("seed", seed, minimum=0, integer=True)
+    if resize_to is not None:
+        height = width = check_number("resize_to", resize_to, minimum=1, integer=True)
+    output_stride = _check_stride(backbone, min(height, width), output_stride)
+    if alpha != 1.0 and not get_backbone(backbone).has_alpha:
+        raise InputError(f"alpha must be 1.0 for backbone '{backbone}'; received {alpha!r}.")
+
+    padding, source = "symmetric", f"random, seed {seed}"
+    arrays: Mapping[str, list[np.ndarray]] | None = None
+    if weights == "imagenet":
+        found = imagenet_weights(backbone, alpha=alpha, head=num_classes == 1000)
+        padding, arrays, source = found.padding, found.layers, found.source
+    elif weights is not None:
+        path = _check_weights_file(weights)
+        source = f"{path.name}, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        if path.suffix == ".keras":
+            saved = load_classifier(path)
+            padding = _padding_of(saved)
+            arrays = {layer.name: layer.get_weights() for layer in saved.layers if layer.weights}
+
+    entry = get_backbone(backbone, padding=padding)
+    images = keras.Input(input_shape, dtype="float32", name="images")
+    x = _prepare(images, entry, resize_to)
+    x = entry.features(x, alpha=alpha, output_stride=output_stride)
+    x = keras.layers.GlobalAveragePooling2D(name="average_pool")(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    model = _finish(keras.Model(images, logits, name=name or backbone), seed)
+
+    if arrays is not None:
+        fresh_head = weights == "imagenet" and num_classes != 1000
+        _copy_weights(arrays, model, str(weights), fresh_head=fresh_head)
+    elif weights is not None:
+        _load_weights_file(model, path)
+    model.weights_source = source
+    return model
+
+
+def load_classifier(path: str | Path) -> keras.Model:
+    """Loads a model from a `.keras` file.
+
+    Args:
+        path: A file written by `model.save`.
+
+    Returns:
+        The model, not compiled.
+
+    Raises:
+        InputError: no such file, or not a Keras model; one line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"path must be a .keras file; received '{path}', which does not exist.")
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as error:
+        # Keras raises ValueError, TypeError, KeyError, OSError, ... for what is not a model.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"path must be a model saved as .keras; received '{path}' ({reason[:200]})."
+        ) from None
+    return model
+
+
+def _check_shape(input_shape: Any) -> tuple[int, int, int]:
+    try:
+        height, width, channels = input_shape
+        good = min(height, width) >= 1 and channels in (1, 3)
+        good = good and all(int(side) == side for side in input_shape)
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise InputError(
+            "input_shape must be (height, width, channels) with 1 or 3 channels; "
+            f"received {input_shape!r}."
+        )
+    return height, width, channels
+
+
+def _check_stride(backbone: str, size: int, output_stride: int | None) -> int:
+    entry = get_backbone(backbone)
+    offered = entry.output_strides
+    if output_stride is not None and output_stride not in offered:
+        raise InputError(
+            f"output_stride must be {' or '.join(map(str, offered))} for backbone "
+            f"'{backbone}'; received {output_stride!r}."
+        )
+    smallest = entry.minimum_size
+    if len(offered) > 1:
+        # A last map of 2x2 is 2 strides wide; 28 pixels at stride 16 still make one.
+        needed = {stride: stride * 7 // 4 for stride in offered}
+        if output_stride is None:
+            output_stride = next((s for s in offered if size >= needed[s]), min(offered))
+            smallest = needed[min(offered)]
+        else:
+            smallest = output_stride
+    if size < smallest:
+        raise InputError(
+            f"input_shape must be at least {smallest} pixels high and wide for backbone "
+            f"'{backbone}'; received {size}. Did you mean resize_to={max(64, smallest)}?"
+        )
+    return output_stride or offered[0]
+
+
+def _check_weights_file(weights: str | Path) -> Path:
+    path = Path(weights)
+    if not path.name.endswith((".keras", ".weights.h5")):
+        check_choice("weights", str(weights), ["imagenet", "a .keras or .weights.h5 file"])
+    if not path.is_file():
+        raise InputError(f"weights must be 'imagenet' or a file; '{path}' does not exist.")
+    return path
+
+
+def _prepare(images: Any, backbone: Backbone, resize_to: int | None) -> Any:
+    x = images
+    if resize_to is not None:
+        x = keras.layers.Resizing(resize_to, resize_to, name="resize")(x)
+    if images.shape[-1] == 1:
+        x = keras.layers.Concatenate(name="gray_to_rgb")([x, x, x])
+    scale = [1 / std for std in backbone.std]
+    offset = [-mean / std for mean, std in zip(backbone.mean, backbone.std, strict=True)]
+    return keras.layers.Rescaling(scale, offset, name=PREPROCESSING)(x)
+
+
+def _finish(model: keras.Model, seed: int) -> keras.Model:
+    """Copies `model` with fused batch norms, seeded layers and names that never vary.
+
+    What `keras.applications` builds counts its unnamed layers over the whole process, draws
+    from the global seed, and may bring scaling layers of its own.
+    """
+    counts: Counter[str] = Counter()
+
+    def copy(layer: Any) -> Any:
+        config = layer.get_config()
+        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
+        if re.fullmatch(rf"{kind}(_\d+)?", layer.name):
+            counts[kind] += 1
+            config["name"] = f"{kind}_{counts[kind]}"
+        for key, value in config.items():
+            own = zlib.crc32(f"{seed} {config['name']} {key}".encode()) & 0x7FFFFFFF
+            if key == "seed":
+                config[key] = own
+            elif key.endswith("_initializer") and "seed" in (value or {}).get("config", {}):
+                value["config"]["seed"] = own
+        if isinstance(layer, keras.layers.BatchNormalization):
+            config["momentum"] = min(config["momentum"], SLOWEST_MOMENTUM)
+            return FusedBatchNormalization.from_config(config)
+        return type(layer).from_config(config)
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        foreign = isinstance(layer, keras.layers.Normalization | keras.layers.Rescaling)
+        if foreign and layer.name != PREPROCESSING:
+            return args[0]
+        return layer(*args, **kwargs)
+
+    return keras.models.clone_model(model, clone_function=copy, call_function=call)
+
+
+def _padding_of(model: keras.Model) -> str:
+    stem = [layer for layer in model.layers if layer.name == "bn_Conv1"]
+    return "keras" if stem and stem[0].epsilon == 1e-3 else "symmetric"
+
+
+def _copy_weights(
+    arrays: Mapping[str, list[np.ndarray]], model: keras.Model, weights: str, *, fresh_head: bool
+) -> None:
+    for layer in model.layers:
+        if not layer.weights or (layer.name == "logits" and fresh_head):
+            continue
+        expected = [tuple(variable.shape) for variable in layer.weights]
+        received = [array.shape for array in arrays.get(layer.name, [])]
+        if expected != received:
+            raise InputError(
+                f"weights must come from the same architecture: layer '{layer.name}' has "
+                f"{expected}; received {received or 'none'} from '{weights}'."
+            )
+        layer.set_weights(arrays[layer.name])
+
+
+def _load_weights_file(model: keras.Model, path: Path) -> None:
+    try:
+        model.load_weights(path)
+    except Exception as error:
+        # Keras and h5py have many errors for a file that does not fit.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"weights must come from the same architecture; received '{path}' ({reason[:200]})."
+        ) from None
