@@ -50,7 +50,8 @@ class AugmentationPolicy:
         brightness: largest shift of all values, in [0, 1].
         contrast: largest relative change of the distance to each channel's mean, in [0, 1].
         saturation: largest relative change of the HSV saturation, in [0, 1].
-        hue: largest rotation of the HSV hue, in turns, in [0, 0.5].
+        hue: largest rotation of the HSV hue, in turns, in [0, 0.5]; as dear as the rest of the
+            colour jitter, and off by default.
         noise_probability: share of images that get noise, in [0, 1].
         gaussian_stddev: largest standard deviation, in (0, 1]; None is off, as below.
         poisson_photons: fewest photons, > 0. Strength is 1/√photons here.
@@ -123,9 +124,14 @@ class AugmentationPolicy:
             float32 [N, H, W, C] in [0, 1].
 
         Raises:
-            InputError: images of another dtype or rank.
+            InputError: images of another dtype, rank or number of channels.
         """
         images = as_image_batch(images)
+        channels = images.shape[-1] if images.shape.rank else None
+        if channels not in (1, 3):
+            raise InputError(f"images must have 1 or 3 channels; received shape {images.shape}.")
+        # Keys have their seed's type, and other bits with it.
+        seed = tf.cast(seed, tf.int64)
         keys = dict(
             zip(
                 _STREAMS,
@@ -137,7 +143,7 @@ class AugmentationPolicy:
             images = _flip(images, keys)
         if self.crop_padding:
             images = _crop(images, self.crop_padding, keys)
-        if images.shape[-1] == 3:
+        if channels == 3:
             images = self._jitter_colour(images, keys)
         return self._add_noise(images, keys)
 
