@@ -1,0 +1,54 @@
+"""Image classifiers that survive noise and attacks. Names load on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from robustcls import attacks as attacks
+    from robustcls._validation import InputError as InputError
+    from robustcls.data.augment import AugmentationPolicy as AugmentationPolicy
+    from robustcls.data.pipeline import evaluation_batches as evaluation_batches
+    from robustcls.data.pipeline import train_batches as train_batches
+    from robustcls.data.sources import load as load
+    from robustcls.data.splits import Split as Split
+    from robustcls.data.splits import Splits as Splits
+    from robustcls.evaluation.robustness import evaluate as evaluate
+    from robustcls.models.classifier import build_classifier as build_classifier
+    from robustcls.models.classifier import load_classifier as load_classifier
+    from robustcls.models.normalization import FusedBatchNormalization as FusedBatchNormalization
+    from robustcls.training.adversarial import (
+        AdversarialRegularization as AdversarialRegularization,
+    )
+    from robustcls.training.unfreezing import PlateauUnfreezing as PlateauUnfreezing
+
+# TensorFlow takes seconds to import, so nothing that needs it is imported with the package.
+_HOMES = {
+    "AdversarialRegularization": "training.adversarial",
+    "AugmentationPolicy": "data.augment",
+    "FusedBatchNormalization": "models.normalization",
+    "InputError": "_validation",
+    "PlateauUnfreezing": "training.unfreezing",
+    "Split": "data.splits",
+    "Splits": "data.splits",
+    "build_classifier": "models.classifier",
+    "evaluate": "evaluation.robustness",
+    "evaluation_batches": "data.pipeline",
+    "load": "data.sources",
+    "load_classifier": "models.classifier",
+    "train_batches": "data.pipeline",
+}
+__all__ = [*_HOMES, "attacks"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "attacks":
+        return importlib.import_module("robustcls.attacks")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'robustcls' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"robustcls.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

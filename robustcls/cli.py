@@ -163,6 +163,7 @@ def parser() -> ArgumentParser:
     )
     commands.add_subcommand("train", training, help=training.description)
     evaluation = _function_parser(evaluate)
+    evaluation.add_argument("--config", action="config", help="a YAML file with any of the settings")
     commands.add_subcommand("evaluate", evaluation, help=_first_line(evaluation.description))
     data_commands = data.add_subcommands(metavar="COMMAND")
     for name, function in DATA_COMMANDS.items():
@@ -187,7 +188,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(values: Namespace) -> None:
     command = values.subcommand
-    settings = values[command].as_dict() if command != "train" else {}
     if command == "data":
         name = values.data.subcommand
         DATA_COMMANDS[name](**(values.data[name] or Namespace()).as_dict())
@@ -197,6 +197,8 @@ def _run(values: Namespace) -> None:
         run_flags = {key: flags.pop(key) for key in ("out", "resume", "overwrite")}
         train(TrainConfig(**flags), **run_flags)
     else:
+        settings = values.evaluate.as_dict()
+        settings.pop("config", None)
         evaluate(**settings)
 
 

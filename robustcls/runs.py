@@ -141,7 +141,8 @@ class Run:
                 raise InputError(f"out must be a new folder or a run; {path} is neither.")
             if resume:
                 run = cls(path)
-                _check_same(run.config, config)
+                for key in config.keys() - {"versions"}:
+                    _check_same(run.config.get(key), config[key], key)
                 return run
             if not overwrite:
                 raise InputError(
@@ -151,6 +152,11 @@ class Run:
             shutil.rmtree(path)
         write_json(path / CONFIG, config)
         return cls(path)
+
+    def record(self, key: str, value: Any) -> None:
+        """Adds what only came to be known in the course of the run to `config.json`."""
+        self.config[key] = value
+        write_json(self.path / CONFIG, self.config)
 
     def folder(self, model: str) -> Path:
         """The folder of one model of the run, for example `base`."""
@@ -163,12 +169,11 @@ class Run:
         return sorted(names, key=lambda name: name != "base")
 
 
-def _check_same(old: Any, new: Any, key: str = "config") -> None:
+def _check_same(old: Any, new: Any, key: str) -> None:
     """Refuses to resume with settings that would give another result."""
     if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted(old.keys() | new.keys() - {"versions"}):
-            if name != "versions":
-                _check_same(old.get(name), new.get(name), f"{key}.{name}")
+        for name in sorted(old.keys() | new.keys()):
+            _check_same(old.get(name), new.get(name), f"{key}.{name}")
     elif old != new:
         raise InputError(
             f"{key} must stay {old!r} to resume the run; received {new!r}. "

@@ -68,7 +68,7 @@ def train(
             continue
         if verbose:
             print(f"Training {name} ({config.epochs} epochs)", flush=True)
-        _train_one(name, config, splits, run.folder(name), verbose)
+        _train_one(name, config, splits, run, verbose)
         # The graph of the first model would otherwise stay in memory beside the second.
         keras.backend.clear_session()
         gc.collect()
@@ -88,6 +88,7 @@ def _train_one(name: str, config: TrainConfig, splits: Splits, folder: Path, ver
         num_classes=splits.num_classes,
         seed=config.seed,
     )
+    run.record("weights", base_model.weights_source)
     model = base_model
     if name == "adversarial":
         model = AdversarialRegularization(

@@ -1,0 +1,107 @@
+import keras
+import numpy as np
+import pytest
+
+from robustcls._validation import InputError
+from robustcls.attacks import FGSM, PGD
+from robustcls.data import noise
+from robustcls.data.splits import Split
+from robustcls.evaluation.robustness import evaluate, measure, subset
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    """Bright or dark, by the mean of the pixels; sure of itself in proportion."""
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    column = np.full(64, 1 / 64)
+    model.set_weights([np.stack([-column, column], 1), np.array([0.5, -0.5])])
+    return model
+
+
+@pytest.fixture(scope="module")
+def split():
+    generator = np.random.default_rng(0)
+    means = generator.uniform(0.2, 0.8, 300)
+    images = np.clip(means[:, None, None] + generator.normal(0, 0.05, (300, 8, 8)), 0, 1)
+    images = np.round(images * 255).astype(np.uint8)[..., None]
+    labels = (images.mean((1, 2, 3)) > 127.5).astype(np.int64)
+    labels[:30] = 1 - labels[:30]
+    return Split(images, labels, np.array([f"test/{index}" for index in range(300)]))
+
+
+def test_accuracies_are_what_a_count_by_hand_gives(classifier, split):
+    epsilon = 0.1
+    report = evaluate(
+        classifier, split, attacks=[FGSM(epsilon=epsilon), PGD(epsilon=epsilon)], batch_size=70
+    )
+    assert report["clean"].accuracy == pytest.approx(0.9)
+    # A linear model falls exactly when its margin is below epsilon.
+    means = split.float_images().mean((1, 2, 3))
+    right = (means > 0.5) == split.labels
+    expected = np.mean(right & (np.abs(means - 0.5) > epsilon))
+    assert report["fgsm"].accuracy == pytest.approx(expected, abs=1e-9)
+    assert report["pgd20"].accuracy == pytest.approx(expected, abs=0.01)
+    assert list(report.accuracies) == [
+        "clean", "gaussian", "poisson", "salt_and_pepper", "fgsm", "pgd20",
+    ]  # fmt: skip
+    assert all(m.low <= m.accuracy <= m.high for m in report.measurements)
+
+
+def test_noise_is_that_of_the_scale_and_seeded(classifier, split):
+    settings = {"corruptions": "imagenet_c", "severity": 5, "batch_size": 300}
+    first = evaluate(classifier, split, **settings, seed=1)
+    assert first == evaluate(classifier, split, **settings, seed=1)
+    strength = noise.SEVERITIES["imagenet_c"]["gaussian"][4]
+    images = noise.gaussian(split.float_images(), strength, (1, 0))
+    predicted = classifier.predict(images, verbose=0).argmax(-1)
+    assert first["gaussian"].accuracy == pytest.approx(np.mean(predicted == split.labels))
+    assert first["gaussian"].accuracy < first["clean"].accuracy
+
+
+def test_arrays_limits_and_equal_names(classifier, split):
+    report = evaluate(
+        classifier,
+        (split.float_images(), split.labels),
+        attacks=[FGSM(epsilon=0.02), FGSM(epsilon=0.1)],
+        corruptions=None,
+        attack_limit=100,
+    )
+    assert list(report.accuracies) == ["clean", "fgsm", "fgsm (epsilon 0.1)"]
+    assert report["clean"].count == 300
+    assert report["fgsm"].count == 100
+
+
+def test_subset_is_random_seeded_and_without_repeats():
+    chosen = subset(1000, 100, seed=3)
+    np.testing.assert_array_equal(chosen, subset(1000, 100, seed=3))
+    assert len(set(chosen)) == 100
+    assert chosen.max() > 500
+    assert len(subset(50, None, 0)) == len(subset(50, 80, 0)) == 50
+
+
+def test_intervals_are_clopper_pearson():
+    """Figures of the textbook case: 0 of 10 gives [0, 0.3085]."""
+    assert measure("x", 0, 10).high == pytest.approx(0.3085, abs=1e-4)
+    assert measure("x", 0, 10).low == 0
+    assert measure("x", 10, 10).low == pytest.approx(1 - 0.3085, abs=1e-4)
+    assert measure("x", 10, 10).high == 1
+    half = measure("x", 50, 100)
+    assert (half.low, half.high) == pytest.approx((0.3983, 0.6017), abs=1e-4)
+
+
+def test_bad_input(classifier, split):
+    cases = [
+        ({"corruptions": "cifar"}, "corruptions must be one of cifar_c.*Did you mean 'cifar_c'"),
+        ({"severity": 6}, "severity must be an integer >= 1 and <= 5; received 6"),
+        ({"attack_limit": 0}, "limit must be an integer >= 1; received 0"),
+        ({"batch_size": 0}, "batch_size must be an integer >= 1"),
+    ]
+    for settings, message in cases:
+        with pytest.raises(InputError, match=message):
+            evaluate(classifier, split, **settings)
+    with pytest.raises(InputError, match="labels must be in"):
+        evaluate(classifier, (split.float_images(), split.labels + 1))
+    with pytest.raises(InputError, match="Did you mean images / 255"):
+        evaluate(classifier, (split.float_images() * 255, split.labels))
