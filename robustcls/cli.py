@@ -163,7 +163,9 @@ def parser() -> ArgumentParser:
     )
     commands.add_subcommand("train", training, help=training.description)
     evaluation = _function_parser(evaluate)
-    evaluation.add_argument("--config", action="config", help="a YAML file with any of the settings")
+    evaluation.add_argument(
+        "--config", action="config", help="a YAML file with any of the settings"
+    )
     commands.add_subcommand("evaluate", evaluation, help=_first_line(evaluation.description))
     data_commands = data.add_subcommands(metavar="COMMAND")
     for name, function in DATA_COMMANDS.items():

@@ -147,6 +147,19 @@ class AugmentationPolicy:
             images = self._jitter_colour(images, keys)
         return self._add_noise(images, keys)
 
+    @property
+    def noises(self) -> dict[str, float]:
+        """The strongest setting of each noise that images can get, by the noise's name."""
+        strongest = {
+            "gaussian": self.gaussian_stddev,
+            "poisson": self.poisson_photons,
+            "salt_and_pepper": self.salt_and_pepper_amount,
+            "speckle": self.speckle_stddev,
+        }
+        if not self.noise_probability:
+            return {}
+        return {name: limit for name, limit in strongest.items() if limit is not None}
+
     def get_config(self) -> dict[str, Any]:
         """Returns the settings by name, in types that JSON and YAML hold."""
         return asdict(self)
@@ -191,14 +204,8 @@ class AugmentationPolicy:
         return images
 
     def _add_noise(self, images: tf.Tensor, keys: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        strongest = {
-            "gaussian": self.gaussian_stddev,
-            "poisson": self.poisson_photons,
-            "salt_and_pepper": self.salt_and_pepper_amount,
-            "speckle": self.speckle_stddev,
-        }
-        kinds = {name: limit for name, limit in strongest.items() if limit is not None}
-        if not kinds or not self.noise_probability:
+        kinds = self.noises
+        if not kinds:
             return images
         count = tf.shape(images)[0]
         # Images whose draw is at or above len(kinds) stay clean.
@@ -259,16 +266,15 @@ def _layers() -> dict[str, Any]:
     """
     import keras_cv
 
-    common: dict[str, Any] = {"seed": 1, "dtype": "float32"}
     unit = (0, 1)
     with tf.init_scope():
         return {
-            "flip": keras_cv.layers.RandomFlip(**common),
+            "flip": keras_cv.layers.RandomFlip(seed=1),
             "translation": keras_cv.layers.RandomTranslation(
-                0, 0, fill_mode="constant", interpolation="nearest", **common
+                0, 0, fill_mode="constant", interpolation="nearest", seed=1
             ),
-            "brightness": keras_cv.layers.RandomBrightness(0, value_range=unit, **common),
-            "contrast": keras_cv.layers.RandomContrast(value_range=unit, factor=0, **common),
-            "saturation": keras_cv.layers.RandomSaturation(0.5, **common),
-            "hue": keras_cv.layers.RandomHue(0, value_range=unit, **common),
+            "brightness": keras_cv.layers.RandomBrightness(0, value_range=unit, seed=1),
+            "contrast": keras_cv.layers.RandomContrast(value_range=unit, factor=0, seed=1),
+            "saturation": keras_cv.layers.RandomSaturation(0.5, seed=1),
+            "hue": keras_cv.layers.RandomHue(0, value_range=unit, seed=1),
         }

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from robustcls._validation import InputError, check_epsilon, check_number
 from robustcls.attacks import FGSM, PGD
+from robustcls.data.augment import AugmentationPolicy
 from robustcls.data.sources import load
 from robustcls.data.splits import Split
 from robustcls.evaluation.curves import plot_accuracy_over_epsilon
@@ -162,11 +163,13 @@ def _metrics(
     curves: dict[str, list[tuple[float, float]]],
     epsilon: float,
 ) -> dict[str, Any]:
-    augmentation = run.config["train"]["augmentation"] or {}
     return {
         "models": list(evaluations),
         "epsilon": epsilon,
-        **{name: evaluation.accuracies for name, evaluation in evaluations.items()},
+        **{
+            name: {**evaluation.accuracies, "epsilon": epsilon}
+            for name, evaluation in evaluations.items()
+        },
         "intervals": {
             name: {
                 measurement.name: {
@@ -178,8 +181,15 @@ def _metrics(
             }
             for name, evaluation in evaluations.items()
         },
-        "trained_on": [name for name in NOISES if augmentation.get(name)],
+        "trained_on": _noises_in_training(run.config["train"]["augmentation"]),
         "accuracy_over_epsilon": curves,
         "versions": versions(),
         "data_fingerprint": run.config["data"]["fingerprint"],
     }
+
+
+def _noises_in_training(augmentation: dict[str, Any] | None) -> list[str]:
+    if augmentation is None:
+        return []
+    policy = AugmentationPolicy.from_config(augmentation)
+    return [name for name in NOISES if name in policy.noises]

@@ -95,7 +95,9 @@ def _train_one(name: str, config: TrainConfig, splits: Splits, folder: Path, ver
             base_model, **dataclasses.asdict(config.adversarial), seed=config.seed
         )
     epoch = _Epoch()
-    policy = None if config.augmentation is None else AugmentationPolicy(**config.augmentation)
+    policy = (
+        None if config.augmentation is None else AugmentationPolicy.from_config(config.augmentation)
+    )
     batches = train_batches(
         splits, policy, batch_size=config.batch_size, seed=config.seed, epochs=epoch
     )

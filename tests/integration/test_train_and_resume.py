@@ -1,0 +1,152 @@
+"""The command line from images on disk to metrics, with a kill on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from robustcls.runs import Run
+
+COMMAND = [sys.executable, "-c", "from robustcls.cli import main; main()"]
+SETTINGS = """
+data: {name: %s, image_size: 32}
+model: {alpha: 0.35, output_stride: 32, dropout: 0.2}
+augmentation: {crop_padding: 2}
+adversarial: {multiplier: 1.0, step_size: 0.03, random_start: true}
+optimizer: {learning_rate: 0.05}
+unfreezing: {patience: 1, min_delta: 1.0, blocks_at_start: 2}
+epochs: 4
+batch_size: 32
+seed: 5
+models: [%s]
+"""
+
+
+def run_command(*arguments, **options):
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, env=environment, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two classes of colour images: stripes across and stripes down."""
+    root = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 64), ("test", 16)):
+        for label, name in enumerate(("across", "down")):
+            (root / part / name).mkdir(parents=True)
+            for index in range(count):
+                stripes = np.arange(32) // 4 % 2 * 0.6 + generator.normal(0.2, 0.1, (32, 32, 3)).T
+                pixels = np.clip(np.moveaxis(stripes, 0, -1), 0, 1)
+                pixels = pixels if label else pixels.swapaxes(0, 1)
+                image = Image.fromarray((255 * pixels).astype(np.uint8))
+                image.save(root / part / name / f"{index}.png")
+    return root
+
+
+def write_config(path: Path, folder: Path, models: str) -> Path:
+    path.write_text(SETTINGS % (folder, models))
+    return path
+
+
+@pytest.mark.slow
+def test_a_killed_training_resumes_to_the_same_result(folder, tmp_path):
+    config = write_config(tmp_path / "config.yaml", folder, "adversarial")
+    done = run_command("train", "--config", config, "--out", tmp_path / "whole")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "whole")
+
+    process = subprocess.Popen(
+        [*COMMAND, "train", "--config", str(config), "--out", str(tmp_path / "killed")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    checkpoint = tmp_path / "killed" / "adversarial" / "checkpoints" / "epoch-002.npz"
+    deadline = time.monotonic() + 240
+    while not checkpoint.exists():
+        assert process.poll() is None, "the training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "adversarial" / "model.keras").exists()
+
+    refused = run_command("train", "--config", config, "--out", tmp_path / "killed")
+    assert refused.returncode == 2
+    assert "Add --resume to go on" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+    resumed = run_command("train", "--config", config, "--out", tmp_path / "killed", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Resuming after epoch" in resumed.stdout
+
+    whole, killed = (
+        keras.saving.load_model(tmp_path / name / "adversarial" / "model.keras", compile=False)
+        for name in ("whole", "killed")
+    )
+    for first, second in zip(whole.get_weights(), killed.get_weights(), strict=True):
+        np.testing.assert_array_equal(first, second)
+    histories = [
+        (tmp_path / name / "adversarial" / "history.csv").read_text()
+        for name in ("whole", "killed")
+    ]
+    assert histories[0] == histories[1]
+    assert len(histories[0].splitlines()) == 5
+    # With min_delta 1 every epoch is a plateau, so blocks opened on both sides of the kill.
+    assert "training block 3" in done.stdout
+    assert "training block 4" in done.stdout
+
+
+@pytest.mark.slow
+def test_train_and_evaluate_side_by_side(folder, tmp_path):
+    config = write_config(tmp_path / "config.yaml", folder, "base, adversarial")
+    out = tmp_path / "run"
+    done = run_command(
+        "train", "--config", config, "--out", out, "--epochs", 1, "--unfreezing.patience", 0
+    )
+    assert done.returncode == 0, done.stderr
+    run = Run(out)
+    assert run.trained == ["base", "adversarial"]
+    assert run.config["train"]["epochs"] == 1
+    assert run.config["train"]["seed"] == 5
+    assert run.config["weights"] == "random, seed 5"
+    assert run.config["data"]["class_names"] == ["across", "down"]
+    assert {"tensorflow", "keras", "python"} <= set(run.config["versions"])
+    for name in run.trained:
+        assert list((out / name / "tensorboard").rglob("events.out.tfevents.*"))
+        assert (out / name / "history.csv").exists()
+
+    settings = ("--epsilon", 0.05, "--steps", 2, "--curve_limit", 8)
+    done = run_command("evaluate", out, *settings)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(out)
+    assert "pgd2" in done.stdout
+    metrics = json.loads((out / "metrics.json").read_text())
+    for name in ("base", "adversarial"):
+        assert set(metrics[name]) == {
+            "clean", "gaussian", "poisson", "salt_and_pepper", "fgsm", "pgd2", "epsilon",
+        }  # fmt: skip
+        assert metrics["intervals"][name]["clean"]["count"] == 32
+    assert metrics["trained_on"] == ["gaussian", "poisson", "salt_and_pepper"]
+    with Image.open(out / "report" / "accuracy_over_epsilon.png") as plot:
+        assert plot.size[0] > 500
+
+    again = run_command("evaluate", out, *settings)
+    assert again.returncode == 0
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+
+    # The images a run was trained on must still be those it is evaluated on.
+    next((folder / "test" / "down").glob("*.png")).rename(tmp_path / "gone.png")
+    changed = run_command("evaluate", out, *settings)
+    assert changed.returncode == 2
+    assert "has changed since" in changed.stderr
