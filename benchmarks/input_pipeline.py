@@ -5,7 +5,7 @@
 Pipelines, at each of three image sizes, batch 128:
   empty       shuffled batches, no augmentation
   default     AugmentationPolicy()
-  all_noises  the same with one of the four noises on every image, and hue
+  all_noises  the same with one of the four noises on every image
 
 They take turns, a pass over the images each, for some rounds in one process; the figures are
 medians over the passes. Then MobileNetV2 (32x32) trains, a few steps in turn, on one repeated
@@ -53,7 +53,7 @@ def pipelines(shape: tuple[int, int, int], arguments: argparse.Namespace) -> dic
     policies = {
         "empty": None,
         "default": AugmentationPolicy(),
-        "all_noises": AugmentationPolicy(hue=0.05, noise_probability=1.0, speckle_stddev=0.2),
+        "all_noises": AugmentationPolicy(noise_probability=1.0, speckle_stddev=0.2),
     }
     return {
         name: train_batches(split, policy, batch_size=arguments.batch_size)

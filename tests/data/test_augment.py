@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from robustcls._validation import InputError
+from robustcls.data import augment
 from robustcls.data.augment import AugmentationPolicy
 
 NONE = AugmentationPolicy.none()
@@ -212,16 +213,25 @@ def test_global_keras_state_does_not_matter():
     keras.utils.set_random_seed(99)
     keras.backend.clear_session()
     keras.config.set_dtype_policy("mixed_float16")
+    augment._layers.cache_clear()
     try:
         out = policy(images, seed=SEED)
     finally:
         keras.config.set_dtype_policy("float32")
+        augment._layers.cache_clear()
     np.testing.assert_array_equal(out, expected)
 
 
 def test_none_changes_nothing():
     images = photos()
     np.testing.assert_array_equal(NONE(images, seed=SEED), images)
+
+
+def test_noises_tell_what_images_can_get():
+    policy = AugmentationPolicy(poisson_photons=None, speckle_stddev=0.3)
+    expected = {"gaussian": 0.1, "salt_and_pepper": 0.07, "speckle": 0.3}
+    assert policy.noises == expected
+    assert dataclasses.replace(policy, noise_probability=0.0).noises == {}
 
 
 def test_settings_survive_a_round_trip_through_json():
