@@ -86,7 +86,7 @@ BACKBONES: dict[str, Backbone] = {
     "nasnet_mobile": Backbone(
         features=_application("NASNetMobile"),
         application="NASNetMobile",
-        block=re.compile(r".+_((?:stem|reduce)_\d+|\d+)$|(stem)_(?:conv|bn)1$"),
+        block=re.compile(r".+?_((?:stem|reduce)_\d+|\d+)$|(stem)_(?:conv|bn)1$"),
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
     ),
@@ -105,7 +105,7 @@ def unfreezing_blocks(model: keras.Model) -> list[list[keras.layers.Layer]]:
     """Groups the layers that have weights, for training a model from the top down.
 
     A block is a residual block (MobileNetV2, ResNeXt), a cell (NASNet), a stage
-    (EfficientNet) or a dense block with the transition below it (DenseNet).
+    (EfficientNet) or a dense block with the transition above it (DenseNet).
 
     Args:
         model: What `build_classifier` made, in this process or in the one that saved it.

@@ -57,7 +57,8 @@ def build_classifier(
             or 8 for MobileNetV2, 32 for the others. `None`: for MobileNetV2 the largest whose
             last map is about 2x2 or more (32 from 56 pixels on, 16 from 28, 8 from 14), since
             batch norm learns badly on a single pixel. The earliest strides are removed, so
-            pretrained weights still fit.
+            pretrained weights still fit. The others do end in a single pixel below 64 pixels:
+            there `resize_to=64` is the way out.
         resize_to: Resize to this height and width first, bilinearly and differentiably, so
             attacks and noise still act on the images as given.
         dropout: Rate before the head, in [0, 1).
@@ -215,7 +216,7 @@ def _finish(model: keras.Model, seed: int) -> keras.Model:
 
     def copy(layer: Any) -> Any:
         config = layer.get_config()
-        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
+        kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__).lower()
         if re.fullmatch(rf"{kind}(_\d+)?", layer.name):
             counts[kind] += 1
             config["name"] = f"{kind}_{counts[kind]}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from keras import layers
 
+from robustcls.models.grouped_convolution import GroupedConv2D
 from robustcls.models.normalization import FusedBatchNormalization
 
 # (blocks, width of the grouped convolution), table 1 of the paper; a block's output is twice
@@ -51,7 +52,7 @@ def _block(inputs: Any, width: int, stride: int, prefix: str) -> Any:
     x = layers.Conv2D(width, 1, use_bias=False, name=f"{prefix}reduce_conv")(inputs)
     x = layers.ReLU(name=f"{prefix}reduce_relu")(_normalize(x, f"{prefix}reduce_bn"))
     x = layers.ZeroPadding2D(1, name=f"{prefix}group_pad")(x)
-    x = layers.Conv2D(
+    x = GroupedConv2D(
         width, 3, strides=stride, groups=CARDINALITY, use_bias=False, name=f"{prefix}group_conv"
     )(x)
     x = layers.ReLU(name=f"{prefix}group_relu")(_normalize(x, f"{prefix}group_bn"))
