@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from robustcls._validation import InputError
-from robustcls.data.splits import Split
+from robustcls.data.storage import allocate
 
 #: (height, width), or None to keep what the images have.
 Size = tuple[int, int] | None
@@ -61,13 +61,12 @@ def fit(image: np.ndarray, size: Size, channels: int | None) -> np.ndarray:
     return image
 
 
-def fit_split(split: Split, size: Size, channels: int | None) -> Split:
-    """Returns `split` with every image passed through `fit`."""
-    height, width, depth = split.images.shape[1:]
+def fit_all(images: np.ndarray, size: Size, channels: int | None) -> np.ndarray:
+    """Returns `images`, uint8 [N, H, W, C], with each passed through `fit`."""
+    height, width, depth = images.shape[1:]
     if size in (None, (height, width)) and channels in (None, depth):
-        return split
-    shape = (*(size or (height, width)), channels or depth)
-    images = np.empty((len(split), *shape), np.uint8)
-    for place, image in enumerate(split.images):
-        images[place] = fit(image, size, channels)
-    return Split(images, split.labels, split.ids)
+        return images
+    fitted = allocate((len(images), *(size or (height, width)), channels or depth))
+    for place, image in enumerate(images):
+        fitted[place] = fit(image, size, channels)
+    return fitted

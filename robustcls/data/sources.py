@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-from robustcls._validation import check_choice, check_number
+from robustcls._validation import InputError, check_number, nearest
 from robustcls.data import embedded_sets
-from robustcls.data.carving import carve
-from robustcls.data.resizing import check_channels, check_size, fit_split
-from robustcls.data.splits import Splits
+from robustcls.data.carving import assign
+from robustcls.data.folders import load_folder
+from robustcls.data.resizing import Size, check_channels, check_size, fit_all
+from robustcls.data.splits import Split, Splits
 
 
 def load(
@@ -18,16 +20,117 @@ def load(
     channels: int | None = None,
     validation_fraction: float = 0.1,
     seed: int = 0,
+    skip_bad_images: bool = False,
+    data_dir: str | os.PathLike[str] | None = None,
 ) -> Splits:
-    """Loads a labelled image set."""
+    """Loads a labelled image set.
+
+    `name` is one of
+
+    - `"fashion_mnist_mini"`, the set inside this package: 10,000 training and 2,000 test images,
+      28×28 gray, ten classes;
+    - a set of TensorFlow Datasets: `"cifar10"`, `"mnist:3.0.1"`, `"cifar10_corrupted/fog_1"`, or
+      `"tiny_imagenet"`. One that is not prepared yet is prepared first (see `prepare`). Where it
+      has no labelled test split, the validation split is the test split;
+    - an image folder, `root/split/class/*` with the splits `train`, and if there are any
+      `validation` (or `val`) and `test`, or `root/class/*`. A name that TensorFlow Datasets knows
+      means that set; write `"./cifar10"` for a folder of that name. Classes are the folder
+      names, sorted. A class folder is read at any depth; hidden files are left out.
+
+    What has no test split gives 20 % of each training class to it; what has no validation split
+    gives `validation_fraction` of each training class, both chosen by `seed` and the images'
+    ids. `Splits.source` says what was held out.
+
+    Args:
+        name: set or folder, as above.
+        image_size: side, or (height, width), in pixels to resize to: bilinear with antialiasing,
+            not keeping the aspect ratio. None keeps the size, which must then be the same for
+            all images.
+        channels: 1 makes colour images gray, 3 repeats gray ones. None keeps what the set has;
+            a folder with both becomes RGB.
+        validation_fraction: in [0, 0.9].
+        seed: >= 0, chooses what is held out.
+        skip_bad_images: leaves unreadable files of a folder out and lists them in
+            `Splits.skipped`, instead of failing at the first.
+        data_dir: where TensorFlow Datasets keeps prepared sets; by default `$TFDS_DATA_DIR`, else
+            `~/tensorflow_datasets`.
+
+    Returns:
+        `Splits` with uint8 images. Splits of more than 4 GiB are memory maps on disk.
+
+    Raises:
+        InputError: an unknown name, an unusable folder or file, or a set that cannot be prepared.
+
+    Example:
+        >>> splits = load("fashion_mnist_mini")
+        >>> len(splits.train), len(splits.validation), len(splits.test), splits.image_shape
+        (9000, 1000, 2000, (28, 28, 1))
+    """
     size, channels = check_size(image_size), check_channels(channels)
     check_number("validation_fraction", validation_fraction, minimum=0, maximum=0.9)
     check_number("seed", seed, minimum=0, integer=True)
-    check_choice("name", str(name), [embedded_sets.FASHION_MNIST_MINI])
-    train, test = (
-        fit_split(split, size, channels) for split in embedded_sets.read_fashion_mnist_mini()
+    if name == embedded_sets.FASHION_MNIST_MINI:
+        return _load_embedded(size, channels, validation_fraction, seed)
+    if isinstance(name, str) and _is_tfds_name(name):
+        from robustcls.data.tfds_sets import load_tfds
+
+        return load_tfds(
+            name,
+            size=size,
+            channels=channels,
+            validation_fraction=validation_fraction,
+            seed=seed,
+            data_dir=data_dir,
+        )
+    folder = Path(name).expanduser()
+    if isinstance(name, str) and not folder.exists() and not _looks_like_path(name):
+        raise InputError(_unknown(name))
+    return load_folder(
+        folder,
+        size=size,
+        channels=channels,
+        validation_fraction=validation_fraction,
+        seed=seed,
+        skip_bad_images=skip_bad_images,
     )
-    train, validation = carve(train, validation_fraction, seed, "validation")
+
+
+def _load_embedded(
+    size: Size, channels: int | None, validation_fraction: float, seed: int
+) -> Splits:
+    stored = dict(zip(("train", "test"), embedded_sets.read_fashion_mnist_mini(), strict=True))
+    assignment = assign(
+        {part: (split.labels, split.ids) for part, split in stored.items()},
+        validation_fraction,
+        seed,
+    )
+    parts = {}
+    for part, (source, indices) in assignment.parts.items():
+        split = stored[source].take(indices)
+        parts[part] = Split(fit_all(split.images, size, channels), split.labels, split.ids)
+    words = "; ".join([f"{embedded_sets.FASHION_MNIST_MINI} (embedded)", *assignment.notes])
     return Splits(
-        train, validation, test, embedded_sets.CLASS_NAMES, "fashion_mnist_mini (embedded)"
+        parts["train"], parts["validation"], parts["test"], embedded_sets.CLASS_NAMES, words
+    )
+
+
+def _is_tfds_name(name: str) -> bool:
+    if _looks_like_path(name) and name[0] in ".~" + os.sep:
+        return False
+    from robustcls.data.tfds_sets import is_known
+
+    return is_known(name)
+
+
+def _looks_like_path(name: str) -> bool:
+    return os.sep in name or name[:1] in (".", "~")
+
+
+def _unknown(name: str) -> str:
+    from robustcls.data.catalog import image_set_names
+
+    known = [embedded_sets.FASHION_MNIST_MINI, *image_set_names()]
+    return (
+        f"name must be an image folder, {embedded_sets.FASHION_MNIST_MINI}, tiny_imagenet or an "
+        f"image set of TFDS; received {name!r}." + nearest(name, known)
     )

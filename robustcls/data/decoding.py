@@ -1,0 +1,116 @@
+"""Image files to 8-bit arrays, whatever their pixel format, with a reason when they are bad."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from robustcls._validation import InputError
+from robustcls.data.resizing import Size, fit
+
+#: File name endings taken as images, in any case.
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+
+#: Larger images are refused: a small file can unpack to more than the memory.
+MAX_PIXELS = 178_956_970
+
+_GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+class BadImageError(InputError):
+    """A file that is no readable image; `reason` says why."""
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(
+            f"{os.fspath(path)} cannot be read: {reason}. Mend or remove it, or set "
+            "skip_bad_images to go on without such files."
+        )
+        self.reason = reason
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Silences Pillow's warnings about odd but readable files, in all threads."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+def probe(path: Path) -> tuple[int, int, int]:
+    """Returns (height, width, channels) from the file's header; channels is 1 for gray.
+
+    Raises:
+        BadImageError: the file is missing, empty, no image, or too large to unpack.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # turned by 90 degrees
+            width, height = height, width
+        return height, width, 1 if image.mode in _GRAY_MODES else 3
+
+
+def read_image(path: Path, size: Size, channels: int) -> np.ndarray:
+    """Returns uint8 [H, W, channels].
+
+    The EXIF orientation is applied. Transparent pixels are laid over white. 16 bits are scaled,
+    not cut, to 8. Palette and CMYK become RGB. Of an animation the first frame is taken.
+
+    Args:
+        path: the file.
+        size: (height, width) to resize to, or None.
+        channels: 1 or 3.
+
+    Raises:
+        BadImageError: the file is no image, broken or truncated, too large to unpack, or has
+            pixels of unknown range (32-bit integers, floats).
+    """
+    with _opened(path) as image:
+        image.load()
+        picture = ImageOps.exif_transpose(image)
+        if picture.mode == "I" or picture.mode.startswith("I;16"):
+            picture = Image.fromarray(_eight_bits(np.asarray(picture)))
+        elif picture.mode == "F":
+            raise ValueError("floating-point pixels of unknown range")
+        elif picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            white = Image.new("RGBA", picture.size, "white")
+            picture = Image.alpha_composite(white, picture)
+        pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+        return fit(pixels.reshape(*pixels.shape[:2], channels), size, None)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Opens an image, turning whatever its decoder raises into `BadImageError`."""
+    try:
+        if not path.is_file():
+            raise ValueError("not a regular file" if path.exists() else "no such file")
+        if path.stat().st_size == 0:
+            raise ValueError("empty file")
+        with Image.open(path, formats=_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            yield image
+    except UnidentifiedImageError:
+        raise BadImageError(path, "not an image, or of an unknown format") from None
+    except Image.DecompressionBombError:
+        raise BadImageError(path, f"more than {MAX_PIXELS} pixels") from None
+    except Exception as error:  # decoders raise nearly anything on broken input
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        raise BadImageError(path, reason) from None
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    low, high = int(pixels.min()), int(pixels.max())
+    if low < 0 or high > 65535:
+        raise ValueError("32-bit pixels of unknown range")
+    return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)

@@ -1,0 +1,41 @@
+"""Room for decoded images: memory, or a file on disk for sets that would fill it."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from robustcls._validation import InputError
+
+#: Larger arrays go to disk.
+MEMORY_LIMIT = 4 * 2**30
+
+
+def allocate(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns an uninitialized uint8 array of `shape`.
+
+    Beyond `MEMORY_LIMIT` bytes it is a `numpy.memmap` over an unnamed file in the cache folder
+    (`$XDG_CACHE_HOME/robustcls`, by default `~/.cache/robustcls`), gone when the array is.
+
+    Raises:
+        InputError: the disk has too little room.
+    """
+    needed = math.prod(shape)
+    if needed <= MEMORY_LIMIT:
+        return np.empty(shape, np.uint8)
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "robustcls"
+    folder.mkdir(parents=True, exist_ok=True)
+    # Writing to a memory map on a full disk kills the process, so the room is checked before.
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"The decoded images need {needed / 2**30:.1f} GiB; {folder} has "
+            f"{free / 2**30:.1f} GiB free. Pass a smaller image_size, or set XDG_CACHE_HOME."
+        )
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return np.memmap(file, np.uint8, "w+", shape=shape)
