@@ -50,9 +50,13 @@ def probe(path: Path) -> tuple[int, int, int]:
         BadImageError: the file is missing, empty, no image, or too large to unpack.
     """
     with _opened(path) as image:
-        width, height = image.size
-        if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # turned by 90 degrees
-            width, height = height, width
+        if image.format == "TIFF":  # whose orientation Pillow applies at a time of its own
+            image.load()
+            width, height = ImageOps.exif_transpose(image).size
+        else:
+            width, height = image.size
+            if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # turned by 90 degrees
+                width, height = height, width
         return height, width, 1 if image.mode in _GRAY_MODES else 3
 
 

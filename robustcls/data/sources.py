@@ -71,7 +71,7 @@ def load(
     check_number("seed", seed, minimum=0, integer=True)
     if name == embedded_sets.FASHION_MNIST_MINI:
         return _load_embedded(size, channels, validation_fraction, seed)
-    if isinstance(name, str) and _is_tfds_name(name):
+    if isinstance(name, str) and name and _is_tfds_name(name):
         from robustcls.data.tfds_sets import load_tfds
 
         return load_tfds(
@@ -82,6 +82,8 @@ def load(
             seed=seed,
             data_dir=data_dir,
         )
+    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
+        raise InputError(f"name must be a set's name or a folder; received {name!r}.")
     folder = Path(name).expanduser()
     if isinstance(name, str) and not folder.exists() and not _looks_like_path(name):
         raise InputError(_unknown(name))
