@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras import layers
+from keras import initializers, layers
 
 from robustcls.models.normalization import FusedBatchNormalization
 
@@ -40,7 +40,9 @@ def mobilenet_v2(
     removed = {32: 0, 16: 1, 8: 2}[output_stride]
     build = _Builder(padding)
     stem_stride = 1 if removed >= 1 else 2
-    x = build.convolution(images, _divisible(32 * alpha), stem_stride, "Conv1", "Conv1_pad")
+    x = build.convolution(
+        images, _divisible(32 * alpha), stem_stride, "Conv1", pad_name="Conv1_pad"
+    )
     x = build.normalization(x, "bn_Conv1")
     x = layers.ReLU(6.0, name="Conv1_relu")(x)
     index = 0
@@ -72,13 +74,32 @@ class _Builder:
         return layers.ZeroPadding2D(tuple((side, 1) for side in before), name=name)(x)
 
     def convolution(
-        self, x: Any, filters: int, stride: int, name: str, pad_name: str = "", size: int = 3
+        self,
+        x: Any,
+        filters: int,
+        stride: int,
+        name: str,
+        *,
+        pad_name: str = "",
+        size: int = 3,
+        gain: float = 1.0,
     ) -> Any:
+        """Convolves; `gain` is 2 after a ReLU, so that a new network neither fades nor saturates.
+
+        Keras' default takes every channel for an input of a depthwise kernel: a new network's
+        logits would all be about 1e-9 until its moving statistics have caught up.
+        """
         if stride == 2:
             x = self.pad(x, pad_name)
         padding = "valid" if stride == 2 else "same"
         return layers.Conv2D(
-            filters, size, strides=stride, padding=padding, use_bias=False, name=name
+            filters,
+            size,
+            strides=stride,
+            padding=padding,
+            use_bias=False,
+            kernel_initializer=initializers.VarianceScaling(gain, "fan_in", "untruncated_normal"),
+            name=name,
         )(x)
 
     def inverted_residual(self, x: Any, channels: int, stride: int, index: int) -> Any:
@@ -96,11 +117,15 @@ class _Builder:
             strides=stride,
             padding="valid" if stride == 2 else "same",
             use_bias=False,
+            # Keras counts 9 outputs for each channel here, which are really the inputs.
+            depthwise_initializer=initializers.VarianceScaling(
+                2.0, "fan_out", "untruncated_normal"
+            ),
             name=f"{prefix}depthwise",
         )(x)
         x = self.normalization(x, f"{prefix}depthwise_BN")
         x = layers.ReLU(6.0, name=f"{prefix}depthwise_relu")(x)
-        x = self.convolution(x, channels, 1, f"{prefix}project", size=1)
+        x = self.convolution(x, channels, 1, f"{prefix}project", size=1, gain=2.0)
         x = self.normalization(x, f"{prefix}project_BN")
         if stride == 1 and inputs.shape[-1] == channels and index:
             x = layers.Add(name=f"{prefix}add")([inputs, x])

