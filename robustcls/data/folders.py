@@ -93,7 +93,10 @@ def load_folder(
 def _decode_into(
     images: np.ndarray, root: Path, ids: np.ndarray, size: Size, channels: int, place: int
 ) -> bool:
-    images[place] = read_image(root / ids[place], size, channels)
+    pixels = read_image(root / ids[place], size, channels)
+    if pixels.shape != images.shape[1:]:
+        raise BadImageError(root / ids[place], "its pixels do not have the size in its header")
+    images[place] = pixels
     return True
 
 

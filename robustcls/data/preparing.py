@@ -101,7 +101,7 @@ class _Local(tfds.download.DownloadManager):
     @property
     def downloaded_size(self) -> int:
         """What upstream's files would have been, as the set's info records it."""
-        return sum(self._url_infos[url].size for url in self._asked)
+        return sum(self._url_infos[url].size for url in self._asked if url in self._url_infos)
 
 
 def _build(builder: Any, name: str, files: Mapping[str, Path] | None = None) -> None:

@@ -1,6 +1,8 @@
 import io
 import os
 import random
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -194,14 +196,18 @@ def test_a_bad_file_is_named_or_skipped(photos, how, ending):
 
 def test_files_that_are_no_images_are_named(photos):
     (photos / "dog" / "notes.txt").write_text("dogs")
-    with pytest.raises(InputError, match="dog/notes.txt cannot be read: not an image"):
+    with pytest.raises(InputError, match=r"dog/notes\.txt cannot be read: not an image"):
         load(photos)
     assert load(photos, skip_bad_images=True).skipped == ("dog/notes.txt",)
 
 
-def test_decompression_bomb_is_refused(photos, monkeypatch):
-    Image.new("1", (30_000, 30_000)).save(photos / "dog" / "huge.png")
-    assert (photos / "dog" / "huge.png").stat().st_size < 1_000_000
+def test_decompression_bomb_is_refused(photos):
+    path = photos / "dog" / "huge.png"
+    Image.new("1", (1, 1)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 30_000, 30_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
     with pytest.raises(InputError, match=r"dog/huge.png cannot be read: more than \d+ pixels"):
         load(photos, image_size=8)
     assert load(photos, image_size=8, skip_bad_images=True).skipped == ("dog/huge.png",)
@@ -240,7 +246,7 @@ def test_unusable_folders(photos, tmp_path):
 
 def test_inconsistent_splits(split_photos):
     fill(split_photos / "test" / "emu", 2)
-    with pytest.raises(InputError, match="same in each split; .*test/emu is not in .*train"):
+    with pytest.raises(InputError, match=r"same in each split; .*test/emu is not in .*train"):
         load(split_photos)
     (split_photos / "test" / "emu").rename(split_photos / "extra")
     with pytest.raises(InputError, match=r"only validation and test folders .* received extra"):
@@ -273,7 +279,7 @@ def test_full_disk_is_told_before(photos, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     usage = type("Usage", (), {"free": 50})()
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    with pytest.raises(InputError, match="decoded images need .* GiB free"):
+    with pytest.raises(InputError, match=r"decoded images need .* GiB free"):
         load(photos)
 
 
@@ -323,9 +329,7 @@ def test_palette_with_transparency(tmp_path, ending):
     image.putpalette([10, 20, 30, 200, 100, 50])
     image.putpixel((1, 0), 1)
     image.save(path, transparency=0)
-    np.testing.assert_array_equal(
-        read_image(path, None, 3), [[[255, 255, 255], [200, 100, 50]]]
-    )
+    np.testing.assert_array_equal(read_image(path, None, 3), [[[255, 255, 255], [200, 100, 50]]])
 
 
 def test_palette_with_several_alphas(tmp_path):
@@ -393,7 +397,7 @@ def test_damaged_files_never_fail_otherwise(tmp_path, form):
     buffer = io.BytesIO()
     picture(3, size=(24, 24)).save(buffer, form)
     whole = buffer.getvalue()
-    refused = 0
+    refused = []
     path = Path(tmp_path) / f"damaged.{form.lower()}"
     for trial in range(150):
         data = bytearray(whole)
@@ -407,9 +411,9 @@ def test_damaged_files_never_fail_otherwise(tmp_path, form):
             try:
                 image = read_image(path, (12, 10), 3)
             except BadImageError as error:
-                refused += 1
-                assert "\n" not in str(error)
+                refused.append(str(error))
             else:
                 assert image.shape == (12, 10, 3)
                 assert image.dtype == np.uint8
-    assert refused > 20
+    assert len(refused) > 20
+    assert not any("\n" in message for message in refused)

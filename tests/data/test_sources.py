@@ -35,9 +35,7 @@ def test_embedded_set_is_the_same_everywhere(mini):
     # The first records of the published files: an ankle boot, and the start of the test file.
     assert mini.test.ids[:3].tolist() == ["test/00000", "test/00001", "test/00002"]
     assert mini.test.labels[:10].tolist() == [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]
-    assert (
-        mini.fingerprint == "6fc949e9f600c9d6de678cd9059feb9b3dbb04d122eef5940a289216cced4cdb"
-    )
+    assert mini.fingerprint == "6fc949e9f600c9d6de678cd9059feb9b3dbb04d122eef5940a289216cced4cdb"
     assert "embedded" in mini.source
     assert "validation: 0.1 of train" in mini.source
 
@@ -139,9 +137,7 @@ def test_held_out_is_by_class_and_independent_of_order():
 def test_held_out_is_pinned_to_the_hash_of_the_id():
     """Another choice on another machine would mix train and validation of a resumed run."""
     ids = np.array([f"image/{number}" for number in range(20)])
-    by_hash = sorted(
-        ids, key=lambda name: hashlib.sha256(f"validation/7/{name}".encode()).digest()
-    )
+    by_hash = sorted(ids, key=lambda name: hashlib.sha256(f"validation/7/{name}".encode()).digest())
     held = held_out(np.zeros(20, int), ids, 0.2, 7, "validation")
     assert set(ids[held]) == set(by_hash[:4])
 
