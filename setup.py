@@ -24,7 +24,7 @@ setup(
     install_requires=[
         "importlib_resources>=6,<8",
         "jinja2>=3.1,<4",
-        "jsonargparse[signatures]>=4.40,<5",
+        "jsonargparse[signatures]>=4.49,<5",
         "keras>=3.10,<4",
         "keras-cv>=0.9,<0.10",
         "matplotlib>=3.9,<4",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     )
     from robustcls.training.unfreezing import PlateauUnfreezing as PlateauUnfreezing
 
-# TensorFlow takes seconds to import, so nothing that needs it is imported with the package.
 _HOMES = {
     "AdversarialRegularization": "training.adversarial",
     "AugmentationPolicy": "data.augment",
@@ -52,3 +53,10 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+# Keras finds the layers of a saved model only when they are imported, so `import robustcls` does
+# that. It takes TensorFlow's seconds, for which nobody should wait at `robustcls --help`; the
+# commands import what they need.
+if PurePath(sys.argv[0] if sys.argv else "").name not in ("robustcls", "anomaly"):
+    importlib.import_module("robustcls.models.normalization")

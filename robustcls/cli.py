@@ -91,14 +91,14 @@ DATA_COMMANDS: dict[str, Command] = {
 }
 
 
-def train(config: TrainConfig, out: str, resume: bool, overwrite: bool) -> None:
+def train_models(config: TrainConfig, out: str, resume: bool, overwrite: bool) -> None:
     """Train a reference model and its adversarially regularized twin."""
     from robustcls.training.fit import train
 
     print(train(config, out, resume=resume, overwrite=overwrite).path)
 
 
-def evaluate(
+def evaluate_models(
     run: str,
     epsilon: float = 8 / 255,
     steps: int = 20,
@@ -151,7 +151,7 @@ def parser() -> ArgumentParser:
     commands = top.add_subcommands(metavar="COMMAND")
     data = _new_parser("Find, prepare and look at image sets.")
     commands.add_subcommand("data", data, help=data.description)
-    training = _new_parser(train.__doc__ or "")
+    training = _new_parser(train_models.__doc__ or "")
     training.add_argument("--config", action="config", help="a YAML file with any of the settings")
     training.add_class_arguments(TrainConfig, as_group=False)
     training.add_argument("--out", type=str, required=True, help="the run folder to make")
@@ -162,7 +162,7 @@ def parser() -> ArgumentParser:
         "--overwrite", action="store_true", help="delete the run that is in --out"
     )
     commands.add_subcommand("train", training, help=training.description)
-    evaluation = _function_parser(evaluate)
+    evaluation = _function_parser(evaluate_models)
     evaluation.add_argument(
         "--config", action="config", help="a YAML file with any of the settings"
     )
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         top = parser()
         values = top.parse_args(arguments)
-        _run(top.instantiate_classes(values))
+        _run(top.instantiate(values))
     except (ArgumentError, InputError) as error:
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
@@ -190,6 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(values: Namespace) -> None:
     command = values.subcommand
+    _import_tensorflow()
     if command == "data":
         name = values.data.subcommand
         DATA_COMMANDS[name](**(values.data[name] or Namespace()).as_dict())
@@ -197,11 +198,28 @@ def _run(values: Namespace) -> None:
         flags = dict(vars(values.train))
         flags.pop("config", None)
         run_flags = {key: flags.pop(key) for key in ("out", "resume", "overwrite")}
-        train(TrainConfig(**flags), **run_flags)
+        train_models(TrainConfig(**flags), **run_flags)
     else:
         settings = values.evaluate.as_dict()
         settings.pop("config", None)
-        evaluate(**settings)
+        evaluate_models(**settings)
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow without the banner that its C++ writes whatever the log level."""
+    if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "3":
+        return
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "w") as null:
+            os.dup2(null.fileno(), 2)
+        import tensorflow as tf
+
+        del tf
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _new_parser(description: str) -> ArgumentParser:

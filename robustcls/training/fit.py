@@ -81,7 +81,8 @@ def load_splits(config: TrainConfig) -> Splits:
     return load(settings.pop("name"), **settings)
 
 
-def _train_one(name: str, config: TrainConfig, splits: Splits, folder: Path, verbose: int) -> None:
+def _train_one(name: str, config: TrainConfig, splits: Splits, run: Run, verbose: int) -> None:
+    folder = run.folder(name)
     base_model = build_classifier(
         **dataclasses.asdict(config.model),
         input_shape=splits.image_shape,

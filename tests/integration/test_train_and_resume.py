@@ -8,14 +8,14 @@ import sys
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from robustcls import load_classifier
 from robustcls.runs import Run
 
-COMMAND = [sys.executable, "-c", "from robustcls.cli import main; main()"]
+COMMAND = [str(Path(sys.executable).with_name("robustcls"))]
 SETTINGS = """
 data: {name: %s, image_size: 32}
 model: {alpha: 0.35, output_stride: 32, dropout: 0.2}
@@ -91,7 +91,7 @@ def test_a_killed_training_resumes_to_the_same_result(folder, tmp_path):
     assert "Resuming after epoch" in resumed.stdout
 
     whole, killed = (
-        keras.saving.load_model(tmp_path / name / "adversarial" / "model.keras", compile=False)
+        load_classifier(tmp_path / name / "adversarial" / "model.keras")
         for name in ("whole", "killed")
     )
     for first, second in zip(whole.get_weights(), killed.get_weights(), strict=True):
