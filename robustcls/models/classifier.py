@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import zlib
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +12,8 @@ import numpy as np
 
 from robustcls._validation import InputError, check_choice, check_number
 from robustcls.models.backbones import Backbone, get_backbone
-from robustcls.models.normalization import FusedBatchNormalization
+from robustcls.models.finishing import PREPROCESSING, finish
 from robustcls.models.pretrained import imagenet_weights
-
-PREPROCESSING = "preprocess"
-# Some networks come with 0.999 or 0.9997: averages that follow the data only after thousands
-# of steps, when a fine-tuning here takes hundreds.
-SLOWEST_MOMENTUM = 0.99
 
 
 def build_classifier(
@@ -109,7 +101,7 @@ def build_classifier(
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
     logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
-    model = _finish(keras.Model(images, logits, name=name or backbone), seed)
+    model = finish(keras.Model(images, logits, name=name or backbone), seed)
 
     if arrays is not None:
         fresh_head = weights == "imagenet" and num_classes != 1000
@@ -187,7 +179,7 @@ def _check_stride(backbone: str, size: int, output_stride: int | None) -> int:
 
 
 def _check_weights_file(weights: str | Path) -> Path:
-    path = Path(weights)
+    path = Path(weights) if isinstance(weights, str | Path) else Path()
     if not path.name.endswith((".keras", ".weights.h5")):
         check_choice("weights", str(weights), ["imagenet", "a .keras or .weights.h5 file"])
     if not path.is_file():
@@ -204,40 +196,6 @@ def _prepare(images: Any, backbone: Backbone, resize_to: int | None) -> Any:
     scale = [1 / std for std in backbone.std]
     offset = [-mean / std for mean, std in zip(backbone.mean, backbone.std, strict=True)]
     return keras.layers.Rescaling(scale, offset, name=PREPROCESSING)(x)
-
-
-def _finish(model: keras.Model, seed: int) -> keras.Model:
-    """Copies `model` with fused batch norms, seeded layers and names that never vary.
-
-    What `keras.applications` builds counts its unnamed layers over the whole process, draws
-    from the global seed, and may bring scaling layers of its own.
-    """
-    counts: Counter[str] = Counter()
-
-    def copy(layer: Any) -> Any:
-        config = layer.get_config()
-        kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__).lower()
-        if re.fullmatch(rf"{kind}(_\d+)?", layer.name):
-            counts[kind] += 1
-            config["name"] = f"{kind}_{counts[kind]}"
-        for key, value in config.items():
-            own = zlib.crc32(f"{seed} {config['name']} {key}".encode()) & 0x7FFFFFFF
-            if key == "seed":
-                config[key] = own
-            elif key.endswith("_initializer") and "seed" in (value or {}).get("config", {}):
-                value["config"]["seed"] = own
-        if isinstance(layer, keras.layers.BatchNormalization):
-            config["momentum"] = min(config["momentum"], SLOWEST_MOMENTUM)
-            return FusedBatchNormalization.from_config(config)
-        return type(layer).from_config(config)
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        foreign = isinstance(layer, keras.layers.Normalization | keras.layers.Rescaling)
-        if foreign and layer.name != PREPROCESSING:
-            return args[0]
-        return layer(*args, **kwargs)
-
-    return keras.models.clone_model(model, clone_function=copy, call_function=call)
 
 
 def _padding_of(model: keras.Model) -> str:

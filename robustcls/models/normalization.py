@@ -51,11 +51,9 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
-        # The kernel returns Bessel's unbiased variance, Keras averages the biased one. A
-        # single value has none to correct: the kernel divides by 1 there.
-        count = tf.size(inputs) // channels
-        unbiased = tf.cast(tf.maximum(count - 1, 1), variance.dtype)
-        variance *= unbiased / tf.cast(count, variance.dtype)
+        # The kernel returns Bessel's unbiased variance, Keras averages the biased one.
+        count = tf.cast(tf.size(inputs) // channels, variance.dtype)
+        variance *= (count - 1) / count
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
         return outputs

@@ -199,6 +199,7 @@ def test_weights_from_a_file_keep_its_padding_and_scaling(tmp_path, monkeypatch)
         ({"resize_to": 0}, "resize_to must be"),
         ({"weights": "imagnet"}, "Did you mean 'imagenet'"),
         ({"weights": "missing.keras"}, "does not exist"),
+        ({"weights": 5}, "weights must be one of.*received '5'"),
         ({"backbone": "mobilenetv2"}, "backbone must be one of.*Did you mean 'mobilenet_v2'"),
     ],
 )

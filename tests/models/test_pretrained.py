@@ -113,7 +113,6 @@ def offline(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.filterwarnings("ignore:.*HDF5 file.*")
 @pytest.mark.parametrize("head", [False, True])
 def test_a_file_keras_downloaded_keeps_its_padding_and_scaling(offline, head):
     network = keras_file(offline / "keras", 0.35, head)
