@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from robustcls.attacks.base import Attack
+import numpy as np
+
+from robustcls.attacks.gradient import GradientAttack, Rule
+from robustcls.attacks.pgd import SteepestAscent, start_points
+from robustcls.attacks.task import Batch, State
 
 
 @dataclass(frozen=True, kw_only=True)
-class FGSM(Attack):
+class FGSM(GradientAttack):
     """One step of length epsilon along the sign of the gradient, or along it for norm "2".
 
     Source: Goodfellow et al., "Explaining and Harnessing Adversarial Examples", section 4. With
@@ -25,6 +29,17 @@ class FGSM(Attack):
     random_start: bool = False
 
     @property
-    def _schedule(self) -> tuple[int, float, int, bool]:
+    def _rule(self) -> Rule:
+        return SteepestAscent(self.norm, self.targeted)
+
+    @property
+    def _settings(self) -> State:
         step_size = 1.25 * self.epsilon if self.random_start else self.epsilon
-        return 1, step_size, 1, self.random_start
+        return {"epsilon": np.float32(self.epsilon), "step_size": np.float32(step_size)}
+
+    @property
+    def _step_count(self) -> int:
+        return 1
+
+    def _start(self, batch: Batch) -> State:
+        return {"current": start_points(batch, self.epsilon, self.norm, self.random_start)}

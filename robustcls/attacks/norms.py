@@ -7,10 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from robustcls.attacks import draws
+
 NORMS = ("inf", "2")
 
 
-def _lengths(vectors: tf.Tensor) -> tf.Tensor:
+def lengths(vectors: tf.Tensor, norm: str) -> tf.Tensor:
+    """Returns the norm of each image, float32 [N, 1, 1, 1], of float32 [N, H, W, C]."""
+    if norm == "inf":
+        return tf.reduce_max(tf.abs(vectors), [1, 2, 3], keepdims=True)
     return tf.sqrt(tf.reduce_sum(tf.square(vectors), [1, 2, 3], keepdims=True))
 
 
@@ -24,9 +29,8 @@ def steepest_ascent(gradients: tf.Tensor, norm: str) -> tf.Tensor:
     if norm == "inf":
         return tf.sign(gradients)
     # A gradient's square can underflow in float32, so it is scaled by its largest entry first.
-    largest = tf.reduce_max(tf.abs(gradients), [1, 2, 3], keepdims=True)
-    scaled = tf.math.divide_no_nan(gradients, largest)
-    return tf.math.divide_no_nan(scaled, _lengths(scaled))
+    scaled = tf.math.divide_no_nan(gradients, lengths(gradients, "inf"))
+    return tf.math.divide_no_nan(scaled, lengths(scaled, "2"))
 
 
 def project(images: tf.Tensor, centers: tf.Tensor, epsilon: tf.Tensor, norm: str) -> tf.Tensor:
@@ -44,22 +48,39 @@ def project(images: tf.Tensor, centers: tf.Tensor, epsilon: tf.Tensor, norm: str
         images = tf.clip_by_value(images, centers - epsilon, centers + epsilon)
     else:
         offsets = images - centers
-        lengths = _lengths(offsets)
-        images = tf.where(lengths > epsilon, centers + offsets * (epsilon / lengths), images)
+        long = lengths(offsets, "2")
+        images = tf.where(long > epsilon, centers + offsets * (epsilon / long), images)
     return tf.clip_by_value(images, 0.0, 1.0)
 
 
-def random_in_ball(
-    shape: Sequence[int], epsilon: float, norm: str, seed: Sequence[int]
-) -> np.ndarray:
-    """Returns a uniform draw from the ball around 0, float32 of `shape`, one image.
+def random_in_ball(keys: np.ndarray, shape: Sequence[int], epsilon: float, norm: str) -> np.ndarray:
+    """Returns uniform draws from the ball around 0, float32 [N, *shape].
 
-    The draw is a function of `seed` alone, so an image's random start does not depend on its
-    batch.
+    Args:
+        keys: uint64 [N], one for each image; see `draws`.
+        shape: (H, W, C).
+        epsilon: radius of the ball.
+        norm: "inf" or "2".
     """
-    generator = np.random.default_rng(seed)
     if norm == "inf":
-        return generator.uniform(-epsilon, epsilon, shape).astype(np.float32)
-    direction = generator.standard_normal(shape)
-    length = epsilon * generator.uniform() ** (1 / direction.size)
-    return (direction * (length / np.linalg.norm(direction))).astype(np.float32)
+        return (epsilon * (2 * draws.uniform(keys, shape) - 1)).astype(np.float32)
+    size = int(np.prod(shape))
+    radii = draws.uniform(draws.derive(keys, 1), (1, 1, 1)) ** (1 / size)
+    return random_on_sphere(keys, shape, epsilon, norm) * radii.astype(np.float32)
+
+
+def random_on_sphere(
+    keys: np.ndarray, shape: Sequence[int], epsilon: float, norm: str
+) -> np.ndarray:
+    """Returns random points at distance `epsilon` from 0; arguments as `random_in_ball`.
+
+    For norm "2" they are uniform on the sphere; for "inf" a uniform draw from the ball is
+    stretched until it touches the surface.
+    """
+    if norm == "inf":
+        offsets = 2 * draws.uniform(keys, shape) - 1
+        sizes = np.abs(offsets).max((1, 2, 3), keepdims=True)
+    else:
+        offsets = draws.normal(keys, shape)
+        sizes = np.sqrt(np.square(offsets).sum((1, 2, 3), keepdims=True))
+    return (epsilon * offsets / sizes).astype(np.float32)

@@ -4,12 +4,44 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import tensorflow as tf
+
 from robustcls._validation import check_number
-from robustcls.attacks.base import Attack
+from robustcls.attacks import losses, norms
+from robustcls.attacks.gradient import GradientAttack, Logits, Rule, Tensors, value_and_gradient
+from robustcls.attacks.task import Batch, State
+
+
+@dataclass(frozen=True)
+class SteepestAscent:
+    """A step along the gradient of cross-entropy, back into the ball and into [0, 1].
+
+    Args:
+        norm: of the ball.
+        targeted: go towards the label rather than away from it.
+    """
+
+    norm: str
+    targeted: bool
+
+    def __call__(
+        self, logits: Logits, batch: Tensors, state: Tensors, settings: Tensors
+    ) -> tuple[tf.Tensor, tf.Tensor, Tensors]:
+        def loss(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            outputs = logits(points)
+            value = losses.cross_entropy(outputs, batch["labels"])
+            return -value if self.targeted else value, outputs
+
+        current = state["current"]
+        _, outputs, gradient = value_and_gradient(loss, current)
+        moved = current + settings["step_size"] * norms.steepest_ascent(gradient, self.norm)
+        moved = norms.project(moved, batch["images"], settings["epsilon"], self.norm)
+        return current, outputs, {"current": moved}
 
 
 @dataclass(frozen=True, kw_only=True)
-class PGD(Attack):
+class PGD(GradientAttack):
     """Steps along the gradient, each projected back to the ball and to [0, 1].
 
     Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks",
@@ -23,6 +55,8 @@ class PGD(Attack):
             the ball.
         restarts: random starts tried on images that still stand.
         random_start: begin at a random point of the ball rather than at the image.
+        targeted: the labels given are classes to reach; an image has fallen when the model
+            takes it for that class.
         seed: seed of the random starts.
     """
 
@@ -30,6 +64,7 @@ class PGD(Attack):
     step_size: float | None = None
     restarts: int = 1
     random_start: bool = True
+    targeted: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,6 +78,29 @@ class PGD(Attack):
         return f"pgd{self.steps}"
 
     @property
-    def _schedule(self) -> tuple[int, float, int, bool]:
+    def _rule(self) -> Rule:
+        return SteepestAscent(self.norm, self.targeted)
+
+    @property
+    def _settings(self) -> State:
         step_size = self.step_size or 2.5 * self.epsilon / self.steps
-        return self.steps, step_size, self.restarts, self.random_start
+        return {"epsilon": np.float32(self.epsilon), "step_size": np.float32(step_size)}
+
+    @property
+    def _step_count(self) -> int:
+        return self.steps
+
+    @property
+    def _restart_count(self) -> int:
+        return self.restarts
+
+    def _start(self, batch: Batch) -> State:
+        return {"current": start_points(batch, self.epsilon, self.norm, self.random_start)}
+
+
+def start_points(batch: Batch, epsilon: float, norm: str, random_start: bool) -> np.ndarray:
+    """Returns the images, or for `random_start` points drawn from the balls around them."""
+    if not random_start:
+        return batch.images
+    noise = norms.random_in_ball(batch.keys, batch.images.shape[1:], epsilon, norm)
+    return np.clip(batch.images + noise, 0, 1)

@@ -1,0 +1,82 @@
+"""The state of an attack on disk, so that one that was stopped can go on."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustcls._validation import InputError
+from robustcls.attacks.task import Task
+from robustcls.runs import atomic
+
+
+class Checkpoint:
+    """One file for one attack on one task, written whole or not at all.
+
+    Its name comes from the attack's settings, the images, the labels and what had fallen before,
+    so attacks can share a folder. The model is told apart by its logits for a few images.
+
+    Args:
+        folder: where the file goes; made when there is none.
+        attack: its name and its `repr`, which holds all settings.
+        task: the images, as they stand before the attack.
+    """
+
+    def __init__(self, folder: Path, attack: Any, task: Task) -> None:
+        digest = hashlib.sha256(repr(attack).encode())
+        for array in (task.keys, task.labels, task.success):
+            digest.update(array.tobytes())
+        self.path = folder / f"{attack.name}-{digest.hexdigest()[:16]}.npz"
+
+    def save(self, task: Task, arrays: dict[str, np.ndarray]) -> None:
+        """Writes what was found so far, and `arrays`.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        found = {
+            "touched": task.touched,
+            "adversarial": task.adversarial[task.touched],
+            "success": task.success,
+            "margin": task.margin,
+            "probe": task.probe,
+        }
+        with atomic(self.path) as path, open(path, "wb") as file:
+            everything: Any = {f"task.{name}": value for name, value in found.items()} | arrays
+            np.savez(file, **everything)
+
+    def load(self, task: Task) -> dict[str, np.ndarray] | None:
+        """Puts what was found into `task` and returns the other arrays; None without a file.
+
+        Raises:
+            InputError: the file is damaged or is of another model.
+        """
+        if not self.path.is_file():
+            return None
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                arrays = dict(file)
+            found = {name: arrays.pop(f"task.{name}") for name in _FOUND}
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            raise InputError(
+                f"checkpoint must hold the state of an attack; {self.path} is damaged. Delete it "
+                "to start again."
+            ) from None
+        probe = found["probe"]
+        scale = max(1.0, float(np.abs(task.probe).max()))
+        if probe.shape != task.probe.shape or np.abs(probe - task.probe).max() > 1e-3 * scale:
+            raise InputError(
+                f"checkpoint must be of the same model; {self.path} is of one with other logits. "
+                "Use another folder, or delete it to start again."
+            )
+        task.touched[:] = found["touched"]
+        task.adversarial[task.touched] = found["adversarial"]
+        task.success[:], task.margin[:] = found["success"], found["margin"]
+        return arrays
+
+
+_FOUND = ("touched", "adversarial", "success", "margin", "probe")

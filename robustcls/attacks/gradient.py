@@ -1,0 +1,129 @@
+"""Attacks along gradients: one compiled step for each rule, model and image shape."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from robustcls._validation import InputError
+from robustcls.attacks.classifier import Classifier
+from robustcls.attacks.looped import LoopedAttack, Step
+from robustcls.attacks.task import Batch, State
+
+Logits = Callable[[tf.Tensor], tf.Tensor]
+Tensors = dict[str, tf.Tensor]
+
+
+class Rule(Protocol):
+    """What a step does, as a pure function of tensors.
+
+    A rule is hashable and holds only what shapes the graph (a norm, a loss). Numbers such as
+    epsilon come as tensors in `settings`, so all settings share one compiled step.
+    """
+
+    def __call__(
+        self, logits: Logits, batch: Tensors, state: Tensors, settings: Tensors
+    ) -> tuple[tf.Tensor, tf.Tensor, Tensors]:
+        """Returns (points, logits of the points, next state).
+
+        Args:
+            logits: the model.
+            batch: `images`, `labels`, `targets` and `step`; see `Batch`.
+            state: of the runs.
+            settings: of the attack.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientAttack(LoopedAttack):
+    """An attack whose step is a compiled `Rule`."""
+
+    @property
+    @abc.abstractmethod
+    def _rule(self) -> Rule:
+        """What a step does."""
+
+    @property
+    @abc.abstractmethod
+    def _settings(self) -> dict[str, np.ndarray]:
+        """The numbers the rule needs: float32 scalars and vectors."""
+
+    def _objection(self, classifier: Classifier) -> str | None:
+        if classifier.differentiable:
+            return None
+        return (
+            f"model must be a Keras model or a SavedModel for {self.name}, which needs "
+            f"gradients; received the function {classifier.name}. Did you mean Square(...)?"
+        )
+
+    def _bind(self, classifier: Classifier) -> Step:
+        settings = self._settings
+
+        def step(batch: Batch, state: State) -> tuple[np.ndarray, np.ndarray, State]:
+            function = compiled_step(classifier, self._rule, batch, state, settings)
+            points, logits, following = function(_tensors(batch), state, settings)
+            return (
+                points.numpy(),
+                logits.numpy(),
+                {name: value.numpy() for name, value in following.items()},
+            )
+
+        return step
+
+
+def compiled_step(
+    classifier: Classifier, rule: Rule, batch: Batch, state: State, settings: State
+) -> Callable[..., tuple[tf.Tensor, tf.Tensor, Tensors]]:
+    """Returns the compiled step, traced once for all batch sizes and settings."""
+    key = (rule, batch.images.shape[1:], classifier.probabilities)
+    if key not in classifier.compiled:
+
+        def step(batch: Tensors, state: Tensors, settings: Tensors) -> tuple:
+            return rule(classifier.logits, batch, state, settings)
+
+        signature = [
+            {name: _spec(value) for name, value in values.items()}
+            for values in (_tensors(batch), state)
+        ]
+        signature.append(
+            {
+                name: tf.TensorSpec([None] * value.ndim, value.dtype)
+                for name, value in settings.items()
+            }
+        )
+        classifier.compiled[key] = tf.function(step, input_signature=signature, autograph=False)
+    return classifier.compiled[key]
+
+
+def value_and_gradient(
+    function: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]], points: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns (value, logits, gradient of the value with respect to each point).
+
+    Args:
+        function: points to (values [n], logits [n, classes]), image by image.
+        points: float32 [n, H, W, C].
+    """
+    # Gradients of the weights would double the work.
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(points)
+        value, logits = function(points)
+    gradient = tape.gradient(value, points)
+    if gradient is None:
+        raise InputError(
+            "model must be differentiable; its logits have no gradient with respect to the images."
+        )
+    return value, logits, gradient
+
+
+def _tensors(batch: Batch) -> State:
+    return {name: getattr(batch, name) for name in ("images", "labels", "targets", "step")}
+
+
+def _spec(value: np.ndarray) -> tf.TensorSpec:
+    return tf.TensorSpec([None, *value.shape[1:]], value.dtype)

@@ -1,0 +1,203 @@
+"""The loop that all attacks share: a batch whose places are filled again as images fall."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from robustcls._validation import InputError
+from robustcls.attacks.checkpoint import Checkpoint
+from robustcls.attacks.classifier import Classifier
+from robustcls.attacks.draws import derive
+from robustcls.attacks.task import Batch, Options, State, Task
+
+if TYPE_CHECKING:
+    from robustcls.attacks.looped import LoopedAttack
+
+SAVE_SECONDS = 30.0
+
+
+@dataclass
+class _Slots:
+    """Images under attack: which, and how far each has come."""
+
+    index: np.ndarray
+    run: np.ndarray
+    step: np.ndarray
+    state: State
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def select(self, rows: np.ndarray | slice) -> _Slots:
+        state = {name: value[rows] for name, value in self.state.items()}
+        return _Slots(self.index[rows], self.run[rows], self.step[rows], state)
+
+    def join(self, other: _Slots) -> _Slots:
+        if not len(self):
+            return other
+        state = {name: np.concatenate([v, other.state[name]]) for name, v in self.state.items()}
+        return _Slots(
+            np.concatenate([self.index, other.index]),
+            np.concatenate([self.run, other.run]),
+            np.concatenate([self.step, other.step]),
+            state,
+        )
+
+
+def _no_slots() -> _Slots:
+    return _Slots(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), {})
+
+
+class Loop:
+    """One attack on the images of a task that still stand.
+
+    State is kept for the images under attack alone, so memory does not grow with the task.
+    """
+
+    def __init__(
+        self, attack: LoopedAttack, classifier: Classifier, task: Task, options: Options
+    ) -> None:
+        self.attack, self.classifier, self.task, self.options = attack, classifier, task, options
+        self.step = attack._bind(classifier)
+        rivals = task.rivals.shape[1] if attack._rivals(classifier.num_classes) else 0
+        self.rivals = min(rivals, attack._rivals(classifier.num_classes))
+        self.runs = attack._restart_count * max(1, self.rivals)
+        self.waiting = deque((int(index), 0) for index in np.flatnonzero(~task.success))
+        self.active = _no_slots()
+        # The points after a run's last step need no gradient: they are checked apart, in whole
+        # batches.
+        self.last = _no_slots()
+        self.checkpoint: Checkpoint | None = None
+        if options.checkpoint is not None:
+            self.checkpoint = Checkpoint(options.checkpoint, attack, task)
+            self._restore()
+
+    def run(self) -> None:
+        bar = tqdm(
+            total=len(self.task.images),
+            desc=self.attack.name,
+            unit="image",
+            disable=not self.options.progress,
+        )
+        saved = time.monotonic()
+        try:
+            while self.waiting or len(self.active) or len(self.last):
+                self._advance()
+                unsettled = len(self.waiting) + len(self.active) + len(self.last)
+                bar.n = len(self.task.images) - unsettled
+                bar.set_postfix(robust=f"{1 - self.task.success.mean():.3f}", refresh=False)
+                bar.update(0)
+                if self.checkpoint and time.monotonic() - saved >= SAVE_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
+        except InputError:
+            # A model that fails in the middle leaves the state as it was before the step.
+            if self.checkpoint:
+                self._save()
+            raise
+        finally:
+            bar.close()
+        if self.checkpoint:
+            self._save()
+
+    def _advance(self) -> None:
+        self._admit()
+        if len(self.active):
+            self._take_step()
+        size = self.options.batch_size
+        if len(self.last) >= size or not (self.waiting or len(self.active)):
+            self._check_last()
+
+    def _admit(self) -> None:
+        free = min(self.options.batch_size - len(self.active), len(self.waiting))
+        if free <= 0:
+            return
+        index, run = np.array([self.waiting.popleft() for _ in range(free)], np.int64).T
+        slots = _Slots(index, run, np.zeros(free, np.int64), {})
+        slots.state = self.attack._start(self._batch(slots))
+        self.active = self.active.join(slots)
+
+    def _batch(self, slots: _Slots) -> Batch:
+        task, index = self.task, slots.index
+        targets = task.labels[index]
+        if self.rivals:
+            targets = task.rivals[index, slots.run // self.attack._restart_count]
+        keys = derive(task.keys[index], self.attack.seed, slots.run)
+        images = task.images[index]
+        return Batch(images, task.labels[index], targets, keys, slots.run, slots.step)
+
+    def _take_step(self) -> None:
+        batch, slots = self._batch(self.active), self.active
+        points, logits, state = self.step(batch, slots.state)
+        fooled = self.task.record(slots.index, points, logits, self._legal(batch, points))
+        slots = _Slots(slots.index, slots.run, slots.step + 1, state)
+        if self.options.active_set and fooled.any():
+            slots = slots.select(~fooled)
+        done = slots.step == self.attack._step_count
+        if done.any():
+            finished, slots = slots.select(done), slots.select(~done)
+            if self.attack._moves_last:
+                finished.state = {"current": finished.state["current"]}
+                self.last = self.last.join(finished)
+            else:
+                self._end_runs(finished)
+        self.active = slots
+
+    def _check_last(self) -> None:
+        size = self.options.batch_size
+        slots = self.last.select(slice(size))
+        if not len(slots):
+            return
+        points = slots.state["current"]
+        logits = self.classifier.predict(points)
+        self.last = self.last.select(slice(size, None))
+        fooled = self.task.record(slots.index, points, logits, np.ones(len(slots), bool))
+        self._end_runs(slots.select(~fooled) if self.options.active_set else slots)
+
+    def _end_runs(self, slots: _Slots) -> None:
+        for index, run in zip(slots.index.tolist(), slots.run.tolist(), strict=True):
+            if run + 1 < self.runs:
+                self.waiting.append((index, run + 1))
+
+    def _legal(self, batch: Batch, points: np.ndarray) -> np.ndarray:
+        if self.attack._stays_inside:
+            return np.ones(len(points), bool)
+        offsets = (points - batch.images).reshape(len(points), -1)
+        order = np.inf if self.attack.norm == "inf" else 2
+        return np.linalg.norm(offsets, order, axis=1) <= self.attack.epsilon
+
+    def _save(self) -> None:
+        if self.checkpoint is None:
+            return
+        arrays = {"waiting": np.array(self.waiting, np.int64).reshape(-1, 2)}
+        for name in ("active", "last"):
+            slots = getattr(self, name)
+            arrays |= {f"{name}.{key}": getattr(slots, key) for key in ("index", "run", "step")}
+            arrays |= {f"{name}.state.{key}": value for key, value in slots.state.items()}
+        self.checkpoint.save(self.task, arrays)
+
+    def _restore(self) -> None:
+        arrays = self.checkpoint.load(self.task) if self.checkpoint else None
+        if arrays is None:
+            return
+        self.waiting = deque((index, run) for index, run in arrays["waiting"].tolist())
+        for name in ("active", "last"):
+            prefix = f"{name}.state."
+            state = {
+                key.removeprefix(prefix): value
+                for key, value in arrays.items()
+                if key.startswith(prefix)
+            }
+            index, run, step = (arrays[f"{name}.{key}"] for key in ("index", "run", "step"))
+            setattr(self, name, _Slots(index, run, step, state))
+        # A smaller batch than before begins the runs of the others again.
+        size = self.options.batch_size
+        surplus = self.active.select(slice(size, None))
+        self.waiting.extend(zip(surplus.index.tolist(), surplus.run.tolist(), strict=True))
+        self.active = self.active.select(slice(size))

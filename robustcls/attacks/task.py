@@ -1,0 +1,139 @@
+"""What is to be attacked and what has been found so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from robustcls.attacks.classifier import PROBES, Classifier
+from robustcls.attacks.draws import image_keys
+
+State = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run an attack; nothing here changes what it finds.
+
+    Attributes:
+        batch_size: images the model sees at a time.
+        progress: show a bar.
+        active_set: leave fallen images alone.
+        checkpoint: the folder that keeps the state, if any.
+    """
+
+    batch_size: int
+    progress: bool
+    active_set: bool
+    checkpoint: Path | None
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What a step is told of its images.
+
+    Attributes:
+        images: float32 [n, H, W, C] in [0, 1], the centers of the balls.
+        labels: int64 [n].
+        targets: int64 [n], the class each run aims at; the label where it aims at none.
+        keys: uint64 [n], a key for the draws of each image's run.
+        run: int64 [n], how many runs came before.
+        step: int64 [n], how many steps of this run came before.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    targets: np.ndarray
+    keys: np.ndarray
+    run: np.ndarray
+    step: np.ndarray
+
+
+class Task:
+    """The images and, for each, the best that the attacks on it have found.
+
+    Args:
+        classifier: what is attacked.
+        images: float32 [N, H, W, C] in [0, 1].
+        labels: int64 [N].
+        targeted: the labels are classes to reach.
+        rivals: how many classes besides the label to rank.
+        batch_size: images the model sees at a time.
+
+    Attributes:
+        keys: uint64 [N], what random numbers are derived from.
+        rivals: int [N, rivals], the likeliest classes for the image other than its label, the
+            likeliest first.
+        adversarial: float32 [N, H, W, C], the image at first.
+        success: bool [N], `adversarial` does what the attack wants.
+        margin: float32 [N], by how much it does, in logits; negative where it does not.
+        touched: bool [N], `adversarial` is not the image any more.
+        probe: the model's logits for the first few images.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        targeted: bool,
+        rivals: int,
+        batch_size: int,
+    ) -> None:
+        self.images, self.labels, self.targeted = images, labels, targeted
+        self.keys = image_keys(images)
+        self.adversarial = images.copy()
+        self.success = np.zeros(len(images), bool)
+        self.margin = np.full(len(images), -np.inf, np.float32)
+        self.touched = np.zeros(len(images), bool)
+        self.rivals = np.zeros((len(images), rivals), np.int64)
+        for start in range(0, len(images), batch_size):
+            batch = slice(start, start + batch_size)
+            logits = classifier.predict(images[batch])
+            if start == 0:
+                self.probe = logits[:PROBES].copy()
+            self.margin[batch], self.success[batch] = self.judge(logits, labels[batch])
+            if rivals:
+                np.put_along_axis(logits, labels[batch, None], -np.inf, axis=1)
+                order = np.argsort(-logits, axis=1, kind="stable")
+                self.rivals[batch] = order[:, :rivals]
+
+    def judge(self, logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the margins, float32 [n], and whether the model is fooled, bool [n].
+
+        The margin is the highest other logit minus the label's, or, when targeted, the label's
+        minus the highest other.
+        """
+        own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+        others = logits.copy()
+        np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
+        margins = others.max(axis=1) - own
+        is_label = logits.argmax(axis=1) == labels
+        return (-margins, is_label) if self.targeted else (margins, ~is_label)
+
+    def record(
+        self, index: np.ndarray, points: np.ndarray, logits: np.ndarray, legal: np.ndarray
+    ) -> np.ndarray:
+        """Keeps what is better than what was found before.
+
+        Args:
+            index: int [n], which images.
+            points: float32 [n, H, W, C], their new variants.
+            logits: float32 [n, classes], the model's view of those.
+            legal: bool [n], the variants that lie within the ball.
+
+        Returns:
+            Which variants are a success, bool [n].
+        """
+        margins, fooled = self.judge(logits, self.labels[index])
+        fooled &= legal
+        better = legal & ~self.success[index] & (fooled | (margins > self.margin[index]))
+        chosen = index[better]
+        self.adversarial[chosen] = points[better]
+        self.margin[chosen] = margins[better]
+        self.touched[chosen] = True
+        self.success[index] |= fooled
+        return fooled
