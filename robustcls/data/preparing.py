@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
-import sys
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from robustcls._validation import InputError
+from robustcls.data import embedded_sets
 from robustcls.data.mirrors import MIRRORS, MirrorError
 from robustcls.data.tfds_sets import get_builder, is_prepared, one_line, quiet_tfds
 
@@ -30,11 +31,11 @@ class _UnreachableError(Exception):
 def prepare(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
     """Makes a TFDS set ready for `load` and `tfds.load`, and returns its folder.
 
-    A set that is prepared already is left as it is. Otherwise the upstream download is tried, and
-    where it does not answer, a package registry for the sets that have a mirror
-    (`fashion_mnist`, `mnist`, `cifar10`). A mirror's files must equal upstream's, by MD5, and go
-    through TFDS' own builder, so the result is the canonical set. An interrupted preparation
-    leaves nothing that looks prepared.
+    A set that is prepared already, or part of this package, is left as it is. Otherwise the
+    upstream download is tried, and where it does not answer, a package registry for the sets that
+    have a mirror (`fashion_mnist`, `mnist`, `cifar10`). A mirror's files must equal upstream's,
+    by MD5, and go through TFDS' own builder, so the result is the canonical set. An interrupted
+    preparation leaves nothing that looks prepared.
 
     Args:
         name: a TFDS name, with or without config and version, or `tiny_imagenet`.
@@ -43,6 +44,8 @@ def prepare(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
     Raises:
         InputError: unknown name, nothing to prepare from, or a failing builder.
     """
+    if name == embedded_sets.FASHION_MNIST_MINI:
+        return embedded_sets.folder()
     builder = get_builder(name, data_dir)
     if is_prepared(builder):
         return Path(builder.data_path)
@@ -126,7 +129,7 @@ def _build(builder: Any, name: str, files: Mapping[str, Path] | None = None) -> 
             manager = _Upstream(**arguments) if files is None else _Local(files, **arguments)
             # TFDS has no public way to hand a download manager in.
             builder._make_download_manager = lambda **_: manager
-            with quiet_tfds(), contextlib.redirect_stdout(sys.stderr):
+            with quiet_tfds(), contextlib.redirect_stdout(io.StringIO()):
                 builder.download_and_prepare()
         except (_UnreachableError, InputError):
             raise
