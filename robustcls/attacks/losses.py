@@ -22,7 +22,7 @@ def dlr(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     unlike cross-entropy it neither vanishes nor grows when the logits are scaled.
 
     Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of
-    diverse parameter-free attacks", 2020, section 4, equation 6; at least three classes.
+    diverse parameter-free attacks", 2020, section 4; at least three classes.
     """
     top = tf.math.top_k(logits, 3).values
     own = tf.gather(logits, labels, batch_dims=1)
@@ -34,7 +34,7 @@ def dlr(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 def targeted_dlr(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """Returns the ratio with a target in the place of the best other class, float32 [N].
 
-    Source: as `dlr`, equation 7; at least four classes.
+    Source: as `dlr`; at least four classes.
 
     Args:
         logits: float32 [N, classes].

@@ -107,12 +107,9 @@ class Task:
         The margin is the highest other logit minus the label's, or, when targeted, the label's
         minus the highest other.
         """
-        own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
-        others = logits.copy()
-        np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
-        margins = others.max(axis=1) - own
+        ahead = margins(logits, labels)
         is_label = logits.argmax(axis=1) == labels
-        return (-margins, is_label) if self.targeted else (margins, ~is_label)
+        return (-ahead, is_label) if self.targeted else (ahead, ~is_label)
 
     def record(
         self, index: np.ndarray, points: np.ndarray, logits: np.ndarray, legal: np.ndarray
@@ -128,12 +125,25 @@ class Task:
         Returns:
             Which variants are a success, bool [n].
         """
-        margins, fooled = self.judge(logits, self.labels[index])
+        margin, fooled = self.judge(logits, self.labels[index])
         fooled &= legal
-        better = legal & ~self.success[index] & (fooled | (margins > self.margin[index]))
+        better = legal & ~self.success[index] & (fooled | (margin > self.margin[index]))
         chosen = index[better]
         self.adversarial[chosen] = points[better]
-        self.margin[chosen] = margins[better]
+        self.margin[chosen] = margin[better]
         self.touched[chosen] = True
         self.success[index] |= fooled
         return fooled
+
+
+def margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the highest other logit minus the label's, float32 [n].
+
+    Args:
+        logits: float32 [n, classes].
+        labels: int64 [n].
+    """
+    own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    others = logits.copy()
+    np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
+    return others.max(axis=1) - own

@@ -1,0 +1,199 @@
+"""Auto-PGD."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from robustcls._validation import check_choice, check_number
+from robustcls.attacks import losses, norms
+from robustcls.attacks.classifier import Classifier
+from robustcls.attacks.gradient import GradientAttack, Logits, Rule, Tensors, value_and_gradient
+from robustcls.attacks.task import Batch, State
+
+MOMENTUM = 0.75
+RHO = 0.75
+
+
+@dataclass(frozen=True)
+class AutoStep:
+    """A step with momentum, and with a length that is halved when it stops paying.
+
+    Args:
+        norm: of the ball.
+        loss: "ce" or "dlr".
+        aimed: raise the loss of one target at a time.
+    """
+
+    norm: str
+    loss: str
+    aimed: bool
+
+    def __call__(
+        self, logits: Logits, batch: Tensors, state: Tensors, settings: Tensors
+    ) -> tuple[tf.Tensor, tf.Tensor, Tensors]:
+        def loss(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            outputs = logits(points)
+            if self.loss == "ce":
+                return losses.cross_entropy(outputs, batch["labels"]), outputs
+            if self.aimed:
+                return losses.targeted_dlr(outputs, batch["labels"], batch["targets"]), outputs
+            return losses.dlr(outputs, batch["labels"]), outputs
+
+        point = state["current"]
+        value, outputs, gradient = value_and_gradient(loss, point)
+        first = batch["step"] == 0
+
+        better = value > state["best_loss"]
+        best = {
+            "best": _where(better, point, state["best"]),
+            "best_gradient": _where(better, gradient, state["best_gradient"]),
+            "best_loss": tf.where(better, value, state["best_loss"]),
+        }
+        rises = state["rises"] + tf.cast(value > state["last_loss"], tf.float32)
+        rises = tf.where(first, 0.0, rises)
+        # What the authors' code does, too: the first checkpoint never finds "no progress".
+        checked_loss = tf.where(first, value, state["checked_loss"])
+
+        period = tf.gather(settings["periods"], batch["step"])
+        no_progress = (checked_loss >= best["best_loss"]) & ~state["halved"]
+        halve = (period > 0) & ((rises <= RHO * period) | no_progress)
+        at_check = period > 0
+        step_size = tf.where(halve, state["step_size"] / 2, state["step_size"])
+        point_now = _where(halve, best["best"], point)
+        gradient = _where(halve, best["best_gradient"], gradient)
+
+        def project(points: tf.Tensor) -> tf.Tensor:
+            return norms.project(points, batch["images"], settings["epsilon"], self.norm)
+
+        stride = step_size[:, None, None, None] * norms.steepest_ascent(gradient, self.norm)
+        plain = project(point_now + stride)
+        momentum = point_now + MOMENTUM * (plain - point_now)
+        momentum = project(momentum + (1 - MOMENTUM) * (point_now - state["previous"]))
+        return (
+            point,
+            outputs,
+            best
+            | {
+                "current": _where(first, plain, momentum),
+                "previous": point_now,
+                "last_loss": value,
+                "checked_loss": tf.where(at_check, best["best_loss"], checked_loss),
+                "halved": tf.where(at_check, halve, state["halved"]),
+                "rises": tf.where(at_check, 0.0, rises),
+                "step_size": step_size,
+            },
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class APGD(GradientAttack):
+    """Projected gradient descent with momentum that sets its own step size for each image.
+
+    Begins with steps of 2 epsilon. At checkpoints the step is halved, and the search goes on
+    from the best point so far, for images whose loss rose in at most three quarters of the
+    steps since the last checkpoint, or did not pass its best though the step was not halved
+    last time.
+
+    Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of
+    diverse parameter-free attacks", 2020, algorithm 1.
+
+    Args:
+        epsilon: radius of the ball, in (0, 1] for norm "inf".
+        norm: "inf" or "2".
+        loss: "ce", cross-entropy, or "dlr", the difference of logits ratio, which needs three
+            classes, or four with `target_classes`.
+        steps: gradient steps of each run.
+        restarts: random starts, for each target class where there are any.
+        target_classes: 0, or for "dlr" how many classes to aim at one after the other, the
+            likeliest first; at most all but the label.
+        seed: seed of the random starts.
+    """
+
+    loss: str = "ce"
+    steps: int = 100
+    restarts: int = 1
+    target_classes: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("loss", self.loss, ["ce", "dlr"])
+        check_number("steps", self.steps, minimum=1, integer=True)
+        check_number("restarts", self.restarts, minimum=1, integer=True)
+        most = 0 if self.loss == "ce" else None
+        check_number("target_classes", self.target_classes, minimum=0, maximum=most, integer=True)
+
+    @property
+    def name(self) -> str:
+        return f"apgd-{self.loss}" + ("-t" if self.target_classes else "")
+
+    @property
+    def _rule(self) -> Rule:
+        return AutoStep(self.norm, self.loss, self.target_classes > 0)
+
+    @property
+    def _settings(self) -> State:
+        periods = np.array(checkpoint_periods(self.steps), np.float32)
+        return {"epsilon": np.asarray(self.epsilon, np.float32), "periods": periods}
+
+    @property
+    def _step_count(self) -> int:
+        return self.steps
+
+    @property
+    def _restart_count(self) -> int:
+        return self.restarts
+
+    def _rivals(self, num_classes: int) -> int:
+        return min(self.target_classes, num_classes - 1)
+
+    def _objection(self, classifier: Classifier) -> str | None:
+        needed = 4 if self.target_classes else 3
+        if self.loss == "dlr" and classifier.num_classes < needed:
+            return (
+                f"loss must be 'ce' for a model of {classifier.num_classes} classes; {self.name} "
+                f"compares the {needed} highest logits."
+            )
+        return super()._objection(classifier)
+
+    def _start(self, batch: Batch) -> State:
+        count, shape = len(batch.images), batch.images.shape[1:]
+        noise = norms.random_on_sphere(batch.keys, shape, self.epsilon, self.norm)
+        current = np.clip(batch.images + noise, 0, 1)
+        lowest = np.full(count, -np.inf, np.float32)
+        return {
+            "current": current,
+            "previous": current,
+            "best": current,
+            "best_gradient": np.zeros_like(current),
+            "best_loss": lowest,
+            "last_loss": lowest,
+            "checked_loss": lowest,
+            "halved": np.ones(count, bool),
+            "rises": np.zeros(count, np.float32),
+            "step_size": np.full(count, 2 * self.epsilon, np.float32),
+        }
+
+
+def checkpoint_periods(steps: int) -> list[int]:
+    """Returns, for each step, how long ago the last checkpoint was if it is one, else 0.
+
+    As in the authors' code: the first after 22 % of the steps, each period 3 % of the steps
+    shorter than the one before, but no shorter than 6 %.
+    """
+    period, shortest = max(int(0.22 * steps), 1), max(int(0.06 * steps), 1)
+    shrinkage = max(int(0.03 * steps), 1)
+    periods, since = [0], 0
+    for _ in range(1, steps):
+        since += 1
+        periods.append(period if since == period else 0)
+        if since == period:
+            period, since = max(period - shrinkage, shortest), 0
+    return periods
+
+
+def _where(chosen: tf.Tensor, yes: tf.Tensor, no: tf.Tensor) -> tf.Tensor:
+    """Chooses whole images, by bool [N]."""
+    return tf.where(chosen[:, None, None, None], yes, no)

@@ -1,0 +1,69 @@
+"""AutoAttack: four attacks, one after the other, on the images that still stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from robustcls._validation import check_number
+from robustcls.attacks.apgd import APGD
+from robustcls.attacks.base import Attack
+from robustcls.attacks.classifier import Classifier
+from robustcls.attacks.fab import FAB
+from robustcls.attacks.square import Square
+from robustcls.attacks.task import Options, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoAttack(Attack):
+    """The published standard order: APGD on cross-entropy, APGD on the targeted difference of
+    logits ratio, targeted FAB, Square. Robust accuracy is what is left after the last.
+
+    The defaults are the published settings. A model of three classes gets the untargeted ratio,
+    which compares three logits where the targeted one needs four; one of two classes does
+    without.
+
+    Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of
+    diverse parameter-free attacks", 2020, section 5.
+
+    Args:
+        epsilon: radius of the ball, in (0, 1] for norm "inf".
+        norm: "inf" or "2".
+        steps: of each run of APGD and FAB.
+        target_classes: how many classes targeted attacks aim at; at most all but the label.
+        queries: of Square.
+        seed: seed of everything random.
+    """
+
+    steps: int = 100
+    target_classes: int = 9
+    queries: int = 5000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for setting in ("steps", "target_classes", "queries"):
+            check_number(setting, getattr(self, setting), minimum=1, integer=True)
+
+    def members(self, num_classes: int) -> list[Attack]:
+        """Returns the attacks in order, for a model of `num_classes` classes."""
+        ball: dict[str, Any] = {"epsilon": self.epsilon, "norm": self.norm, "seed": self.seed}
+        aims: dict[str, Any] = {"steps": self.steps, "target_classes": self.target_classes}
+        attacks: list[Attack] = [APGD(loss="ce", steps=self.steps, **ball)]
+        if num_classes > 3:
+            attacks.append(APGD(loss="dlr", **aims, **ball))
+        elif num_classes == 3:
+            attacks.append(APGD(loss="dlr", steps=self.steps, **ball))
+        return [*attacks, FAB(**aims, **ball), Square(queries=self.queries, **ball)]
+
+    def _objection(self, classifier: Classifier) -> str | None:
+        objections = (
+            member._objection(classifier) for member in self.members(classifier.num_classes)
+        )
+        return next((objection for objection in objections if objection), None)
+
+    def _rivals(self, num_classes: int) -> int:
+        return max(member._rivals(num_classes) for member in self.members(num_classes))
+
+    def _run(self, classifier: Classifier, task: Task, options: Options) -> None:
+        for member in self.members(classifier.num_classes):
+            member._run(classifier, task, options)

@@ -1,0 +1,54 @@
+"""The shortest way from an image to a hyperplane without leaving [0, 1]."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def towards_hyperplane(
+    points: tf.Tensor, normals: tf.Tensor, gaps: tf.Tensor, norm: str
+) -> tf.Tensor:
+    """Returns the shortest offsets that change each point's product with its normal by its gap.
+
+    Minimizes the norm of d subject to <normal, d> = gap and point + d in [0, 1]. The solution
+    moves coordinate i by min(t * c_i, room_i) in the direction that helps, where room_i is the
+    way to the side of the box, c_i is 1 for norm "inf" and |normal_i| for norm "2", and t is as
+    large as needed. The change grows with t along straight pieces that end where a coordinate
+    meets its side, so t follows from sorting those ends.
+
+    Args:
+        points: float32 [N, H, W, C] in [0, 1].
+        normals: float32 [N, H, W, C].
+        gaps: float32 [N].
+        norm: "inf" or "2".
+
+    Returns:
+        float32 [N, H, W, C]. Where the box is too small, all coordinates go to their sides.
+    """
+    shape = tf.shape(points)
+    flat = tf.stack([shape[0], tf.reduce_prod(shape[1:])])
+    points, normals = tf.reshape(points, flat), tf.reshape(normals, flat)
+    # One scale for the normal and its gap changes nothing but keeps products within float32.
+    scale = tf.reduce_max(tf.abs(normals), 1, keepdims=True)
+    normals = tf.math.divide_no_nan(normals, scale)
+    gaps = tf.math.divide_no_nan(gaps[:, None], scale)
+
+    ways = tf.sign(gaps) * tf.sign(normals)
+    rooms = tf.where(ways > 0, 1 - points, points) * tf.abs(ways)
+    weights = tf.abs(normals)
+    speeds = tf.ones_like(weights) if norm == "inf" else weights
+    ends = tf.where(weights > 0, rooms / tf.maximum(speeds, 1e-30), 0.0)
+    order = tf.argsort(ends, 1)
+    ends_sorted = tf.gather(ends, order, batch_dims=1)
+    slopes = tf.gather(weights * speeds, order, batch_dims=1)
+    # At the k-th end, what has met its side has given all its room; the rest still moves.
+    given = tf.cumsum(tf.gather(weights * rooms, order, batch_dims=1), 1, exclusive=True)
+    moving = tf.cumsum(slopes, 1, reverse=True)
+    reached = given + moving * ends_sorted
+    piece = tf.reduce_sum(tf.cast(reached < tf.abs(gaps), tf.int32), 1, keepdims=True)
+    last = tf.shape(ends)[1] - 1
+    at = tf.minimum(piece, last)
+    needed = tf.abs(gaps) - tf.gather(given, at, batch_dims=1)
+    t = tf.math.divide_no_nan(needed, tf.gather(moving, at, batch_dims=1))
+    t = tf.where(piece > last, tf.reduce_max(ends, 1, keepdims=True), t)
+    return tf.reshape(ways * tf.minimum(t * speeds, rooms), shape)
