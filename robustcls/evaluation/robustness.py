@@ -103,7 +103,7 @@ def evaluate(
             tqdm(starts, desc=name or "clean", unit="batch", disable=not progress, leave=False)
         ):
             batch = tf.constant(images[start : start + batch_size])
-            if name is not None:
+            if name is not None and corruptions is not None:
                 strength = noise.SEVERITIES[corruptions][name][severity - 1]
                 batch = getattr(noise, name)(batch, strength, (seed, number))
             right += int((predict(batch).numpy() == labels[start : start + batch_size]).sum())

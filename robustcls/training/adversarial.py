@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from robustcls._validation import InputError, check_choice, check_epsilon, check_number
 from robustcls.training._nsl import nsl
+from robustcls.training.losses import loss_for
 
 _NORM_OF_BALL = {"infinity": "inf", "l2": "2", "l1": "1"}
 
@@ -126,12 +127,7 @@ class AdversarialRegularization(keras.Model):
             optimizer = keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True)
         if loss is None:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        if isinstance(loss, (list, tuple, Mapping)):
-            raise InputError(f"loss must be one loss for one output; received {loss!r}.")
-        loss = keras.losses.get(loss)
-        if not isinstance(loss, keras.losses.Loss):
-            loss = _FunctionLoss(loss)
-        _refuse_probability_loss_on_logits(loss, self.base_model)
+        loss = loss_for(loss, self.base_model)
         self._loss_function = loss
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
 
@@ -302,35 +298,6 @@ class _KnownGradient:
     def gradient(self, loss: Any, sources: list[tf.Tensor]) -> list[tf.Tensor]:
         del loss, sources
         return [self._gradient]
-
-
-class _FunctionLoss(keras.losses.Loss):
-    """Gives a plain function of (labels, outputs) the reductions and weights of a Keras loss."""
-
-    def __init__(self, function: Callable[[Any, Any], Any]) -> None:
-        super().__init__(name=getattr(function, "__name__", "loss"))
-        self.function = function
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        return self.function(y_true, y_pred)
-
-
-def _refuse_probability_loss_on_logits(loss: keras.losses.Loss, model: keras.Model) -> None:
-    layers = getattr(model, "layers", None) or [None]
-    ends_in_logits = getattr(layers[-1], "activation", None) is keras.activations.linear
-    known = {
-        keras.losses.sparse_categorical_crossentropy,
-        keras.losses.categorical_crossentropy,
-        keras.losses.binary_crossentropy,
-    }
-    on_probabilities = getattr(loss, "function", None) in known or (
-        getattr(loss, "from_logits", None) is False
-    )
-    if ends_in_logits and on_probabilities:
-        raise InputError(
-            f"loss must be computed from logits, since {model.name} ends without softmax; "
-            f"received {loss.name}. Did you mean SparseCategoricalCrossentropy(from_logits=True)?"
-        )
 
 
 def _class_ids(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

@@ -60,11 +60,12 @@ class PlateauUnfreezing(keras.callbacks.Callback):
         self.wait = state["wait"]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        base_model = getattr(self.model, "base_model", self.model)
+        model: Any = self.model
+        base_model = getattr(model, "base_model", model)
         self._blocks = unfreezing_blocks(base_model)
         for layer in base_model.layers:
             layer.trainable = True
-        optimizer = self.model.optimizer
+        optimizer = model.optimizer
         if not optimizer.built:
             optimizer.build(base_model.trainable_weights)
         for block in self._blocks[self.open_blocks :]:
@@ -73,13 +74,13 @@ class PlateauUnfreezing(keras.callbacks.Callback):
         self._retrace()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.monitor not in (logs or {}):
+        logs = logs or {}
+        if self.monitor not in logs:
             raise InputError(
-                f"monitor must be one of {', '.join(sorted(logs or {}))}; "
-                f"received {self.monitor!r}."
+                f"monitor must be one of {', '.join(sorted(logs))}; received {self.monitor!r}."
             )
         loss = float(logs[self.monitor])
-        if loss < self.best * (1 - self.min_delta) if self.best < float("inf") else True:
+        if self.best == float("inf") or loss < self.best * (1 - self.min_delta):
             self.best, self.wait = loss, 0
             return
         self.wait += 1
