@@ -124,6 +124,8 @@ def test_held_out_is_by_class_and_independent_of_order():
     ids = np.array([f"image/{number}" for number in range(len(labels))])
     held = held_out(labels, ids, 0.1, 0, "validation")
     assert np.bincount(labels[held], minlength=4).tolist() == [5, 1, 1, 0]
+    most = held_out(labels, ids, 0.9, 0, "validation")
+    assert np.bincount(labels[most], minlength=4).tolist() == [45, 9, 1, 0]
     order = np.random.default_rng(0).permutation(len(labels))
     shuffled = held_out(labels[order], ids[order], 0.1, 0, "validation")
     assert set(ids[order][shuffled]) == set(ids[held])
