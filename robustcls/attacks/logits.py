@@ -27,7 +27,7 @@ def logits_function(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor] | No
     last = _without_softmax(history.operation)
     if last is None or len(sources) != 1:
         return None
-    return _chain(keras.Model(model.inputs, sources[0]), last)
+    return _chain(keras.Model(model.inputs[0], sources[0]), last)
 
 
 def _without_softmax(operation: Any) -> Callable[[tf.Tensor], tf.Tensor] | None:

@@ -1,0 +1,119 @@
+import keras
+import numpy as np
+import pytest
+
+from robustcls.models.classifier import build_classifier
+from robustcls.models.folding import copy_folded, fold_batch_norm
+from robustcls.models.normalization import FusedBatchNormalization
+
+layers = keras.layers
+
+
+def randomize(model, seed=0):
+    """Weights and statistics as after training: none of them 0 or 1."""
+    generator = np.random.default_rng(seed)
+    for layer in model.layers:
+        weights = [w + generator.normal(0, 0.1, w.shape) for w in layer.get_weights()]
+        if isinstance(layer, layers.BatchNormalization):
+            weights[-1] = generator.uniform(0.5, 2, weights[-1].shape)
+        layer.set_weights(weights)
+    return model
+
+
+def outputs(model, count=5, seed=1):
+    shape = model.inputs[0].shape[1:]
+    images = np.random.default_rng(seed).uniform(size=(count, *shape)).astype(np.float32)
+    return np.asarray(model(images, training=False))
+
+
+def normalizations(model):
+    return sum(isinstance(layer, layers.BatchNormalization) for layer in model.layers)
+
+
+def small(**dense):
+    return keras.Sequential(
+        [
+            keras.Input((9, 7, 3)),
+            layers.Conv2D(4, 3, use_bias=False, padding="same"),
+            FusedBatchNormalization(scale=False),
+            layers.ReLU(),
+            layers.DepthwiseConv2D(3, strides=2, depth_multiplier=2),
+            layers.BatchNormalization(center=False),
+            layers.Flatten(),
+            layers.Dense(6, **dense),
+            layers.BatchNormalization(),
+            layers.Dense(3),
+        ]
+    )
+
+
+def test_mobilenet_has_the_same_logits_without_batch_norm():
+    model = build_classifier("mobilenet_v2", alpha=0.35, input_shape=(32, 32, 3), num_classes=10)
+    randomize(model)
+    before = outputs(model)
+    folded = fold_batch_norm(model)
+    assert normalizations(model) > 50
+    assert normalizations(folded) == 0
+    scale = np.abs(before).max()
+    assert scale > 1e-3
+    np.testing.assert_allclose(outputs(folded), before, atol=1e-4 * max(scale, 1))
+    np.testing.assert_array_equal(outputs(model), before)
+
+
+def test_every_kind_of_layer_and_the_refresh():
+    model = randomize(small())
+    folded = fold_batch_norm(model)
+    assert normalizations(folded) == 0
+    np.testing.assert_allclose(outputs(folded), outputs(model), rtol=1e-4, atol=1e-4)
+
+    old = outputs(folded)
+    randomize(model, seed=5)
+    np.testing.assert_array_equal(outputs(folded), old)
+    copy_folded(model, folded)
+    np.testing.assert_allclose(outputs(folded), outputs(model), rtol=1e-4, atol=1e-4)
+    assert np.abs(outputs(folded) - old).max() > 0.1
+
+
+def test_what_is_not_linear_is_left_alone():
+    model = randomize(small(activation="relu"))
+    folded = fold_batch_norm(model)
+    assert normalizations(folded) == 1
+    np.testing.assert_allclose(outputs(folded), outputs(model), rtol=1e-4, atol=1e-4)
+
+
+def test_a_convolution_with_two_readers_is_left_alone():
+    images = keras.Input((8, 8, 1))
+    x = layers.Conv2D(2, 3)(images)
+    x = layers.Add()([x, layers.BatchNormalization()(x)])
+    model = randomize(keras.Model(images, layers.Dense(2)(layers.Flatten()(x))))
+    assert fold_batch_norm(model) is model
+
+
+class Opaque(layers.Layer):
+    """Has an argument that no configuration can hold."""
+
+    def __init__(self, function, **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+def unsupported():
+    images = keras.Input((9, 7, 3))
+    shared = layers.Conv2D(3, 3, padding="same")
+    normalized = layers.BatchNormalization()(shared(shared(images)))
+    opaque = layers.BatchNormalization()(layers.Conv2D(3, 3)(Opaque(lambda x: 2 * x)(images)))
+    return {
+        "nested": keras.Sequential([keras.Input((9, 7, 3)), small()]),
+        "shared layer": keras.Model(images, normalized),
+        "cannot be copied": keras.Model(images, opaque),
+        "no batch norm": keras.Sequential([keras.Input((4,)), layers.Dense(2)]),
+    }
+
+
+@pytest.mark.parametrize("name", unsupported())
+def test_unsupported_models_come_back_unchanged(name):
+    model = unsupported()[name]
+    assert fold_batch_norm(model) is model
