@@ -53,6 +53,10 @@ def test_twins_lie_beside_their_originals(tmp_path):
         assert tile(sheet, row, 2).tolist() == [level] * 3
         assert tile(sheet, row, 2, block=1).tolist() == [255 - level] * 3
     assert seeds == [(3, 0)]
+    sheet = read(
+        contact_sheet(flat_set(), tmp_path / "b.png", policy=lambda images, seed: images * 0 + 0.5)
+    )
+    assert tile(sheet, 0, 0, block=1).tolist() == [128] * 3
 
 
 def test_same_seed_same_bytes(tmp_path):
