@@ -87,7 +87,7 @@ def held_out(
         return held
     ranks = np.array(
         [
-            int.from_bytes(hashlib.sha256(_bytes(f"{purpose}/{seed}/{name}")).digest()[:8], "big")
+            int.from_bytes(hashlib.sha256(f"{purpose}/{seed}/{name}".encode()).digest()[:8], "big")
             for name in ids
         ],
         np.uint64,
@@ -99,7 +99,3 @@ def held_out(
         count = min(max(round(len(members) * fraction), 1), len(members) - 1)
         held[members[np.argsort(ranks[members], kind="stable")[:count]]] = True
     return held
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode(errors="surrogateescape")  # file names need not be valid Unicode

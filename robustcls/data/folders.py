@@ -124,10 +124,21 @@ def _scan(root: Path) -> tuple[dict[str, tuple[list[str], np.ndarray]], list[str
                 raise InputError(
                     f"Each class needs images ({', '.join(EXTENSIONS)}); {class_folder} has none."
                 )
+            _check_names([class_folder.name, *files], folder)
             names += [(class_folder / name).relative_to(root).as_posix() for name in files]
             labels += [class_names.index(class_folder.name)] * len(files)
         found[part] = names, np.array(labels, np.int64)
     return found, class_names
+
+
+def _check_names(names: Sequence[str], folder: Path) -> None:
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"File and class names must be valid Unicode; received {name!r} in {folder}."
+            ) from None
 
 
 def _split_folders(root: Path) -> dict[str, Path]:

@@ -262,6 +262,12 @@ def test_inconsistent_splits(split_photos):
         load(split_photos)
 
 
+def test_names_that_are_no_text(photos):
+    os.rename(photos / "dog" / "100.png", os.fsencode(photos / "dog") + b"/\xff.png")
+    with pytest.raises(InputError, match=r"must be valid Unicode; received '\\udcff\.png'"):
+        load(photos)
+
+
 def test_one_image_a_class_leaves_nothing_to_test(tmp_path):
     fill(tmp_path / "a", 1)
     fill(tmp_path / "b", 1, start=5)
