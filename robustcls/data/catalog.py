@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 
 from robustcls.data.embedded_sets import FASHION_MNIST_MINI
 from robustcls.data.mirrors import MIRRORS
-from robustcls.data.tfds_sets import (
+from robustcls.data.tfds_lookup import (
     OWN_BUILDERS,
     get_builder,
     image_and_label,

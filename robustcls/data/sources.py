@@ -119,7 +119,7 @@ def _load_embedded(
 def _is_tfds_name(name: str) -> bool:
     if _looks_like_path(name) and name[0] in ".~" + os.sep:
         return False
-    from robustcls.data.tfds_sets import is_known
+    from robustcls.data.tfds_lookup import is_known
 
     return is_known(name)
 

@@ -1,76 +1,30 @@
-"""Sets of TensorFlow Datasets: found by name, prepared when needed, read into `Splits`."""
+"""`load_tfds`: a set of TensorFlow Datasets, prepared when needed, read into `Splits`."""
 
 from __future__ import annotations
 
-import importlib
-import logging
 import os
-import re
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from robustcls._validation import InputError, nearest
+from robustcls._validation import InputError
 from robustcls.data.carving import assign
+from robustcls.data.preparing import prepare
 from robustcls.data.resizing import Size, fit_all
 from robustcls.data.splits import Split, Splits
 from robustcls.data.storage import allocate
-
-#: Builders of this package, registered with TFDS by importing them.
-OWN_BUILDERS = {"tiny_imagenet": "robustcls.data.builders.tiny_imagenet"}
+from robustcls.data.tfds_lookup import (
+    get_builder,
+    image_and_label,
+    is_prepared,
+    one_line,
+    quiet_tfds,
+)
 
 _ID_FEATURES = ("id", "file_name", "image/filename")
-
-
-def is_known(name: str) -> bool:
-    """Whether `name`, without its config and version, is one of TFDS' sets or ours."""
-    plain = name.split("/")[0].split(":")[0]
-    return plain in OWN_BUILDERS or plain in tfds.list_builders(with_community_datasets=False)
-
-
-def get_builder(name: str, data_dir: str | os.PathLike[str] | None = None) -> Any:
-    """Returns the TFDS builder of `name`, which may carry a config and a version.
-
-    Raises:
-        InputError: unknown name, config or version.
-    """
-    plain = name.split("/")[0].split(":")[0]
-    if plain in OWN_BUILDERS:
-        importlib.import_module(OWN_BUILDERS[plain])
-    if not is_known(name):
-        known = [*OWN_BUILDERS, *tfds.list_builders(with_community_datasets=False)]
-        raise InputError(f"name must be a TFDS set; received {name!r}." + nearest(plain, known))
-    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
-    try:
-        with quiet_tfds():
-            builder = tfds.builder(name, data_dir=data_dir and os.path.expanduser(data_dir))
-            builder.info  # noqa: B018 - made on first use, when it may fail
-            return builder
-    except Exception as error:  # each builder checks its arguments in its own way
-        raise InputError(f"name {name!r} is no usable TFDS set: {one_line(error)}") from error
-
-
-def is_prepared(builder: Any) -> bool:
-    """Whether the set lies complete in the builder's folder."""
-    return (builder.data_path / "dataset_info.json").exists()
-
-
-def image_and_label(builder: Any) -> tuple[str, str] | None:
-    """Returns the names of the one image and the one class label of each example, if so."""
-    if not isinstance(builder.info.features, tfds.features.FeaturesDict):
-        return None
-    features = dict(builder.info.features.items())
-    keys = builder.info.supervised_keys
-    if not keys or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
-        keys = tuple(features)
-    images = [key for key in keys if isinstance(features.get(key), tfds.features.Image)]
-    labels = [key for key in keys if isinstance(features.get(key), tfds.features.ClassLabel)]
-    return (images[0], labels[0]) if len(images) == len(labels) == 1 else None
 
 
 def load_tfds(
@@ -96,8 +50,6 @@ def load_tfds(
             f"{', '.join(builder.info.features)}."
         )
     if not is_prepared(builder):
-        from robustcls.data.preparing import prepare
-
         prepare(name, data_dir)
         builder = get_builder(name, data_dir)
     try:
@@ -240,28 +192,3 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype == np.uint16:
         return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     return pixels
-
-
-@contextmanager
-def quiet_tfds() -> Iterator[None]:
-    """Keeps TFDS' log below errors and its progress bars to terminals.
-
-    The log would warn of every set that is not prepared yet.
-    """
-    logger = logging.getLogger("absl")
-    level = logger.level
-    shows_bars = getattr(tfds.core.utils.tqdm_utils, "_active", True)
-    logger.setLevel(logging.ERROR)
-    tfds.display_progress_bar(shows_bars and sys.stderr.isatty())
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        tfds.display_progress_bar(shows_bars)
-
-
-def one_line(error: BaseException) -> str:
-    """Returns an error's message in one line of at most 400 characters, with a full stop."""
-    words = " ".join(str(error).split()) or type(error).__name__
-    words = re.sub(r'^Failed to construct dataset .*?}": ', "", words)  # TFDS' own preamble
-    return (words if len(words) <= 400 else words[:400] + " ...").rstrip(".") + "."
