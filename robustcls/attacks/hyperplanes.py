@@ -13,8 +13,9 @@ def towards_hyperplane(
     Minimizes the norm of d subject to <normal, d> = gap and point + d in [0, 1]. The solution
     moves coordinate i by min(t * c_i, room_i) in the direction that helps, where room_i is the
     way to the side of the box, c_i is 1 for norm "inf" and |normal_i| for norm "2", and t is as
-    large as needed. The change grows with t along straight pieces that end where a coordinate
-    meets its side, so t follows from sorting those ends.
+    large as needed. The change is a concave function of t made of straight pieces, which end
+    where a coordinate meets its side, so Newton's method climbs to t and stops there after a
+    few steps.
 
     Args:
         points: float32 [N, H, W, C] in [0, 1].
@@ -38,17 +39,22 @@ def towards_hyperplane(
     weights = tf.abs(normals)
     speeds = tf.ones_like(weights) if norm == "inf" else weights
     ends = tf.where(weights > 0, rooms / tf.maximum(speeds, 1e-30), 0.0)
-    order = tf.argsort(ends, 1)
-    ends_sorted = tf.gather(ends, order, batch_dims=1)
-    slopes = tf.gather(weights * speeds, order, batch_dims=1)
-    # At the k-th end, what has met its side has given all its room; the rest still moves.
-    given = tf.cumsum(tf.gather(weights * rooms, order, batch_dims=1), 1, exclusive=True)
-    moving = tf.cumsum(slopes, 1, reverse=True)
-    reached = given + moving * ends_sorted
-    piece = tf.reduce_sum(tf.cast(reached < tf.abs(gaps), tf.int32), 1, keepdims=True)
-    last = tf.shape(ends)[1] - 1
-    at = tf.minimum(piece, last)
-    needed = tf.abs(gaps) - tf.gather(given, at, batch_dims=1)
-    t = tf.math.divide_no_nan(needed, tf.gather(moving, at, batch_dims=1))
-    t = tf.where(piece > last, tf.reduce_max(ends, 1, keepdims=True), t)
+    gains, everything = weights * speeds, weights * rooms
+    longest = tf.reduce_max(ends, 1, keepdims=True)
+
+    def climb(t: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        moves = ends > t
+        slope = tf.reduce_sum(tf.where(moves, gains, 0.0), 1, keepdims=True)
+        given = tf.reduce_sum(tf.where(moves, 0.0, everything), 1, keepdims=True)
+        needed = tf.maximum(tf.abs(gaps) - given, 0.0)
+        following = tf.where(slope > 0, tf.minimum(needed / slope, longest), longest)
+        following = tf.maximum(following, t)
+        return following, tf.reduce_any(following > t)
+
+    t, _ = tf.while_loop(
+        lambda _, climbs: climbs,
+        climb,
+        (tf.zeros_like(gaps), tf.constant(True)),
+        maximum_iterations=64,
+    )
     return tf.reshape(ways * tf.minimum(t * speeds, rooms), shape)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from robustcls._validation import InputError
-from robustcls.attacks import FGSM, PGD
+from robustcls.attacks import APGD, FAB, FGSM, PGD, AutoAttack, Square
 from robustcls.attacks.adapters import classifier_of
 
+SMALL = {"steps": 8, "seed": 3}
 ATTACKS = [
     FGSM(epsilon=0.05),
     FGSM(epsilon=0.05, random_start=True),
@@ -19,37 +20,22 @@ ATTACKS = [
     PGD(epsilon=0.05, steps=5, random_start=False),
     PGD(epsilon=0.05, steps=3, restarts=3, seed=4),
     PGD(epsilon=0.5, norm="2", steps=5),
+    APGD(epsilon=0.05, **SMALL),
+    APGD(epsilon=0.05, loss="dlr", restarts=2, **SMALL),
+    APGD(epsilon=0.5, norm="2", loss="dlr", target_classes=9, **SMALL),
+    FAB(epsilon=0.05, **SMALL),
+    FAB(epsilon=0.5, norm="2", target_classes=2, restarts=2, **SMALL),
+    Square(epsilon=0.05, queries=60),
+    Square(epsilon=0.5, norm="2", queries=60),
+    AutoAttack(epsilon=0.05, queries=20, **SMALL),
+    AutoAttack(epsilon=0.5, norm="2", queries=20, **SMALL),
 ]
 SHAPES = [(8, 8, 1), (9, 7, 3)]
 
 
-def brightness_model(shape, seed=0):
-    """Three random directions as classes: far from constant, and cheap."""
-    model = keras.Sequential(
-        [
-            keras.Input(shape),
-            keras.layers.Conv2D(4, 3, activation="tanh"),
-            keras.layers.Flatten(),
-            keras.layers.Dense(3),
-        ]
-    )
-    generator = np.random.default_rng(seed)
-    model.set_weights([generator.normal(0, 0.5, w.shape) for w in model.get_weights()])
-    return model
-
-
-def problem(shape, count=37, seed=0):
-    model = brightness_model(shape)
-    generator = np.random.default_rng(seed)
-    images = generator.uniform(size=(count, *shape)).astype(np.float32)
-    labels = np.argmax(model.predict(images, verbose=0), -1)
-    labels[:3] = (labels[:3] + 1) % 3  # misclassified to begin with
-    return model, images, labels
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_contract(attack, shape):
+def test_contract(attack, shape, problem):
     model, images, labels = problem(shape)
     given = images.copy(), labels.copy()
     result = attack(model, images, labels, batch_size=16)
@@ -74,7 +60,7 @@ def test_contract(attack, shape):
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_result_depends_on_neither_batch_size_nor_order(attack):
+def test_result_depends_on_neither_batch_size_nor_order(attack, problem):
     model, images, labels = problem((8, 8, 1))
     whole = attack(model, images, labels, batch_size=64)
     np.testing.assert_array_equal(
@@ -86,7 +72,7 @@ def test_result_depends_on_neither_batch_size_nor_order(attack):
         np.testing.assert_allclose(whole.adversarial, parts.adversarial, atol=1e-5)
 
 
-def test_seed_decides_the_random_start():
+def test_seed_decides_the_random_start(problem):
     model, images, labels = problem((8, 8, 1))
     first, second = (
         PGD(epsilon=0.01, steps=1, seed=seed)(model, images, labels).adversarial for seed in (0, 1)
@@ -94,7 +80,46 @@ def test_seed_decides_the_random_start():
     assert np.abs(first - second).max() > 0
 
 
-def test_more_work_never_helps_the_defender():
+def test_position_and_company_of_an_image_do_not_matter(problem):
+    """Random numbers belong to the image, so a part of the set gets the same attacks."""
+    model, images, labels = problem((8, 8, 1))
+    part = np.array([30, 4, 17, 9, 33])
+    for attack in (PGD(epsilon=0.05, steps=3), Square(epsilon=0.05, queries=20)):
+        whole = attack(model, images, labels)
+        some = attack(model, images[part], labels[part])
+        np.testing.assert_array_equal(some.success, whole.success[part])
+        np.testing.assert_allclose(some.adversarial, whole.adversarial[part], atol=1e-5)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_without_active_set_the_same_images_fall(attack, problem):
+    model, images, labels = problem((8, 8, 1), count=13)
+    with_it = attack(model, images, labels, batch_size=4)
+    without = attack(model, images, labels, batch_size=4, active_set=False)
+    np.testing.assert_array_equal(with_it.success, without.success)
+    np.testing.assert_allclose(with_it.adversarial, without.adversarial, atol=1e-5)
+
+
+def test_active_set_saves_the_work_on_fallen_images(problem):
+    model, images, labels = problem((8, 8, 1), count=40)
+    seen = []
+
+    def scores(batch):
+        seen.append(len(batch))
+        return model(batch, training=False).numpy()
+
+    attack = Square(epsilon=0.1, queries=30)
+    stands = (~attack(scores, images, labels).success).sum()
+    assert 0 < stands < 25
+    with_it, seen[:] = sum(seen), []
+    attack(scores, images, labels, active_set=False)
+    started = (labels == np.argmax(model.predict(images, verbose=0), -1)).sum()
+    # Two looks at 8 images to get to know the model, one at all, then 30 at those it gets right.
+    assert sum(seen) == 16 + 40 + 30 * started
+    assert 16 + 40 + 30 * stands < with_it < sum(seen)
+
+
+def test_more_work_never_helps_the_defender(problem):
     model, images, labels = problem((8, 8, 1), count=200)
     accuracies = [
         attack(model, images, labels).robust_accuracy
@@ -108,6 +133,44 @@ def test_more_work_never_helps_the_defender():
     one = PGD(epsilon=0.04, steps=2, restarts=1)(model, images, labels)
     many = PGD(epsilon=0.04, steps=2, restarts=5)(model, images, labels)
     assert many.success[one.success].all()
+
+
+def test_over_reuses_what_fell_within_smaller_balls(problem):
+    model, images, labels = problem((8, 8, 1), count=100)
+    attack = PGD(steps=5)
+    results = attack.over(model, images, labels, epsilons=[0.06, 0.01, 0.03])
+    assert list(results) == [0.01, 0.03, 0.06]
+    small, middle, large = results.values()
+    alone = PGD(epsilon=0.01, steps=5)(model, images, labels)
+    np.testing.assert_array_equal(small.adversarial, alone.adversarial)
+    assert 3 < small.success.sum() < middle.success.sum() < large.success.sum()
+    for less, more, epsilon in ((small, middle, 0.03), (middle, large, 0.06)):
+        assert more.success[less.success].all()
+        fallen = less.success
+        np.testing.assert_array_equal(more.adversarial[fallen], less.adversarial[fallen])
+        offsets = np.abs(more.adversarial - images).max((1, 2, 3))
+        assert offsets.max() <= epsilon + 1e-6
+        assert offsets[~less.success].max() > epsilon - 1e-6
+    with pytest.raises(InputError, match="epsilons must be one or more radii"):
+        attack.over(model, images, labels, epsilons=[])
+    with pytest.raises(InputError, match=r"epsilon must be in \(0, 1\]"):
+        attack.over(model, images, labels, epsilons=[0.1, 8])
+
+
+def test_targeted_pgd_reaches_the_class_it_is_given(problem):
+    model, images, _ = problem((9, 7, 3))
+    predicted = np.argmax(model.predict(images, verbose=0), -1)
+    targets = (predicted + 1) % 5
+    targets[:2] = predicted[:2]
+    result = PGD(epsilon=0.2, steps=20, targeted=True)(model, images, targets)
+    reached = np.argmax(model.predict(result.adversarial, verbose=0), -1) == targets
+    np.testing.assert_array_equal(result.success, reached)
+    np.testing.assert_array_equal(result.adversarial[:2], images[:2])
+    assert reached[:2].all()
+    assert reached.sum() > 5
+    random_hits = PGD(epsilon=0.2, steps=20)(model, images, predicted).adversarial
+    untargeted = np.argmax(model.predict(random_hits, verbose=0), -1) == targets
+    assert reached.sum() > untargeted[2:].sum() + 2
 
 
 def test_fgsm_is_one_step_along_the_sign_of_the_gradient():
@@ -140,7 +203,7 @@ def test_first_fooling_iterate_is_kept_though_later_ones_fail():
     assert result.adversarial.item() == pytest.approx(0.4)
 
 
-def test_attacks_are_traced_once_for_all_settings():
+def test_attacks_are_traced_once_for_all_settings(problem):
     model, images, labels = problem((8, 8, 1))
     for epsilon in (0.01, 0.02):
         for batch_size in (3, 64):
@@ -150,7 +213,7 @@ def test_attacks_are_traced_once_for_all_settings():
     assert [function.experimental_get_tracing_count() for function in compiled] == [1, 1]
 
 
-def test_compiled_functions_do_not_keep_the_model_alive():
+def test_compiled_functions_do_not_keep_the_model_alive(problem):
     model, images, labels = problem((8, 8, 1))
     FGSM()(model, images, labels)
     alive = weakref.ref(model)
@@ -159,13 +222,13 @@ def test_compiled_functions_do_not_keep_the_model_alive():
     assert alive() is None
 
 
-def test_weights_and_batch_norm_statistics_stay():
+def test_weights_and_batch_norm_statistics_stay(problem):
     model = keras.Sequential(
         [
             keras.Input((8, 8, 1)),
             keras.layers.BatchNormalization(),
             keras.layers.Flatten(),
-            keras.layers.Dense(3),
+            keras.layers.Dense(5),
         ]
     )
     before = model.get_weights()
@@ -192,7 +255,7 @@ def test_bad_settings(settings, message):
         PGD(**settings)
 
 
-def test_bad_inputs():
+def test_bad_inputs(problem):
     model, images, labels = problem((8, 8, 1))
     attack = FGSM()
     cases = [
@@ -201,8 +264,8 @@ def test_bad_inputs():
         ((model, np.where(images > 0.99, np.nan, images), labels), "images must be finite"),
         ((model, images[:, :4], labels), r"images must be of the model's shape \(8, 8, 1\)"),
         ((model, images[0], labels), r"non-empty array \[N, H, W, C\]"),
-        ((model, images, np.eye(3)[labels]), r"labels must be 37 class ids.*argmax"),
-        ((model, images, labels + 3), r"labels must be in \[0, 3\)"),
+        ((model, images, np.eye(5)[labels]), r"labels must be 37 class ids.*argmax"),
+        ((model, images, labels + 5), r"labels must be in \[0, 5\)"),
         ((model, images, labels[:4]), "labels must be 37 class ids"),
         ((None, images, labels), "model must be a keras.Model, a path or a function"),
         ((len, images, labels), "model must return one float array"),
@@ -214,7 +277,7 @@ def test_bad_inputs():
         assert "\n" not in str(caught.value)
 
 
-def test_nan_logits_are_refused():
+def test_nan_logits_are_refused(problem):
     model, images, labels = problem((8, 8, 1))
     model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
     with pytest.raises(InputError, match="finite logits"):
