@@ -153,11 +153,6 @@ class Run:
         write_json(path / CONFIG, config)
         return cls(path)
 
-    def record(self, key: str, value: Any) -> None:
-        """Adds what only came to be known in the course of the run to `config.json`."""
-        self.config[key] = value
-        write_json(self.path / CONFIG, self.config)
-
     def folder(self, model: str) -> Path:
         """The folder of one model of the run, for example `base`."""
         return self.path / model

@@ -23,8 +23,6 @@ def test_create_and_open(tmp_path):
         run.folder(name).mkdir()
         (run.folder(name) / "model.keras").touch()
     assert run.trained == ["base", "adversarial"]
-    run.record("weights", "random")
-    assert runs.Run(run.path).config["weights"] == "random"
 
 
 def test_an_existing_run_is_kept_unless_asked(tmp_path):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import gc
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 from robustcls._validation import InputError, check_choice, check_number
 from robustcls.data.augment import AugmentationPolicy
@@ -50,6 +52,9 @@ def train(
     """
     _check(config)
     splits = load_splits(config)
+    # Every setting is tried before the folder is made and hours are spent.
+    weights = {name: _assemble(name, config, splits).weights for name in config.models}
+    keras.backend.clear_session()
     record = {
         "train": config.to_dict(),
         "data": {
@@ -59,6 +64,7 @@ def train(
             "image_shape": list(splits.image_shape),
             "skipped": list(splits.skipped),
         },
+        "weights": weights,
         "seed": config.seed,
         "versions": versions(),
     }
@@ -68,7 +74,7 @@ def train(
             continue
         if verbose:
             print(f"Training {name} ({config.epochs} epochs)", flush=True)
-        _train_one(name, config, splits, run, verbose)
+        _train_one(_assemble(name, config, splits), config, splits, run.folder(name), verbose)
         # The graph of the first model would otherwise stay in memory beside the second.
         keras.backend.clear_session()
         gc.collect()
@@ -79,56 +85,6 @@ def load_splits(config: TrainConfig) -> Splits:
     """Loads the images that `config` names."""
     settings = dataclasses.asdict(config.data)
     return load(settings.pop("name"), **settings)
-
-
-def _train_one(name: str, config: TrainConfig, splits: Splits, run: Run, verbose: int) -> None:
-    folder = run.folder(name)
-    base_model = build_classifier(
-        **dataclasses.asdict(config.model),
-        input_shape=splits.image_shape,
-        num_classes=splits.num_classes,
-        seed=config.seed,
-    )
-    run.record("weights", base_model.weights_source)
-    model = base_model
-    if name == "adversarial":
-        model = AdversarialRegularization(
-            base_model, **dataclasses.asdict(config.adversarial), seed=config.seed
-        )
-    epoch = _Epoch()
-    policy = (
-        None if config.augmentation is None else AugmentationPolicy.from_config(config.augmentation)
-    )
-    batches = train_batches(
-        splits, policy, batch_size=config.batch_size, seed=config.seed, epochs=epoch
-    )
-    model.compile(
-        optimizer=_optimizer(config.optimizer, config.epochs * len(batches)),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    unfreezing = None
-    if config.unfreezing.patience:
-        unfreezing = PlateauUnfreezing(**dataclasses.asdict(config.unfreezing), verbose=verbose)
-    checkpoint = EpochCheckpoint(folder, unfreezing)
-    first_epoch = checkpoint.restore(model)
-    if verbose and first_epoch:
-        print(f"Resuming after epoch {first_epoch}", flush=True)
-    callbacks = [epoch, unfreezing, checkpoint]
-    model.fit(
-        batches,
-        validation_data=evaluation_batches(splits.validation),
-        epochs=config.epochs,
-        initial_epoch=first_epoch,
-        shuffle=False,
-        callbacks=[
-            *(callback for callback in callbacks if callback is not None),
-            keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
-        ],
-        verbose=verbose,
-    )
-    with atomic(folder / "model.keras") as path:
-        base_model.save(path)
 
 
 class _Epoch(keras.callbacks.Callback, Iterator[int]):
@@ -143,6 +99,74 @@ class _Epoch(keras.callbacks.Callback, Iterator[int]):
 
     def __next__(self) -> int:
         return self.current
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What `fit` needs: the compiled trainer, the model inside it, its batches."""
+
+    model: keras.Model
+    base_model: keras.Model
+    batches: tf.data.Dataset
+    epoch: _Epoch
+
+    @property
+    def weights(self) -> str:
+        return self.base_model.weights_source
+
+
+def _assemble(name: str, config: TrainConfig, splits: Splits) -> _Training:
+    epoch = _Epoch()
+    policy = None
+    if config.augmentation is not None:
+        policy = AugmentationPolicy.from_config(config.augmentation)
+    batches = train_batches(
+        splits, policy, batch_size=config.batch_size, seed=config.seed, epochs=epoch
+    )
+    base_model = build_classifier(
+        **dataclasses.asdict(config.model),
+        input_shape=splits.image_shape,
+        num_classes=splits.num_classes,
+        seed=config.seed,
+    )
+    model = base_model
+    if name == "adversarial":
+        model = AdversarialRegularization(
+            base_model, **dataclasses.asdict(config.adversarial), seed=config.seed
+        )
+    model.compile(
+        optimizer=_optimizer(config.optimizer, config.epochs * len(batches)),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return _Training(model, base_model, batches, epoch)
+
+
+def _train_one(
+    training: _Training, config: TrainConfig, splits: Splits, folder: Path, verbose: int
+) -> None:
+    unfreezing = None
+    if config.unfreezing.patience:
+        unfreezing = PlateauUnfreezing(**dataclasses.asdict(config.unfreezing), verbose=verbose)
+    checkpoint = EpochCheckpoint(folder, unfreezing)
+    first_epoch = checkpoint.restore(training.model)
+    if verbose and first_epoch:
+        print(f"Resuming after epoch {first_epoch}", flush=True)
+    callbacks = [training.epoch, unfreezing, checkpoint]
+    training.model.fit(
+        training.batches,
+        validation_data=evaluation_batches(splits.validation),
+        epochs=config.epochs,
+        initial_epoch=first_epoch,
+        shuffle=False,
+        callbacks=[
+            *(callback for callback in callbacks if callback is not None),
+            keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
+        ],
+        verbose=verbose,
+    )
+    with atomic(folder / "model.keras") as path:
+        training.base_model.save(path)
 
 
 def _optimizer(config: OptimizerConfig, steps: int) -> keras.optimizers.Optimizer:
