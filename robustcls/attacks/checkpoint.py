@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from robustcls._validation import InputError
+from robustcls.attacks.classifier import Classifier
 from robustcls.attacks.task import Task
 from robustcls.runs import atomic
 
@@ -23,13 +24,15 @@ class Checkpoint:
     Args:
         folder: where the file goes; made when there is none.
         attack: its name and its `repr`, which holds all settings.
+        classifier: the model.
         task: the images, as they stand before the attack.
     """
 
-    def __init__(self, folder: Path, attack: Any, task: Task) -> None:
+    def __init__(self, folder: Path, attack: Any, classifier: Classifier, task: Task) -> None:
         digest = hashlib.sha256(repr(attack).encode())
         for array in (task.keys, task.labels, task.success):
             digest.update(array.tobytes())
+        self.probe = classifier.probe
         self.path = folder / f"{attack.name}-{digest.hexdigest()[:16]}.npz"
 
     def save(self, task: Task, arrays: dict[str, np.ndarray]) -> None:
@@ -43,7 +46,7 @@ class Checkpoint:
             "adversarial": task.adversarial[task.touched],
             "success": task.success,
             "margin": task.margin,
-            "probe": task.probe,
+            "probe": self.probe,
         }
         with atomic(self.path) as path, open(path, "wb") as file:
             everything: Any = {f"task.{name}": value for name, value in found.items()} | arrays
@@ -58,8 +61,8 @@ class Checkpoint:
         if not self.path.is_file():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as file:
-                arrays = dict(file)
+            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+                arrays = dict(stored)
             found = {name: arrays.pop(f"task.{name}") for name in _FOUND}
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             raise InputError(
@@ -67,8 +70,8 @@ class Checkpoint:
                 "to start again."
             ) from None
         probe = found["probe"]
-        scale = max(1.0, float(np.abs(task.probe).max()))
-        if probe.shape != task.probe.shape or np.abs(probe - task.probe).max() > 1e-3 * scale:
+        scale = max(1.0, float(np.abs(self.probe).max()))
+        if probe.shape != self.probe.shape or np.abs(probe - self.probe).max() > 1e-3 * scale:
             raise InputError(
                 f"checkpoint must be of the same model; {self.path} is of one with other logits. "
                 "Use another folder, or delete it to start again."

@@ -31,6 +31,7 @@ class Classifier:
 
     Attributes:
         num_classes: width of the logits, known once `prepare` has run.
+        probe: scores that `prepare` saw, float32 [n, classes].
         probabilities: the model returns probabilities, whose logarithms serve as logits. They
             differ from the logits by one number for each image, which changes neither
             cross-entropy nor margins. Where a probability is below 1e-38 its gradient is lost.
@@ -47,6 +48,7 @@ class Classifier:
     ) -> None:
         self.name, self.differentiable, self.image_shape = name, differentiable, image_shape
         self.num_classes = 0
+        self.probe = np.zeros((0, 0), np.float32)
         self.probabilities = False
         self.compiled: dict[Any, Any] = {}
         self._function = function
@@ -70,7 +72,7 @@ class Classifier:
                 f"received {images.shape[1:]}."
             )
         chosen = np.linspace(0, len(images) - 1, min(len(images), PROBES)).astype(int)
-        scores = self._scores(images[chosen])
+        self.probe = scores = self._scores(images[chosen])
         self.num_classes = scores.shape[1]
         difference = float(np.abs(scores - self._scores(images[chosen])).max())
         if difference > DETERMINISM * max(1.0, float(np.abs(scores).max())):

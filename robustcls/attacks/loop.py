@@ -75,7 +75,7 @@ class Loop:
         self.last = _no_slots()
         self.checkpoint: Checkpoint | None = None
         if options.checkpoint is not None:
-            self.checkpoint = Checkpoint(options.checkpoint, attack, task)
+            self.checkpoint = Checkpoint(options.checkpoint, attack, classifier, task)
             self._restore()
 
     def run(self) -> None:

@@ -46,6 +46,7 @@ class PGD(GradientAttack):
 
     Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks",
     section 2.1. An image counts as fallen when any iterate of any restart is misclassified.
+    The loss is cross-entropy, in a form whose gradient does not vanish when the model is sure.
 
     Args:
         epsilon: radius of the ball, in (0, 1] for norm "inf".

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robustcls.attacks.classifier import PROBES, Classifier
+from robustcls.attacks.classifier import Classifier
 from robustcls.attacks.draws import image_keys
 
 State = dict[str, np.ndarray]
@@ -70,7 +70,6 @@ class Task:
         success: bool [N], `adversarial` does what the attack wants.
         margin: float32 [N], by how much it does, in logits; negative where it does not.
         touched: bool [N], `adversarial` is not the image any more.
-        probe: the model's logits for the first few images.
     """
 
     def __init__(
@@ -93,8 +92,6 @@ class Task:
         for start in range(0, len(images), batch_size):
             batch = slice(start, start + batch_size)
             logits = classifier.predict(images[batch])
-            if start == 0:
-                self.probe = logits[:PROBES].copy()
             self.margin[batch], self.success[batch] = self.judge(logits, labels[batch])
             if rivals:
                 np.put_along_axis(logits, labels[batch, None], -np.inf, axis=1)

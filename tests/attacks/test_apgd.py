@@ -36,6 +36,9 @@ def test_losses_against_their_definitions():
         assert dlr[row] == pytest.approx(-(z[y] - other) / (first - third), rel=1e-5)
         expected = -(z[y] - z[t]) / (first - (third + fourth) / 2)
         assert aimed[row] == pytest.approx(expected, rel=1e-5)
+    odds = losses.cross_entropy(tf.constant(logits), tf.constant(labels)).numpy()
+    p = tf.nn.softmax(logits).numpy()[np.arange(6), labels]
+    np.testing.assert_allclose(odds, np.log((1 - p) / p), rtol=1e-4)
     np.testing.assert_allclose(losses.dlr(tf.constant(7 * logits), tf.constant(labels)), dlr, 1e-4)
 
 

@@ -173,6 +173,18 @@ def test_targeted_pgd_reaches_the_class_it_is_given(problem):
     assert reached.sum() > untargeted[2:].sum() + 2
 
 
+@pytest.mark.parametrize("attack", [FGSM(epsilon=0.05), APGD(epsilon=0.05, steps=5)], ids=str)
+def test_a_model_that_is_very_sure_is_no_more_robust(attack, problem):
+    """Logits of two classes, a thousand times over: their probabilities are 0 and 1."""
+    model, images, labels = problem((8, 8, 1), classes=2)
+    expected = attack(model, images, labels)
+    assert 3 < expected.success.sum() < len(images)
+    model.layers[-1].set_weights([1000 * w for w in model.layers[-1].get_weights()])
+    found = attack(model, images, labels)
+    np.testing.assert_array_equal(found.success, expected.success)
+    np.testing.assert_allclose(found.adversarial, expected.adversarial, atol=1e-5)
+
+
 def test_fgsm_is_one_step_along_the_sign_of_the_gradient():
     """For a linear model the step can be written down."""
     model = keras.Sequential(
