@@ -1,0 +1,42 @@
+"""All settings of a detector's training; each is a YAML key and a command-line flag."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig:
+    """One method trained on the normal images of one class.
+
+    Args:
+        method: the detector, for example autoencoder.
+        data: an embedded set, a TFDS name or an image folder.
+        normal_class: the class to learn, by its number or its name; all others are anomalies.
+        image_size: side in pixels that images are resized to; null keeps theirs.
+        channels: 1 gray, 3 colour; null keeps theirs.
+        skip_bad_images: leave unreadable files out and list them.
+        data_dir: where TFDS keeps prepared sets; null is its default.
+        epochs: passes over the normal images; null is the method's own.
+        false_alarm_rate: share of normal images that may be called anomalies, in (0, 1).
+        seed: seed of weights, order, augmentation and the held-out images.
+        settings: what else the method's class takes, for example learning_rate.
+    """
+
+    method: str
+    data: str
+    normal_class: int | str
+    image_size: int | None = None
+    channels: int | None = None
+    skip_bad_images: bool = False
+    data_dir: str | None = None
+    epochs: int | None = None
+    false_alarm_rate: float = 0.05
+    seed: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON-serializable dictionaries."""
+        return dataclasses.asdict(self)

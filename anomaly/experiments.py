@@ -1,0 +1,185 @@
+"""From a `DetectorConfig` to a run folder with a detector, and from that to its figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from anomaly.config import DetectorConfig
+from anomaly.detector import OneClassDetector
+from anomaly.methods import detector_class
+from anomaly.pictures import plot_scores
+from anomaly.protocol import OneClassSplits, evaluate_scores, one_class_splits
+from robustcls._validation import InputError
+from robustcls.data.sources import load
+from robustcls.data.splits import Split, Splits
+from robustcls.runs import CONFIG, METRICS, Run, versions, write_json
+
+_DETECTOR = "detector"
+_CHUNK = 4096
+
+
+def train_detector(
+    config: DetectorConfig,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    verbose: int = 1,
+) -> Run:
+    """Trains a detector and leaves it in the run folder `out`, in `detector/`.
+
+    Args:
+        config: the settings.
+        out: the run folder to make.
+        resume: go on with an interrupted run.
+        overwrite: delete a run that is there already.
+        verbose: 1 shows Keras' progress bars, 0 nothing.
+
+    Raises:
+        InputError: a setting or the images are unusable, or `out` exists.
+    """
+    kind = detector_class(config.method)
+    own = {"image_shape", "epochs", "false_alarm_rate", "seed"}
+    for name in own & config.settings.keys():
+        raise InputError(f"settings must not hold {name}, which has a place of its own.")
+    splits, parts = _load(config)
+    settings = {
+        "image_shape": splits.image_shape,
+        "false_alarm_rate": config.false_alarm_rate,
+        "seed": config.seed,
+        **({} if config.epochs is None else {"epochs": config.epochs}),
+        **config.settings,
+    }
+    detector = kind.from_config(settings)
+    record = {
+        "train": config.to_dict(),
+        "detector": detector.get_config(),
+        "data": {
+            "source": splits.source,
+            "fingerprint": splits.fingerprint,
+            "class_names": list(splits.class_names),
+            "normal_class": splits.class_names[parts.normal_class],
+            "image_shape": list(splits.image_shape),
+            "images": {"train": len(parts.train), "validation": len(parts.validation)},
+            "skipped": list(splits.skipped),
+        },
+        "seed": config.seed,
+        "versions": versions(),
+    }
+    run = Run.create(out, record, resume=resume, overwrite=overwrite)
+    if not (run.folder(_DETECTOR) / CONFIG).is_file():
+        detector.fit(
+            parts.train.float_images(),
+            validation=parts.validation.float_images(),
+            folder=run.path / "training",
+            resume=resume,
+            verbose=verbose,
+        )
+        detector.save(run.folder(_DETECTOR))
+    return run
+
+
+def evaluate_detector(
+    run: Run | Path | str, *, batch_size: int = 256, progress: bool = False
+) -> dict[str, Any]:
+    """Measures a run's detector on the whole test split.
+
+    Writes `metrics.json` and `report/scores.png` into the run.
+
+    Args:
+        run: a run or its folder.
+        batch_size: images a forward pass.
+        progress: show a progress bar.
+
+    Returns:
+        What `metrics.json` holds: the figures of `evaluate_scores` and what they belong to.
+
+    Raises:
+        InputError: there is no run or no trained detector, or the images have changed since.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    if "detector" not in run.config:
+        raise InputError(f"run must be one of `anomaly train`; {run.path} is another kind of run.")
+    if not (run.folder(_DETECTOR) / CONFIG).is_file():
+        raise InputError(
+            f"run must hold a trained detector; {run.path} holds none. Was its training "
+            "interrupted? Go on with --resume."
+        )
+    detector = OneClassDetector.load(run.folder(_DETECTOR))
+    splits, parts = _load(DetectorConfig(**run.config["train"]))
+    if splits.fingerprint != run.config["data"]["fingerprint"]:
+        raise InputError(
+            f"data must be what the run was trained on; {splits.source} has changed since."
+        )
+    scores = _score(detector, parts.test, batch_size, progress)
+    metrics = {
+        "method": detector.method,
+        "normal_class": run.config["data"]["normal_class"],
+        **evaluate_scores(
+            scores,
+            parts.test.labels,
+            threshold=detector.threshold,
+            false_alarm_rate=detector.false_alarm_rate,
+        ),
+        "versions": versions(),
+        "data_fingerprint": splits.fingerprint,
+    }
+    write_json(run.path / METRICS, metrics)
+    plot_scores(scores, parts.test.labels, detector.threshold, run.path / "report" / "scores.png")
+    return metrics
+
+
+def print_evaluation(metrics: dict[str, Any], console: Console | None = None) -> None:
+    """Prints the figures of `metrics`, rates with their 95 % intervals."""
+    false_alarms, detected = metrics["false_alarm_rate"], metrics["detection_rate"]
+    table = Table(title=f"{metrics['method']}, normal: {metrics['normal_class']}; figures in %")
+    table.add_column("on the test split")
+    table.add_column("measured", justify="right")
+    table.add_column("beside it")
+    share = 100 * metrics["anomaly_share"]
+    table.add_row("AUROC", f"{100 * metrics['auroc']:.1f}", "chance 50.0")
+    table.add_row("AUPR", f"{100 * metrics['aupr']:.1f}", f"chance {share:.1f}")
+    table.add_row("F1", f"{100 * metrics['f1']:.1f}", f"threshold {metrics['threshold']:.4g}")
+    for name, rate, beside in (
+        ("false alarms", false_alarms, f"asked {100 * false_alarms['asked']:g}"),
+        ("anomalies found", detected, f"of {detected['count']}"),
+    ):
+        interval = f"[{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+        table.add_row(name, f"{100 * rate['got']:.1f} {interval}", beside)
+    (console or Console()).print(table)
+
+
+def _load(config: DetectorConfig) -> tuple[Splits, OneClassSplits]:
+    splits = load(
+        config.data,
+        image_size=config.image_size,
+        channels=config.channels,
+        skip_bad_images=config.skip_bad_images,
+        data_dir=config.data_dir,
+    )
+    parts = one_class_splits(
+        splits,
+        config.normal_class,
+        false_alarm_rate=config.false_alarm_rate,
+        seed=config.seed,
+    )
+    return splits, parts
+
+
+def _score(detector: OneClassDetector, split: Split, batch_size: int, progress: bool) -> np.ndarray:
+    """Scores a split that may be larger than memory."""
+    starts = range(0, len(split), _CHUNK)
+    return np.concatenate(
+        [
+            detector.score(
+                split.take(slice(start, start + _CHUNK)).float_images(), batch_size=batch_size
+            )
+            for start in tqdm(starts, "Scoring", disable=not progress, leave=False)
+        ]
+    )

@@ -1,0 +1,95 @@
+"""A fitted detector as a folder: `config.json` and one file of weights, no pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustcls._validation import InputError
+from robustcls.runs import CONFIG, atomic, read_json, versions, write_json
+
+KIND = "anomaly detector"
+#: Raised whenever a detector saved before would be read wrongly.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class SavedDetector:
+    """All that makes a fitted detector.
+
+    Attributes:
+        method: its name.
+        settings: its constructor's arguments, JSON-serializable.
+        threshold: the score above which images are anomalies.
+        arrays: the networks' weights by name.
+    """
+
+    method: str
+    settings: Mapping[str, Any]
+    threshold: float
+    arrays: Mapping[str, np.ndarray]
+
+    def write(self, folder: Path) -> Path:
+        """Writes into `folder`, replacing a detector that is there.
+
+        `config.json` names the weights it belongs to, so until it is replaced, as the last, the
+        old detector is whole.
+
+        Raises:
+            InputError: `folder` cannot be written, or holds a `config.json` of something else.
+        """
+        old = _read_config(folder) if (folder / CONFIG).exists() else None
+        stream = io.BytesIO()
+        np.savez(stream, **self.arrays)  # type: ignore[arg-type]
+        digest = hashlib.sha256(stream.getbuffer()).hexdigest()
+        name = f"weights-{digest[:12]}.npz"
+        with atomic(folder / name) as path:
+            path.write_bytes(stream.getbuffer())
+        config = {
+            "kind": KIND,
+            "version": VERSION,
+            "method": self.method,
+            "settings": self.settings,
+            "threshold": self.threshold,
+            "weights": {"file": name, "sha256": digest},
+            "versions": versions(),
+        }
+        write_json(folder / CONFIG, config)
+        if old is not None and old["weights"]["file"] != name:
+            (folder / Path(old["weights"]["file"]).name).unlink(missing_ok=True)
+        return folder
+
+    @classmethod
+    def read(cls, folder: Path) -> SavedDetector:
+        """Reads what `write` wrote.
+
+        Raises:
+            InputError: there is no detector, it is of another version, or its files are damaged.
+        """
+        config = _read_config(folder)
+        path = folder / Path(config["weights"]["file"]).name
+        data = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(data).hexdigest() != config["weights"]["sha256"]:
+            raise InputError(f"folder must hold a whole detector; {path} is missing or damaged.")
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = dict(archive)
+        return cls(config["method"], config["settings"], config["threshold"], arrays)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    config = read_json(folder / CONFIG)
+    if not isinstance(config, dict) or config.get("kind") != KIND:
+        raise InputError(f"folder must be a detector's; {folder / CONFIG} is something else's.")
+    if config.get("version") != VERSION:
+        saved_by = config.get("versions", {}).get("robustcls", "unknown")
+        raise InputError(
+            f"folder must hold a detector of format {VERSION}; {folder} holds format "
+            f"{config.get('version')}, saved by robustcls {saved_by}."
+        )
+    return config

@@ -1,0 +1,91 @@
+"""Thresholds from normal images alone, for a stated rate of false alarms."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from robustcls._validation import InputError, check_number
+
+#: Share of the normal images that `hold_out` keeps from training.
+HELD_OUT = 0.1
+
+
+def check_rate(false_alarm_rate: float) -> float:
+    """Returns a false-alarm rate in (0, 1), else raises `InputError`."""
+    try:
+        check_number("false_alarm_rate", false_alarm_rate, above=0, maximum=1)
+        good = false_alarm_rate < 1
+    except InputError:
+        good = False
+    if good:
+        return false_alarm_rate
+    hint = ""
+    if isinstance(false_alarm_rate, int | float) and 1 < false_alarm_rate < 100:
+        hint = f" Did you mean {false_alarm_rate / 100:g}?"
+    raise InputError(f"false_alarm_rate must be in (0, 1); received {false_alarm_rate!r}.{hint}")
+
+
+def smallest_sample(false_alarm_rate: float) -> int:
+    """Returns how many normal scores a threshold for that rate takes at least: 19 for 0.05."""
+    return math.ceil(1 / check_rate(false_alarm_rate) - 1e-9) - 1
+
+
+def conformal_threshold(scores: Any, false_alarm_rate: float) -> float:
+    """Returns the threshold above which at most that share of normal images scores.
+
+    Of n held-out scores it is the k-th smallest, k = ⌈(n + 1)(1 - rate)⌉. The score of one more
+    normal image is equally likely to take any place among them, so the chance that it lies above
+    is at most the rate, whatever the scores' distribution. It holds on average over held-out
+    samples: one of n images misses the rate by about √(rate (1 - rate) / n).
+
+    Args:
+        scores: float [n], of normal images that the detector was not trained on.
+        false_alarm_rate: in (0, 1).
+
+    Raises:
+        InputError: a rate out of range, scores that are not finite, or too few of them.
+
+    Reference: Vovk, Gammerman and Shafer, 2005, "Algorithmic Learning in a Random World".
+    """
+    check_rate(false_alarm_rate)
+    scores = np.asarray(scores)
+    if scores.ndim != 1 or not np.isfinite(scores).all():
+        raise InputError(
+            f"scores must be finite numbers [N]; received shape {scores.shape} with "
+            f"{np.count_nonzero(~np.isfinite(scores))} that are not finite."
+        )
+    # The small term keeps a product like 20 · 0.05 from falling below its whole number.
+    above = math.floor((len(scores) + 1) * false_alarm_rate + 1e-9)
+    if above < 1:
+        raise InputError(
+            f"scores must be of at least {smallest_sample(false_alarm_rate)} normal images for a "
+            f"false-alarm rate of {false_alarm_rate:g}; received {len(scores)}."
+        )
+    return float(np.sort(scores)[len(scores) - above])
+
+
+def hold_out(
+    images: np.ndarray, false_alarm_rate: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts normal images into those to train on and those the threshold is taken from.
+
+    Args:
+        images: [N, ...].
+        false_alarm_rate: the fewer false alarms, the more images are held out, if need be.
+        seed: of the choice.
+
+    Raises:
+        InputError: more than half of the images would be held out.
+    """
+    needed = smallest_sample(false_alarm_rate)
+    count = max(round(HELD_OUT * len(images)), needed)
+    if count > len(images) / 2:
+        raise InputError(
+            f"normal_images must be at least {2 * needed} for a false-alarm rate of "
+            f"{false_alarm_rate:g}, half of them to set the threshold; received {len(images)}."
+        )
+    order = np.random.default_rng(seed).permutation(len(images))
+    return images[np.sort(order[count:])], images[np.sort(order[:count])]

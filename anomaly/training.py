@@ -1,0 +1,93 @@
+"""How every detector trains: Keras' `fit`, stage by stage, with checkpoints to go on from."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from robustcls.data.pipeline import Policy, evaluation_batches, train_batches
+from robustcls.training.checkpoints import EpochCheckpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What a method trains on, and where it leaves its traces.
+
+    Attributes:
+        images: float32 [N, H, W, C] in [0, 1], normal.
+        validation: float32 [M, H, W, C] in [0, 1], normal and not among `images`; to watch the
+            loss, not to learn from.
+        anomalies: float32 [K, H, W, C] in [0, 1], for methods that take some; else None.
+        folder: where checkpoints, `history.csv` and TensorBoard's files go; None keeps none.
+        verbose: 1 shows Keras' progress bars, 0 nothing.
+    """
+
+    images: np.ndarray
+    validation: np.ndarray
+    anomalies: np.ndarray | None = None
+    folder: Path | None = None
+    verbose: int = 1
+
+    def run(
+        self,
+        stage: str,
+        model: keras.Model,
+        *,
+        epochs: int,
+        batch_size: int,
+        seed: int,
+        policy: Policy | None = None,
+    ) -> None:
+        """Trains a compiled `model` on batches `(images, zeros)`, from its newest checkpoint on.
+
+        Everything the stage trains must be a variable of `model`. A stage that an earlier process
+        finished only gets its variables back, so later stages find what it left.
+
+        Args:
+            stage: the stage's folder in `folder`.
+            model: compiled; its `train_step` takes images float32 [B, H, W, C] in [0, 1].
+            epochs: epochs of the whole stage.
+            batch_size: images a step.
+            seed: of the order and the augmentation.
+            policy: augmentation of the batches.
+
+        Raises:
+            InputError: fewer images than one batch.
+        """
+        first_epoch = 0
+        callbacks: list[keras.callbacks.Callback] = []
+        if self.folder is not None:
+            checkpoint = EpochCheckpoint(self.folder / stage)
+            first_epoch = checkpoint.restore(model)
+            logs = self.folder / stage / "tensorboard"
+            callbacks = [checkpoint, keras.callbacks.TensorBoard(str(logs), write_graph=False)]
+        if first_epoch >= epochs:
+            return
+        if self.verbose:
+            after = f", after epoch {first_epoch}" if first_epoch else ""
+            print(f"Training {stage} ({epochs} epochs{after})", flush=True)
+        batches = train_batches(
+            _labelled(self.images),
+            policy,
+            batch_size=batch_size,
+            seed=seed,
+            epochs=itertools.count(first_epoch),
+        )
+        model.fit(
+            batches,
+            validation_data=evaluation_batches(_labelled(self.validation)),
+            epochs=epochs,
+            initial_epoch=first_epoch,
+            shuffle=False,
+            callbacks=callbacks,
+            verbose=self.verbose,
+        )
+
+
+def _labelled(images: np.ndarray) -> tuple[np.ndarray, Any]:
+    return images, np.zeros(len(images), np.int64)

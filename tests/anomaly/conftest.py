@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+
+
+def draw_images(count, seed, shape=(28, 28, 1), square=False):
+    """Smooth waves of random phase, float32 in [0, 1]; a defect is a bright square."""
+    generator = np.random.default_rng(seed)
+    rows, columns = np.mgrid[: shape[0], : shape[1]] / 6
+    phases = generator.uniform(0, 2 * np.pi, (count, 1, 1))
+    images = 0.4 + 0.2 * np.sin(rows + phases) * np.cos(columns + phases / 2)
+    images = np.repeat(images[..., None], shape[-1], -1)
+    if square:
+        images[:, 8:14, 12:18] = 1
+    return images.astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def normal_images():
+    return draw_images(256, 0)
+
+
+@pytest.fixture(scope="session")
+def other_normal_images():
+    return draw_images(300, 1)
+
+
+@pytest.fixture(scope="session")
+def defective_images():
+    return draw_images(40, 2, square=True)

@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from anomaly import AutoEncoder
+from anomaly.autoencoder import Reconstruction, split_noise
+from anomaly.layers import stages
+from robustcls import AugmentationPolicy, InputError
+
+QUICK = {"image_shape": (28, 28, 1), "batch_size": 32, "learning_rate": 0.005}
+
+
+@pytest.fixture(scope="module")
+def fitted(normal_images):
+    return AutoEncoder(image_shape=(28, 28, 1), epochs=2, batch_size=32).fit(
+        normal_images, verbose=0
+    )
+
+
+def test_the_score_is_the_mean_length_of_the_residual():
+    images = np.random.default_rng(0).random((40, 32, 32, 3), np.float32)
+    detector = AutoEncoder(image_shape=(32, 32, 3), epochs=1, batch_size=16).fit(images, verbose=0)
+    residual = images - detector.reconstruct(images)
+    lengths = np.sqrt((residual**2).sum(-1))
+    np.testing.assert_allclose(detector.anomaly_map(images), lengths, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(detector.score(images), lengths.mean((1, 2)), rtol=1e-5)
+
+
+def test_the_code_is_the_one_the_images_are_reconstructed_from(fitted, normal_images):
+    """Gray 28×28 to 3×3×64 by strides 2, 2, 3, as the paper's network for MNIST."""
+    codes = fitted.encode(normal_images[:5])
+    assert codes.shape == (5, 3 * 3 * 64)
+    assert codes.min() >= 0
+    network = fitted._networks["autoencoder"]
+    first = [layer.name for layer in network.layers].index("decoder_3")
+    x = tf.reshape(codes, (5, 3, 3, 64))
+    for layer in network.layers[first:]:
+        x = layer(x)
+    np.testing.assert_allclose(x, fitted.reconstruct(normal_images[:5]), atol=1e-5)
+    colour = AutoEncoder(image_shape=(32, 32, 3))._build()["autoencoder"]
+    assert colour.get_layer("encoder_4_relu").output.shape == (None, 2, 2, 256)
+    assert colour.output.shape == (None, 32, 32, 3)
+    assert [filters for filters, _ in stages((32, 32, 3))] == [64, 128, 128, 256]
+
+
+def test_training_reconstructs_better(normal_images, other_normal_images):
+    errors = []
+    for epochs in (1, 12):
+        detector = AutoEncoder(epochs=epochs, **QUICK)
+        images = detector.fit(normal_images, verbose=0).reconstruct(other_normal_images)
+        errors.append(float(((images - other_normal_images) ** 2).mean()))
+    assert errors[1] < errors[0] / 4
+    assert errors[1] < 0.25 * other_normal_images.var()
+
+
+def test_noise_goes_into_the_input_alone(normal_images, monkeypatch):
+    """With a network that copies its input, the loss is the noise that the input got."""
+
+    class Copy(tf.keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.scale = self.add_weight(shape=(), initializer="ones")
+
+        def call(self, images, training=None):
+            return images * self.scale
+
+    noise = AugmentationPolicy.none()
+    noise = AugmentationPolicy.from_config(
+        noise.get_config()
+        | {
+            "noise_probability": 1,
+            "gaussian_stddev": None,
+            "poisson_photons": None,
+            "salt_and_pepper_amount": None,
+            "speckle_stddev": 0.3,
+        }
+    )
+    losses = []
+    for policy in (noise, None):
+        model = Reconstruction(Copy(), policy, seed=1)
+        model.compile("sgd", loss="mse")
+        batch = tf.constant(normal_images[:128]), tf.zeros(128, tf.int64)
+        losses.append([float(model.train_step(batch)["loss"]) for _ in range(2)])
+        assert float(model.evaluate(*batch, verbose=0)) < 1e-3
+    assert 5e-4 < losses[0][0] < 2e-2
+    assert losses[0][0] != losses[0][1]
+    assert max(losses[1]) < 1e-12
+
+
+def test_denoising_learns_to_remove_noise(normal_images, other_normal_images):
+    generator = np.random.default_rng(0)
+    noisy = other_normal_images + generator.normal(0, 0.15, other_normal_images.shape)
+    noisy = np.clip(noisy, 0, 1).astype(np.float32)
+    errors = []
+    for policy in (
+        None,
+        AugmentationPolicy(
+            noise_probability=1,
+            gaussian_stddev=0.3,
+            poisson_photons=None,
+            salt_and_pepper_amount=None,
+            horizontal_flip=False,
+            crop_padding=0,
+        ),
+    ):
+        detector = AutoEncoder(
+            image_shape=(28, 28, 1), epochs=12, batch_size=32, augmentation=policy
+        )
+        images = detector.fit(normal_images, verbose=0).reconstruct(noisy)
+        errors.append(float(((images - other_normal_images) ** 2).mean()))
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_a_policy_falls_into_noise_and_the_rest():
+    policy = AugmentationPolicy(gaussian_stddev=0.3, speckle_stddev=0.1, crop_padding=3)
+    noise, rest = split_noise(policy)
+    assert noise.noises == policy.noises
+    assert noise.noise_probability == policy.noise_probability
+    assert rest.noises == {}
+    assert rest.crop_padding == 3
+    images = np.random.default_rng(0).random((64, 20, 20, 3), np.float32)
+    # Whatever is not noise is in the rest alone.
+    changed = np.asarray(noise(images, seed=(0, 0)) != images).any((1, 2, 3))
+    assert 0.2 < changed.mean() < 0.8
+    assert split_noise(None) == (None, None)
+    assert split_noise(AugmentationPolicy(noise_probability=0))[0] is None
+
+
+@pytest.mark.parametrize("rate", [0, -1, "fast", float("inf")])
+def test_learning_rates_out_of_range(rate):
+    with pytest.raises(InputError, match="learning_rate must be a number > 0"):
+        AutoEncoder(image_shape=(28, 28, 1), learning_rate=rate)
