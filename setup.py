@@ -51,6 +51,7 @@ setup(
             "mypy>=1.13,<3",
             "pytest>=8.3,<10",
             "pytest-cov>=6,<8",
+            "pytest-xdist>=3.6,<4",
             "ruff>=0.9",
             "tf-keras>=2.21,<2.22",
             "types-PyYAML",
