@@ -6,13 +6,19 @@ once.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace
 
-from robustcls._validation import InputError
+from robustcls._command_line import (
+    first_line,
+    function_parser,
+    import_tensorflow,
+    new_parser,
+    run_command,
+    with_underscores,
+)
 from robustcls.training.config import TrainConfig
 
 Command = Callable[..., None]
@@ -147,11 +153,11 @@ def evaluate_models(
 
 def parser() -> ArgumentParser:
     """Returns the parser of the whole command."""
-    top = _new_parser("Train and test image classifiers that survive noise and attacks.")
+    top = new_parser("Train and test image classifiers that survive noise and attacks.")
     commands = top.add_subcommands(metavar="COMMAND")
-    data = _new_parser("Find, prepare and look at image sets.")
+    data = new_parser("Find, prepare and look at image sets.")
     commands.add_subcommand("data", data, help=data.description)
-    training = _new_parser(train_models.__doc__ or "")
+    training = new_parser(train_models.__doc__ or "")
     training.add_argument("--config", action="config", help="a YAML file with any of the settings")
     training.add_class_arguments(TrainConfig, as_group=False)
     training.add_argument("--out", type=str, required=True, help="the run folder to make")
@@ -162,35 +168,32 @@ def parser() -> ArgumentParser:
         "--overwrite", action="store_true", help="delete the run that is in --out"
     )
     commands.add_subcommand("train", training, help=training.description)
-    evaluation = _function_parser(evaluate_models)
+    evaluation = function_parser(evaluate_models)
     evaluation.add_argument(
         "--config", action="config", help="a YAML file with any of the settings"
     )
-    commands.add_subcommand("evaluate", evaluation, help=_first_line(evaluation.description))
+    commands.add_subcommand("evaluate", evaluation, help=first_line(evaluation.description))
     data_commands = data.add_subcommands(metavar="COMMAND")
     for name, function in DATA_COMMANDS.items():
-        made = _function_parser(function)
-        data_commands.add_subcommand(name, made, help=_first_line(made.description))
+        made = function_parser(function)
+        data_commands.add_subcommand(name, made, help=first_line(made.description))
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; wrong input is one line on standard error and status 2."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
+    given = with_underscores(sys.argv[1:] if arguments is None else arguments)
+
+    def command() -> None:
         top = parser()
-        values = top.parse_args(arguments)
-        _run(top.instantiate(values))
-    except (ArgumentError, InputError) as error:
-        sys.exit(_fail(str(error)))
-    except KeyboardInterrupt:
-        print("robustcls: interrupted", file=sys.stderr)
-        sys.exit(130)
+        _run(top.instantiate(top.parse_args(given)))
+
+    run_command("robustcls", command)
 
 
 def _run(values: Namespace) -> None:
     command = values.subcommand
-    _import_tensorflow()
+    import_tensorflow()
     if command == "data":
         name = values.data.subcommand
         DATA_COMMANDS[name](**(values.data[name] or Namespace()).as_dict())
@@ -203,40 +206,3 @@ def _run(values: Namespace) -> None:
         settings = values.evaluate.as_dict()
         settings.pop("config", None)
         evaluate_models(**settings)
-
-
-def _import_tensorflow() -> None:
-    """Imports TensorFlow without the banner that its C++ writes whatever the log level."""
-    if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "3":
-        return
-    sys.stderr.flush()
-    saved = os.dup(2)
-    try:
-        with open(os.devnull, "w") as null:
-            os.dup2(null.fileno(), 2)
-        import tensorflow as tf
-
-        del tf
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-
-
-def _new_parser(description: str) -> ArgumentParser:
-    return ArgumentParser(description=description, exit_on_error=False)
-
-
-def _function_parser(function: Command) -> ArgumentParser:
-    made = _new_parser((function.__doc__ or "").partition("\n\n    Args:")[0])
-    made.add_function_arguments(function, as_positional=True, as_group=False)
-    return made
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "").partition("\n")[0]
-
-
-def _fail(message: str) -> int:
-    line = " ".join(part.strip() for part in message.splitlines() if part.strip())
-    print(f"robustcls: error: {line}", file=sys.stderr)
-    return 2
