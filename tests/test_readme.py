@@ -18,7 +18,7 @@ CHEAPER = {
     "bash scripts/test": "bash scripts/test --collect-only -q",
 }
 UNTRIED = {
-    "pip install .": "pip install --dry-run --no-deps --no-build-isolation .",
+    "pip install .": f"pip install --dry-run --no-deps --no-build-isolation {ROOT}",
     'pip install . "tensorflow[and-cuda]"': "true",
 }
 
