@@ -13,7 +13,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 # What would take minutes, ask the network or run this test again, and what stands in for it.
 CHEAPER = {
     "bash scripts/quickstart": (
-        "bash scripts/quickstart runs/quickstart --epochs 1 --model.resize_to 32"
+        "bash scripts/quickstart runs/quickstart --epochs 1"
+        " --model.resize_to 32 --model.output_stride 32"
     ),
     "bash scripts/test": "bash scripts/test --collect-only -q",
 }
