@@ -8,7 +8,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-
 TensorFunction = Callable[[tf.Tensor], tf.Tensor]
 
 
