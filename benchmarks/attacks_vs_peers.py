@@ -3,7 +3,7 @@
     results=benchmarks/results
     python benchmarks/attacks_vs_peers.py --model plain --out $results/attacks_plain.json
     python benchmarks/attacks_vs_peers.py --model robust --out $results/attacks_robust.json
-    python benchmarks/attacks_vs_peers.py --memory --out $results/attacks_memory.json
+    python benchmarks/attacks_vs_peers.py --model plain --memory --out $results/attacks_memory.json
 
 All attack the same Keras model in the same process: the same 512 test images of the embedded set,
 all of which it classifies right, L-infinity, epsilon 8/255, 20 steps of epsilon/8 from a random
@@ -57,7 +57,13 @@ def main() -> None:
     from robustcls.runs import versions, write_json
 
     packages = [] if arguments.memory else ["adversarial-robustness-toolbox", "foolbox"]
-    result |= {"cores": os.cpu_count(), "versions": versions() | of_packages(packages)}
+    flags = ["--memory"] if arguments.memory else ["--compiled"] * arguments.compiled
+    command = ["python benchmarks/attacks_vs_peers.py --model", arguments.model, *flags]
+    result = (
+        {"command": " ".join(command)}
+        | result
+        | {"cores": os.cpu_count(), "versions": versions() | of_packages(packages)}
+    )
     print(json.dumps(result, indent=2))
     if arguments.out:
         write_json(arguments.out, result)

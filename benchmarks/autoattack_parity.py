@@ -52,6 +52,8 @@ def main() -> None:
     labels = splits.test.labels[: arguments.images]
     model = trained(splits, arguments.norm, arguments.models)
     result: dict[str, Any] = {
+        "command": f"python benchmarks/autoattack_parity.py --norm {arguments.norm} "
+        f"--images {arguments.images}",
         "norm": arguments.norm,
         "epsilon": BALLS[arguments.norm],
         "images": len(images),
