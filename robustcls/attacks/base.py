@@ -185,7 +185,11 @@ class Attack(abc.ABC):
         results = {}
         for attack in attacks:
             attack._run(classifier, task, options)
-            results[attack.epsilon] = AttackResult(task.adversarial.copy(), task.success.copy())
+            # The next radius goes on from these arrays; after the last they are the result's.
+            found = task.adversarial, task.success
+            if attack is not attacks[-1]:
+                found = task.adversarial.copy(), task.success.copy()
+            results[attack.epsilon] = AttackResult(*found)
         return results
 
     @abc.abstractmethod

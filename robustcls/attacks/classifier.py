@@ -28,6 +28,7 @@ class Classifier:
         differentiable: gradients can be taken through `function`.
         image_shape: (H, W, C) that the model takes, None for sides of any length; None takes
             every shape.
+        refresh: called before each attack, for functions that hold copies of weights.
 
     Attributes:
         num_classes: width of the logits, known once `prepare` has run.
@@ -45,13 +46,14 @@ class Classifier:
         name: str,
         differentiable: bool,
         image_shape: tuple[int | None, ...] | None = None,
+        refresh: Callable[[], None] | None = None,
     ) -> None:
         self.name, self.differentiable, self.image_shape = name, differentiable, image_shape
         self.num_classes = 0
         self.probe = np.zeros((0, 0), np.float32)
         self.probabilities = False
         self.compiled: dict[Any, Any] = {}
-        self._function = function
+        self._function, self._refresh = function, refresh
 
     def prepare(self, images: np.ndarray) -> int:
         """Looks at the model's output for a few of the images that it will be attacked with.
@@ -71,6 +73,8 @@ class Classifier:
                 f"images must be of the model's shape {self.image_shape}; "
                 f"received {images.shape[1:]}."
             )
+        if self._refresh is not None:
+            self._refresh()
         chosen = np.linspace(0, len(images) - 1, min(len(images), PROBES)).astype(int)
         self.probe = scores = self._scores(images[chosen])
         self.num_classes = scores.shape[1]
@@ -130,13 +134,7 @@ class Classifier:
                 f"for {len(images)} images."
             )
         scores = scores.astype(np.float32, copy=False)
-        if not np.isfinite(scores).all():
-            bad = int((~np.isfinite(scores)).any(axis=1).sum())
-            raise InputError(
-                f"model must return finite logits; received NaN or infinity for {bad} of "
-                f"{len(images)} images."
-            )
-        return scores
+        return check_finite(scores)
 
     def _call(self, images: np.ndarray) -> Any:
         if not self.differentiable:
@@ -150,6 +148,21 @@ class Classifier:
             )
         outputs = self.compiled[key](images)
         return outputs.numpy() if isinstance(outputs, tf.Tensor) else outputs
+
+
+def check_finite(logits: np.ndarray) -> np.ndarray:
+    """Returns `logits`, float32 [N, classes], when no value is NaN or infinite.
+
+    Raises:
+        InputError: for some images one is.
+    """
+    if not np.isfinite(logits).all():
+        bad = int((~np.isfinite(logits)).any(axis=1).sum())
+        raise InputError(
+            f"model must return finite logits; received NaN or infinity for {bad} of "
+            f"{len(logits)} images."
+        )
+    return logits
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:

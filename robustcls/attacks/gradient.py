@@ -11,12 +11,14 @@ import numpy as np
 import tensorflow as tf
 
 from robustcls._validation import InputError
-from robustcls.attacks.classifier import Classifier
+from robustcls.attacks.classifier import Classifier, check_finite
 from robustcls.attacks.looped import LoopedAttack, Step
 from robustcls.attacks.task import Batch, State
 
 Logits = Callable[[tf.Tensor], tf.Tensor]
 Tensors = dict[str, tf.Tensor]
+# Products with all pixels of an image stay within float32.
+LARGEST = 1e30
 
 
 class Rule(Protocol):
@@ -69,7 +71,7 @@ class GradientAttack(LoopedAttack):
             points, logits, following = function(_tensors(batch), state, settings)
             return (
                 points.numpy(),
-                logits.numpy(),
+                check_finite(logits.numpy()),
                 {name: value.numpy() for name, value in following.items()},
             )
 
@@ -105,6 +107,9 @@ def value_and_gradient(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns (value, logits, gradient of the value with respect to each point).
 
+    Where the gradient is NaN it becomes 0, and where it is infinite very large, so that the
+    other pixels of the image can still be attacked.
+
     Args:
         function: points to (values [n], logits [n, classes]), image by image.
         points: float32 [n, H, W, C].
@@ -118,7 +123,8 @@ def value_and_gradient(
         raise InputError(
             "model must be differentiable; its logits have no gradient with respect to the images."
         )
-    return value, logits, gradient
+    gradient = tf.where(tf.math.is_nan(gradient), 0.0, gradient)
+    return value, logits, tf.clip_by_value(gradient, -LARGEST, LARGEST)
 
 
 def _tensors(batch: Batch) -> State:

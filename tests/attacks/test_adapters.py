@@ -1,5 +1,8 @@
 """Models of every kind: what logits and gradients an attack gets of each."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from robustcls._validation import InputError
 from robustcls.attacks import FGSM, PGD, Square, adapt
 from robustcls.attacks.adapters import classifier_of
 from robustcls.attacks.base import check_model
+from robustcls.models.folding import fold_batch_norm
 
 layers = keras.layers
 SHAPE = (6, 5, 1)
@@ -104,6 +108,75 @@ def test_weights_trained_later_are_attacked():
     assert adapt(probabilities) is not classifier
 
 
+def normalized(seed=3, **ending):
+    """A network whose batch norms can all be folded, with statistics as after training."""
+    model = keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            layers.Conv2D(3, 3, use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Conv2D(4, 3),
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dense(4, **ending),
+        ]
+    )
+    generator = np.random.default_rng(seed)
+    model.set_weights([generator.uniform(0.1, 0.5, w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("ending", [{}, {"activation": "softmax"}])
+def test_batch_norm_is_folded_into_the_weights_of_the_moment(ending):
+    model = normalized(**ending)
+    classifier = classifier_of(model)
+    for weights in (model.get_weights(), normalized(seed=4).get_weights()):
+        model.set_weights(weights)
+        classifier.prepare(IMAGES)
+        expected = model(IMAGES, training=False).numpy()
+        if ending:
+            expected = np.log(expected)
+        same_up_to_a_constant(classifier.predict(IMAGES), expected, 1e-4)
+    kinds = {
+        x.type
+        for x in classifier.compiled["predict", SHAPE]
+        .get_concrete_function()
+        .graph.get_operations()
+    }
+    assert "BiasAdd" in kinds
+    assert not kinds & {"Rsqrt", "FusedBatchNormV3"}
+    alive = weakref.ref(model)
+    del model
+    gc.collect()
+    assert alive() is None
+
+
+class Scaled(layers.Layer):
+    """Its configuration forgets its argument."""
+
+    def __init__(self, scale=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.scale = scale
+
+    def call(self, inputs):
+        return self.scale * inputs
+
+    def get_config(self):
+        return super().get_config()
+
+
+def test_layers_that_cannot_be_copied_are_attacked_as_they_are():
+    fresh = normalized()
+    steps = [type(layer).from_config(layer.get_config()) for layer in fresh.layers]
+    model = keras.Sequential([keras.Input(SHAPE), *steps[:-1], Scaled(3.0), steps[-1]])
+    model.set_weights(fresh.get_weights())
+    assert len(fold_batch_norm(model).layers) < len(model.layers)
+    classifier = classifier_of(model)
+    classifier.prepare(IMAGES)
+    np.testing.assert_allclose(classifier.predict(IMAGES), model(IMAGES), atol=1e-4)
+
+
 def test_keras_file(tmp_path):
     model = base()
     model.save(tmp_path / "model.keras")
@@ -135,6 +208,10 @@ class Served(tf.Module):
     def one(self, images):
         return {"p": self.model(images)}
 
+    @tf.function(input_signature=[tf.TensorSpec([None, *SHAPE], tf.uint8)])
+    def pixels(self, images):
+        return {"p": self.model(tf.cast(images, tf.float32))}
+
     @tf.function(input_signature=2 * [tf.TensorSpec([None, *SHAPE], tf.float32)])
     def two(self, first, second):
         return {"p": self.model(first + second)}
@@ -144,7 +221,9 @@ class Served(tf.Module):
 def served(tmp_path_factory):
     path = tmp_path_factory.mktemp("served")
     module = Served(base())
-    names = {"serving_default": "logits"} | {x: x for x in ("probabilities", "one", "two")}
+    names = {"serving_default": "logits"} | {
+        x: x for x in ("probabilities", "one", "pixels", "two")
+    }
     signatures = {key: getattr(module, name) for key, name in names.items()}
     tf.saved_model.save(module, str(path), signatures=signatures)
     return path
@@ -169,6 +248,7 @@ def test_saved_models_that_do_not_fit(served, tmp_path):
         ({"signature": "predict"}, "signature must be one of .* received 'predict'"),
         ({"signature": "one"}, r"any N; signature one .* takes \(1, 6, 5, 1\)"),
         ({"signature": "two"}, "model must have one input; signature two .* takes first, second"),
+        ({"signature": "pixels"}, "model must take float images .* signature pixels .* uint8"),
         ({"output": "scores"}, "output must be one of logits, other; received 'scores'"),
     ):
         with pytest.raises(InputError, match=message):
@@ -237,11 +317,14 @@ def unfit_models():
     steps = layers.Lambda(lambda x: tf.stop_gradient(x))(logits)
     mapped = keras.Model(images, model.layers[1].output)
     one = keras.Model(images, layers.Dense(1)(logits))
+    pixels = keras.Input(SHAPE, dtype="uint8")
+    whole = keras.Model(pixels, model(layers.Rescaling(1 / 255)(pixels)))
     flat = keras.Sequential([keras.Input((30,)), layers.Dense(4)])
     return [
         (keras.Model([images, second], logits), "one input and one output; received 2 and 1"),
         (keras.Model(images, [logits, logits]), "one input and one output; received 1 and 2"),
         (flat, r"model must take images \[N, H, W, C\]; its input is \(None, 30\)"),
+        (whole, "model must take float images .*; its input is uint8"),
         (mapped, r"model must return logits \[N, classes\]; it returned shape \(8, 4, 3, 3\)"),
         (one, r"it returned shape \(8, 1\) for 8 images"),
         (keras.Model(images, hard), "exactly 0 and 1 .* cannot be recovered"),

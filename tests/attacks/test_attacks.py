@@ -289,6 +289,43 @@ def test_bad_inputs(problem):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "attack",
+    [
+        PGD(epsilon=0.05, steps=4),
+        PGD(epsilon=0.5, norm="2", steps=4),
+        APGD(epsilon=0.05, steps=4),
+        FAB(epsilon=0.5, norm="2", steps=4),
+    ],
+    ids=str,
+)
+def test_gradients_that_are_not_finite_leave_the_images_finite(attack, problem):
+    """The root has no gradient at 0, where many pixels lie: infinity times zero is NaN."""
+    model, images, labels = problem((8, 8, 1))
+    images = np.where(images < 0.3, 0, images).astype(np.float32)
+    roots = keras.layers.Lambda(lambda x: keras.ops.sqrt(keras.ops.relu(x - 0.4)))
+    rooted = keras.Sequential([keras.Input((8, 8, 1)), roots, *model.layers])
+    labels = np.argmax(rooted.predict(images, verbose=0), -1)
+    result = attack(rooted, images, labels)
+    assert np.isfinite(result.adversarial).all()
+    predicted = np.argmax(rooted.predict(result.adversarial, verbose=0), -1)
+    np.testing.assert_array_equal(result.success, predicted != labels)
+    assert result.success.any()
+
+
+def test_logits_that_turn_nan_on_the_way_are_refused(problem):
+    """Counted as fallen, such an image would have a bug of the model pass for an attack."""
+    model, images, labels = problem((8, 8, 1))
+    images = np.clip(images, 0.3, 1)
+    logs = keras.layers.Lambda(lambda x: x + 0 * keras.ops.log(x - 0.28))
+    broken = keras.Sequential([keras.Input((8, 8, 1)), logs, *model.layers])
+    labels = np.argmax(broken.predict(images, verbose=0), -1)
+    images, labels = images[labels != 0], labels[labels != 0]  # The highest of NaNs is class 0.
+    for attack in (PGD(epsilon=0.1, random_start=False), APGD(epsilon=0.1), Square(epsilon=0.1)):
+        with pytest.raises(InputError, match=r"return finite logits; .* of \d+ images"):
+            attack(broken, images, labels)
+
+
 def test_nan_logits_are_refused(problem):
     model, images, labels = problem((8, 8, 1))
     model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
