@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -19,6 +20,8 @@ from robustcls._command_line import (
     run_command,
     with_underscores,
 )
+from robustcls._validation import InputError
+from robustcls.evaluation.config import EvaluationConfig
 from robustcls.training.config import TrainConfig
 
 Command = Callable[..., None]
@@ -105,50 +108,39 @@ def train_models(config: TrainConfig, out: str, resume: bool, overwrite: bool) -
 
 
 def evaluate_models(
+    config: EvaluationConfig,
     run: str,
-    epsilon: float = 8 / 255,
-    steps: int = 20,
-    restarts: int = 1,
-    corruptions: str = "cifar_c",
-    severity: int = 5,
-    limit: int | None = None,
-    curve_limit: int = 256,
-    batch_size: int = 128,
-    seed: int = 0,
+    data: str | None,
+    out: str | None,
+    input_range: tuple[float, float],
+    resume: bool,
+    strict: bool,
 ) -> None:
-    """Measure a run's models on clean, noisy and attacked test images, side by side.
+    """Measure models on clean, corrupted and attacked test images, side by side.
 
-    Writes metrics.json and report/accuracy_over_epsilon.png into the run.
-
-    Args:
-        run: the run folder.
-        epsilon: L-infinity radius of FGSM and PGD for images in [0, 1].
-        steps: steps of PGD.
-        restarts: random starts of PGD.
-        corruptions: scale of the noises: cifar_c, tiny_imagenet_c or imagenet_c.
-        severity: severity of the noises, 1 to 5.
-        limit: attack a random subset of at most that many images; all when left out.
-        curve_limit: images attacked for each point of the plot.
-        batch_size: images a forward pass.
-        seed: seed of noises, subsets and random starts.
+    Takes a run, or a .keras file or SavedModel with --data. Writes metrics.json,
+    report/evaluation.html and report/accuracy_over_epsilon.png.
     """
-    from robustcls.evaluation.comparison import evaluate_run, print_comparison
+    from robustcls.evaluation.candidates import default_folder, is_model_file
+    from robustcls.evaluation.comparison import evaluate_file, evaluate_run, print_comparison
 
-    metrics = evaluate_run(
-        run,
-        epsilon=epsilon,
-        steps=steps,
-        restarts=restarts,
-        corruptions=corruptions,
-        severity=severity,
-        limit=limit,
-        curve_limit=curve_limit,
-        batch_size=batch_size,
-        seed=seed,
-        progress=sys.stderr.isatty(),
-    )
+    settings: dict[str, Any] = {"resume": resume, "progress": sys.stderr.isatty()}
+    if data is None:
+        if is_model_file(run):
+            raise InputError(f"data must name the images to evaluate the model {run} on.")
+        if out is not None:
+            raise InputError(f"out is for model files with --data; received {out} for a run.")
+        folder = run
+        metrics = evaluate_run(run, config, **settings)
+    else:
+        folder = out or str(default_folder(run))
+        metrics = evaluate_file(run, data, config, out=folder, input_range=input_range, **settings)
     print_comparison(metrics)
-    print(run)
+    print(folder)
+    doubtful = [name for name, found in metrics["trust"].items() if not found["believable"]]
+    if strict and doubtful:
+        print(f"robustcls: trust checks failed for {', '.join(doubtful)}", file=sys.stderr)
+        sys.exit(1)
 
 
 def parser() -> ArgumentParser:
@@ -168,9 +160,28 @@ def parser() -> ArgumentParser:
         "--overwrite", action="store_true", help="delete the run that is in --out"
     )
     commands.add_subcommand("train", training, help=training.description)
-    evaluation = function_parser(evaluate_models)
+    evaluation = new_parser(evaluate_models.__doc__ or "")
     evaluation.add_argument(
         "--config", action="config", help="a YAML file with any of the settings"
+    )
+    evaluation.add_argument("run", type=str, help="a run, or a .keras file or SavedModel folder")
+    evaluation.add_argument("--data", type=str, help="images for a model file, as for training")
+    evaluation.add_argument("--out", type=str, help="where the results for a model file go")
+    evaluation.add_argument(
+        "--input_range",
+        type=tuple[float, float],
+        default=(0.0, 1.0),
+        help="what a model file wants 0 and 1 to be, for example [0,255]",
+    )
+    evaluation.add_class_arguments(EvaluationConfig, as_group=False, skip={"trust"})
+    evaluation.add_argument(
+        "--trust", action="store_true", help="check whether the figures can be believed"
+    )
+    evaluation.add_argument(
+        "--strict", action="store_true", help="as --trust, and exit with status 1 if they cannot"
+    )
+    evaluation.add_argument(
+        "--resume", action="store_true", help="go on with an evaluation that was stopped"
     )
     commands.add_subcommand("evaluate", evaluation, help=first_line(evaluation.description))
     data_commands = data.add_subcommands(metavar="COMMAND")
@@ -203,6 +214,9 @@ def _run(values: Namespace) -> None:
         run_flags = {key: flags.pop(key) for key in ("out", "resume", "overwrite")}
         train_models(TrainConfig(**flags), **run_flags)
     else:
-        settings = values.evaluate.as_dict()
-        settings.pop("config", None)
-        evaluate_models(**settings)
+        flags = values.evaluate.as_dict()
+        flags.pop("config", None)
+        own = ("run", "data", "out", "input_range", "resume", "strict")
+        own_flags = {key: flags.pop(key) for key in own}
+        flags["trust"] |= own_flags["strict"]
+        evaluate_models(EvaluationConfig(**flags), **own_flags)
