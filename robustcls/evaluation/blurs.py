@@ -144,16 +144,18 @@ def separable(
     Returns:
         float32 [N, H', W', C].
     """
-    planes = tf.transpose(images, [0, 3, 1, 2])
     total: Any = 0.0
     for rows, columns in pairs:
-        product = planes
+        # Not `tf.matmul`, which crashes TensorFlow 2.21 where one side is a single matrix.
+        product = images
         if rows is not None:
-            product = tf.matmul(tf.constant(rows, tf.float32), product)
+            product = tf.tensordot(product, tf.constant(rows, tf.float32), [[1], [1]])
+            product = tf.transpose(product, [0, 3, 1, 2])
         if columns is not None:
-            product = tf.matmul(product, tf.constant(columns, tf.float32), transpose_b=True)
+            product = tf.tensordot(product, tf.constant(columns, tf.float32), [[2], [1]])
+            product = tf.transpose(product, [0, 1, 3, 2])
         total += product
-    return tf.transpose(total, [0, 2, 3, 1])
+    return total
 
 
 def _border_matrix(side: int, kernel: np.ndarray, border: Any) -> np.ndarray:

@@ -30,6 +30,8 @@ ALIGNED = 0.3
 BLIND_STEP = 0.2
 BLIND_DAMAGE = 0.1
 ENOUGH_RIGHT = 10
+# A difference of exactly a point is none of more than a point, whatever floats make of it.
+_ROUNDING = 1e-9
 
 
 def _outputs_are_logits(evidence: Evidence) -> Check:
@@ -57,12 +59,12 @@ def _deterministic(evidence: Evidence) -> Check:
 
 def _gradients_usable(evidence: Evidence) -> Check:
     zero = max(evidence.zero, evidence.zero_through_outputs)
-    where = "through the model's own softmax" if evidence.zero_through_outputs > 0 else ""
+    where = " through the model's own softmax" if zero > evidence.zero else ""
     return Check(
         "gradients usable",
         zero <= ZERO_GRADIENTS and evidence.broken == 0,
-        f"zero for {_percent(zero)} of the images {where}".strip()
-        + f", NaN or infinite for {_percent(evidence.broken)}",
+        f"zero for {_percent(zero)} of the images{where}, NaN or infinite for "
+        f"{_percent(evidence.broken)}",
         "Without a gradient the gradient attacks stay where they are, and their figures say "
         "nothing. Look for saturated outputs, rounding and steps; rely on Square.",
         3,
@@ -107,7 +109,7 @@ def _monotone(evidence: Evidence) -> Check:
     )
     return Check(
         "accuracy falls as epsilon grows",
-        rise <= RISE,
+        rise <= RISE + _ROUNDING,
         points,
         "A larger ball holds every smaller one, so an attack that does worse there got lost. "
         "Use more steps, a smaller step size and restarts.",
@@ -119,7 +121,7 @@ def _large_epsilon(evidence: Evidence) -> Check:
     chance = 1 / evidence.num_classes
     return Check(
         "nothing survives a large epsilon",
-        evidence.large_accuracy <= chance,
+        evidence.large_accuracy <= chance + _ROUNDING,
         f"{_percent(evidence.large_accuracy)} at epsilon {evidence.large_epsilon:.3g} with "
         f"{LARGE_STEPS} steps; chance is {_percent(chance)}",
         "There every image can be made a uniform gray, so what survives survives because the "
@@ -154,7 +156,7 @@ def _black_box_not_stronger(evidence: Evidence) -> Check:
     broken = float((evidence.white_box & ~evidence.square).mean())
     return Check(
         "black box not stronger",
-        broken <= BLACK_BOX,
+        broken <= BLACK_BOX + _ROUNDING,
         f"Square broke {_percent(broken)} of the images, which no attack with gradients had",
         "Attacks that see less should do less. The gradients mislead: quote Square or "
         "AutoAttack, and look for rounding, clipping or saturation in the model.",
@@ -264,7 +266,7 @@ def _stable(
     name: str, before: np.ndarray, after: np.ndarray, change: str, advice: str, number: int
 ) -> Check:
     first, second = float(before.mean()), float(after.mean())
-    passed = abs(first - second) <= POINT
+    passed = abs(first - second) <= POINT + _ROUNDING
     return Check(
         name, passed, f"{_percent(first)} → {_percent(second)} with {change}", advice, number
     )
@@ -281,7 +283,7 @@ def _weaker(
 ) -> Check:
     left, reference = float(weak.mean()), float(strong.mean())
     evidence = f"{source} leave {_percent(left)}, PGD {_percent(reference)}"
-    return Check(name, left >= reference - tolerance, evidence, advice, number)
+    return Check(name, left >= reference - tolerance - _ROUNDING, evidence, advice, number)
 
 
 def _percent(share: float) -> str:
