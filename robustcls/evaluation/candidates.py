@@ -64,6 +64,38 @@ class Candidates:
     training_seed: int | None = None
 
 
+def find_candidates(
+    path: Path | str,
+    data: str | None = None,
+    *,
+    out: Path | str | None = None,
+    input_range: tuple[float, float] = (0.0, 1.0),
+) -> Candidates:
+    """Returns the models of a run with its images, or a saved model with those of `data`.
+
+    Args:
+        path: a run folder, or a `.keras` file or SavedModel folder.
+        data: for a model file, what `robustcls.load` takes.
+        out: for a model file, where the results go; NAME-evaluation beside it if None.
+        input_range: what a model file wants 0 and 1 to be, for example (0, 255) or (-1, 1).
+
+    Raises:
+        InputError: there is no model at `path`, or the arguments do not fit it.
+    """
+    path = Path(path)
+    is_model = path.is_file() or (path / "saved_model.pb").is_file()
+    if is_model and data is None:
+        raise InputError(f"data must name the images for the model {path}; received none.")
+    if is_model and data is not None:
+        return candidates_of_file(path, data, out=out, input_range=input_range)
+    if data is not None or out is not None:
+        raise InputError(
+            "data and out are for a .keras file or a SavedModel; "
+            f"{path} is {'a folder without one' if path.is_dir() else 'no such thing'}."
+        )
+    return candidates_of_run(path)
+
+
 def candidates_of_run(run: Run | Path | str) -> Candidates:
     """Returns the trained models of a run and its test images.
 
@@ -126,24 +158,13 @@ def candidates_of_file(
     splits = load(data, image_size=size, channels=channels)
     return Candidates(
         title=path.resolve().name,
-        folder=default_folder(path) if out is None else Path(out),
+        folder=Path(f"{path.with_suffix('')}-evaluation") if out is None else Path(out),
         models=(Candidate("model", _digest(path), lambda: loaded),),
         test=splits.test,
         class_names=splits.class_names,
         source=splits.source,
         fingerprint=splits.fingerprint,
     )
-
-
-def is_model_file(path: Path | str) -> bool:
-    """Whether `path` is a saved model rather than a run."""
-    return Path(path).is_file() or (Path(path) / "saved_model.pb").is_file()
-
-
-def default_folder(model: Path | str) -> Path:
-    """Returns where the evaluation of a model file goes: NAME-evaluation beside it."""
-    path = Path(model).resolve()
-    return path.with_name(f"{path.name.removesuffix('.keras')}-evaluation")
 
 
 def _load(path: Path, input_range: tuple[float, float]) -> keras.Model | Classifier:

@@ -6,42 +6,41 @@ import dataclasses
 import gc
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
 from rich.console import Console
 from rich.table import Table
 
-from robustcls.evaluation.candidates import Candidates, candidates_of_file, candidates_of_run
+from robustcls.evaluation.candidates import Candidates
 from robustcls.evaluation.config import EvaluationConfig
 from robustcls.evaluation.corruption_report import CorruptionReport
-from robustcls.evaluation.curves import plot_accuracy_over_epsilon
+from robustcls.evaluation.curves import plot_accuracy
 from robustcls.evaluation.ledger import Ledger
 from robustcls.evaluation.measuring import Measuring, attacks_of
 from robustcls.evaluation.report import write_report
-from robustcls.runs import METRICS, Run, versions, write_json
+from robustcls.runs import METRICS, versions, write_json
 
 Results = dict[str, dict[str, Any]]
 """What was measured, by model and part."""
 
 
-def evaluate_run(
-    run: Run | Path | str,
+def evaluate_models(
+    candidates: Candidates,
     config: EvaluationConfig | None = None,
     *,
     resume: bool = False,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Evaluates every trained model of a run on its test images.
+    """Evaluates every model on the test images.
 
-    Writes `metrics.json`, `report/evaluation.html` and `report/accuracy_over_epsilon.png` into
-    the run. The report is written after each part with what is known so far, and the parts are
-    kept in `evaluation/`. Besides the images themselves, memory does not grow with their number,
-    but for the logits.
+    Writes `metrics.json`, `report/evaluation.html` and `report/accuracy_over_epsilon.png`. The
+    report is written after each part with what is known so far, and the parts are kept in
+    `evaluation/`. Besides the images themselves, memory does not grow with their number, but for
+    the logits.
 
     Args:
-        run: a run or its folder.
+        candidates: the models and the images; see `find_candidates`.
         config: what to measure; the defaults if None.
         resume: take over the parts of an earlier evaluation that would come out the same, and
             go on with attacks that were stopped.
@@ -51,38 +50,45 @@ def evaluate_run(
         What `metrics.json` holds: for each model the accuracy in [0, 1] by name, and more.
 
     Raises:
-        InputError: there is no run, no trained model, or a setting is unusable.
+        InputError: a model does not fit the images, or a setting is unusable.
     """
-    return _evaluate(candidates_of_run(run), config or EvaluationConfig(), resume, progress)
-
-
-def evaluate_file(
-    model: Path | str,
-    data: str,
-    config: EvaluationConfig | None = None,
-    *,
-    out: Path | str | None = None,
-    input_range: tuple[float, float] = (0.0, 1.0),
-    resume: bool = False,
-    progress: bool = False,
-) -> dict[str, Any]:
-    """Evaluates any saved classifier on the test images of any set; see `evaluate_run`.
-
-    Args:
-        model: a `.keras` file or a SavedModel folder, ending in logits or softmax.
-        data: what `robustcls.load` takes; images are resized to what the model takes.
-        config: what to measure; the defaults if None.
-        out: where the results go; NAME-evaluation beside the model if None.
-        input_range: what the model wants 0 and 1 to be, for example (0, 255) or (-1, 1).
-        resume: as for `evaluate_run`.
-        progress: show what is being measured.
-
-    Raises:
-        InputError: the model or the images cannot be loaded or do not fit together, or a
-            setting is unusable.
-    """
-    candidates = candidates_of_file(model, data, out=out, input_range=input_range)
-    return _evaluate(candidates, config or EvaluationConfig(), resume, progress)
+    config = config or EvaluationConfig()
+    # All are made before the first is measured: wrong settings cost no time.
+    work = [Measuring(candidates, each, config, progress) for each in candidates.models]
+    ledger = Ledger(candidates.folder / "evaluation", reuse=resume)
+    results: Results = {}
+    metrics: dict[str, Any] = {}
+    while work:
+        measuring = work.pop(0)
+        name = measuring.candidate.name
+        results[name] = {}
+        for part in measuring.parts:
+            if progress:
+                print(f"{name}: {part.name}", file=sys.stderr)
+            depends_on = {
+                "part": part.depends_on,
+                "model": measuring.candidate.digest,
+                "data": candidates.fingerprint,
+            }
+            results[name][part.name] = ledger.part(name, part.name, depends_on, part.measure)
+            complete = not work and part is measuring.parts[-1]
+            metrics = _metrics(candidates, config, results, complete)
+            write_report(metrics, candidates.folder / "report" / "evaluation.html")
+        del measuring
+        # The graphs of one model would otherwise stay in memory beside those of the next.
+        keras.backend.clear_session()
+        gc.collect()
+    write_json(candidates.folder / METRICS, metrics)
+    curves = metrics["accuracy_over_epsilon"]
+    if curves:
+        ball = "L-infinity" if config.norm == "inf" else "L2"
+        plot_accuracy(
+            curves,
+            x_label=f"epsilon ({ball}, images in [0, 1])",
+            y_label=f"accuracy under {metrics['curve_attack']} in %",
+            path=candidates.folder / "report" / "accuracy_over_epsilon.png",
+        )
+    return metrics
 
 
 def print_comparison(metrics: Mapping[str, Any], console: Console | None = None) -> None:
@@ -113,46 +119,6 @@ def print_comparison(metrics: Mapping[str, Any], console: Console | None = None)
             if check["status"] != "pass":
                 line = f"  {check['status']:7} {check['number']:2} {check['name']}: "
                 console.print(line + check["evidence"], highlight=False, markup=False)
-
-
-def _evaluate(
-    candidates: Candidates, config: EvaluationConfig, resume: bool, progress: bool
-) -> dict[str, Any]:
-    # All are made before the first is measured: wrong settings cost no time.
-    work = [Measuring(candidates, each, config, progress) for each in candidates.models]
-    ledger = Ledger(candidates.folder / "evaluation", reuse=resume)
-    results: Results = {}
-    metrics: dict[str, Any] = {}
-    while work:
-        measuring = work.pop(0)
-        name = measuring.candidate.name
-        results[name] = {}
-        for part in measuring.parts:
-            if progress:
-                print(f"{name}: {part.name}", file=sys.stderr)
-            depends_on = {
-                "part": part.depends_on,
-                "model": measuring.candidate.digest,
-                "data": candidates.fingerprint,
-            }
-            results[name][part.name] = ledger.part(name, part.name, depends_on, part.measure)
-            complete = not work and part is measuring.parts[-1]
-            metrics = _metrics(candidates, config, results, complete)
-            write_report(metrics, candidates.folder / "report" / "evaluation.html")
-        del measuring
-        # The graphs of one model would otherwise stay in memory beside those of the next.
-        keras.backend.clear_session()
-        gc.collect()
-    write_json(candidates.folder / METRICS, metrics)
-    curves = metrics["accuracy_over_epsilon"]
-    if curves:
-        plot_accuracy_over_epsilon(
-            curves,
-            metrics["curve_attack"],
-            config.norm,
-            candidates.folder / "report" / "accuracy_over_epsilon.png",
-        )
-    return metrics
 
 
 def _metrics(

@@ -20,7 +20,8 @@ class EvaluationConfig:
         steps: steps of PGD.
         restarts: random starts of PGD.
         queries: of Square, alone and in AutoAttack.
-        limit: attack a random subset of at most that many images; all when left out.
+        limit: attack and corrupt a random subset of at most that many images; all when left
+            out. Clean images and the three noises are always measured on all.
         curve_limit: images attacked for each point of the curve over epsilon; 0 draws none.
         noise_scale: of the three noises: cifar_c, tiny_imagenet_c or imagenet_c.
         severity: severity of the three noises, 1 to 5.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -49,7 +50,9 @@ class Ledger:
             kept = read_json(path)
             if kept["depends_on"] == depends_on:
                 return kept["result"]
-        state = self.folder / model / f"{name}.state"
+        # State of another model or of other settings is never taken up.
+        digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+        state = self.folder / model / f"{name}-{digest[:16]}"
         # As it will be read again, so that a result is the same whether kept or new.
         result = json.loads(json.dumps(measure(state), allow_nan=False))
         write_json(path, {"depends_on": depends_on, "result": result})

@@ -127,6 +127,7 @@ class Measuring:
         if config.corruptions is not None:
             depends_on = {
                 "corruptions": _stamp(config.corruptions),
+                "limit": config.limit,
                 "batch_size": config.batch_size,
                 "seed": seed,
             }
@@ -209,7 +210,8 @@ class Measuring:
 
     def _corruptions(self, _: Path) -> dict[str, Any]:
         name = str(self.config.corruptions)
-        settings = {"seed": self.config.seed, "trained_on": self.trained_on, **self.settings}
+        settings = {"limit": self.config.limit, "seed": self.config.seed, **self.settings}
+        settings["trained_on"] = self.trained_on
         if name in SEVERITIES:
             report = evaluate_corruptions(self.classifier, self.test, scale=name, **settings)
         else:
