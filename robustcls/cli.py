@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -19,6 +20,8 @@ from robustcls._command_line import (
     run_command,
     with_underscores,
 )
+from robustcls.evaluation.config import EvaluationConfig
+from robustcls.evaluation.smoothing_config import SmoothingConfig
 from robustcls.training.config import TrainConfig
 
 Command = Callable[..., None]
@@ -104,51 +107,61 @@ def train_models(config: TrainConfig, out: str, resume: bool, overwrite: bool) -
     print(train(config, out, resume=resume, overwrite=overwrite).path)
 
 
-def evaluate_models(
-    run: str,
-    epsilon: float = 8 / 255,
-    steps: int = 20,
-    restarts: int = 1,
-    corruptions: str = "cifar_c",
-    severity: int = 5,
-    limit: int | None = None,
-    curve_limit: int = 256,
-    batch_size: int = 128,
-    seed: int = 0,
-) -> None:
-    """Measure a run's models on clean, noisy and attacked test images, side by side.
+def evaluate(config: EvaluationConfig, where: dict[str, Any], resume: bool, strict: bool) -> None:
+    """Measure models on clean, corrupted and attacked test images, side by side.
 
-    Writes metrics.json and report/accuracy_over_epsilon.png into the run.
-
-    Args:
-        run: the run folder.
-        epsilon: L-infinity radius of FGSM and PGD for images in [0, 1].
-        steps: steps of PGD.
-        restarts: random starts of PGD.
-        corruptions: scale of the noises: cifar_c, tiny_imagenet_c or imagenet_c.
-        severity: severity of the noises, 1 to 5.
-        limit: attack a random subset of at most that many images; all when left out.
-        curve_limit: images attacked for each point of the plot.
-        batch_size: images a forward pass.
-        seed: seed of noises, subsets and random starts.
+    Takes a run, or a .keras file or SavedModel with --data. Writes metrics.json,
+    report/evaluation.html and report/accuracy_over_epsilon.png.
     """
-    from robustcls.evaluation.comparison import evaluate_run, print_comparison
+    from robustcls.evaluation.candidates import find_candidates
+    from robustcls.evaluation.comparison import evaluate_models, print_comparison
 
-    metrics = evaluate_run(
-        run,
-        epsilon=epsilon,
-        steps=steps,
-        restarts=restarts,
-        corruptions=corruptions,
-        severity=severity,
-        limit=limit,
-        curve_limit=curve_limit,
-        batch_size=batch_size,
-        seed=seed,
-        progress=sys.stderr.isatty(),
-    )
+    candidates = find_candidates(**where)
+    metrics = evaluate_models(candidates, config, resume=resume, progress=sys.stderr.isatty())
     print_comparison(metrics)
-    print(run)
+    print(candidates.folder)
+    doubtful = [name for name, found in metrics["trust"].items() if not found["believable"]]
+    if strict and doubtful:
+        print(f"robustcls: trust checks failed for {', '.join(doubtful)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def certify(config: SmoothingConfig, where: dict[str, Any], resume: bool) -> None:
+    """Certify radii without adversarial examples, by randomized smoothing.
+
+    Takes a run, or a .keras file or SavedModel with --data. Writes certification.json and
+    report/certified_accuracy.png.
+    """
+    from robustcls.evaluation.candidates import find_candidates
+    from robustcls.evaluation.certify import certify_models, print_certification
+
+    candidates = find_candidates(**where)
+    found = certify_models(candidates, config, resume=resume, progress=sys.stderr.isatty())
+    print_certification(found)
+    print(candidates.folder)
+
+
+def _where(values: dict[str, Any]) -> dict[str, Any]:
+    """Takes the arguments of `find_candidates` out of `values`."""
+    where = {key: values.pop(key) for key in ("data", "out", "input_range")}
+    return {"path": values.pop("run"), **where}
+
+
+def _models_parser(command: Command) -> ArgumentParser:
+    """Returns a parser with the arguments of `find_candidates`."""
+    made = new_parser(command.__doc__ or "")
+    made.add_argument("--config", action="config", help="a YAML file with any of the settings")
+    made.add_argument("run", type=str, help="a run, a .keras file or a SavedModel folder")
+    made.add_argument("--data", type=str | None, help="images for a model file, as for training")
+    made.add_argument("--out", type=str | None, help="where the results for a model file go")
+    made.add_argument(
+        "--input_range",
+        type=tuple[float, float],
+        default=(0.0, 1.0),
+        help="what a model file wants 0 and 1 to be, for example [0,255]",
+    )
+    made.add_argument("--resume", action="store_true", help="go on with what was stopped")
+    return made
 
 
 def parser() -> ArgumentParser:
@@ -168,11 +181,18 @@ def parser() -> ArgumentParser:
         "--overwrite", action="store_true", help="delete the run that is in --out"
     )
     commands.add_subcommand("train", training, help=training.description)
-    evaluation = function_parser(evaluate_models)
+    evaluation = _models_parser(evaluate)
+    evaluation.add_class_arguments(EvaluationConfig, as_group=False, skip={"trust"})
     evaluation.add_argument(
-        "--config", action="config", help="a YAML file with any of the settings"
+        "--trust", action="store_true", help="check whether the figures can be believed"
+    )
+    evaluation.add_argument(
+        "--strict", action="store_true", help="as --trust, and exit with status 1 if they cannot"
     )
     commands.add_subcommand("evaluate", evaluation, help=first_line(evaluation.description))
+    certification = _models_parser(certify)
+    certification.add_class_arguments(SmoothingConfig, as_group=False)
+    commands.add_subcommand("certify", certification, help=first_line(certification.description))
     data_commands = data.add_subcommands(metavar="COMMAND")
     for name, function in DATA_COMMANDS.items():
         made = function_parser(function)
@@ -202,7 +222,14 @@ def _run(values: Namespace) -> None:
         flags.pop("config", None)
         run_flags = {key: flags.pop(key) for key in ("out", "resume", "overwrite")}
         train_models(TrainConfig(**flags), **run_flags)
+    elif command == "certify":
+        flags = values.certify.as_dict()
+        flags.pop("config", None)
+        where, resume = _where(flags), flags.pop("resume")
+        certify(SmoothingConfig(**flags), where, resume)
     else:
-        settings = values.evaluate.as_dict()
-        settings.pop("config", None)
-        evaluate_models(**settings)
+        flags = values.evaluate.as_dict()
+        flags.pop("config", None)
+        where, resume, strict = _where(flags), flags.pop("resume"), flags.pop("strict")
+        flags["trust"] |= strict
+        evaluate(EvaluationConfig(**flags), where, resume, strict)

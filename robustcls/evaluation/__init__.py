@@ -1,5 +1,1 @@
-"""What a classifier is worth on clean, noisy and attacked images."""
-
-from robustcls.evaluation.robustness import Evaluation, Measurement, evaluate
-
-__all__ = ["Evaluation", "Measurement", "evaluate"]
+"""What a classifier is worth on clean, corrupted and attacked images, and whether to believe it."""

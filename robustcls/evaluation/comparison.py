@@ -1,118 +1,105 @@
-"""Evaluates the models of a run side by side: `metrics.json`, a table and a plot."""
+"""Evaluates models side by side: `metrics.json`, a report, a plot and a table."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
+import gc
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 from rich.console import Console
 from rich.table import Table
 
-from robustcls._validation import InputError, check_epsilon, check_number
-from robustcls.attacks import FGSM, PGD
-from robustcls.data.augment import AugmentationPolicy
-from robustcls.data.sources import load
-from robustcls.data.splits import Split
-from robustcls.evaluation.curves import plot_accuracy_over_epsilon
-from robustcls.evaluation.robustness import NOISES, Evaluation, evaluate, subset
-from robustcls.models.classifier import load_classifier
-from robustcls.runs import METRICS, Run, versions, write_json
+from robustcls.evaluation.candidates import Candidates
+from robustcls.evaluation.config import EvaluationConfig
+from robustcls.evaluation.corruption_report import CorruptionReport
+from robustcls.evaluation.curves import plot_accuracy
+from robustcls.evaluation.ledger import Ledger
+from robustcls.evaluation.measuring import Measuring, attacks_of
+from robustcls.evaluation.report import write_report
+from robustcls.runs import METRICS, versions, write_json
+
+Results = dict[str, dict[str, Any]]
+"""What was measured, by model and part."""
 
 
-def evaluate_run(
-    run: Run | Path | str,
+def evaluate_models(
+    candidates: Candidates,
+    config: EvaluationConfig | None = None,
     *,
-    epsilon: float = 8 / 255,
-    steps: int = 20,
-    restarts: int = 1,
-    corruptions: str = "cifar_c",
-    severity: int = 5,
-    limit: int | None = None,
-    curve_factors: Sequence[float] = (0.25, 0.5, 1.0, 1.5, 2.0),
-    curve_limit: int = 256,
-    batch_size: int = 128,
-    seed: int = 0,
+    resume: bool = False,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Evaluates every trained model of a run on its test images.
+    """Evaluates every model on the test images.
 
-    Writes `metrics.json` and `report/accuracy_over_epsilon.png` into the run.
+    Writes `metrics.json`, `report/evaluation.html` and `report/accuracy_over_epsilon.png`. The
+    report is written after each part with what is known so far, and the parts are kept in
+    `evaluation/`. Besides the images themselves, memory does not grow with their number, but for
+    the logits.
 
     Args:
-        run: a run or its folder.
-        epsilon: L-infinity radius of FGSM and PGD for images in [0, 1].
-        steps: steps of PGD.
-        restarts: random starts of PGD.
-        corruptions: the scale of the noises: cifar_c, tiny_imagenet_c or imagenet_c.
-        severity: of the noises, 1 to 5.
-        limit: attack a random subset of at most that many images; None attacks all.
-        curve_factors: multiples of epsilon for the plot; empty plots nothing.
-        curve_limit: images attacked for each point of the plot.
-        batch_size: images a forward pass.
-        seed: seed of noises, subsets and random starts.
-        progress: show progress bars.
+        candidates: the models and the images; see `find_candidates`.
+        config: what to measure; the defaults if None.
+        resume: take over the parts of an earlier evaluation that would come out the same, and
+            go on with attacks that were stopped.
+        progress: show what is being measured.
 
     Returns:
-        What `metrics.json` holds.
+        What `metrics.json` holds: for each model the accuracy in [0, 1] by name, and more.
 
     Raises:
-        InputError: there is no run, no trained model, or a setting is unusable.
+        InputError: a model does not fit the images, or a setting is unusable.
     """
-    run = run if isinstance(run, Run) else Run(run)
-    check_epsilon("epsilon", epsilon)
-    check_number("limit", len(_names(run)) if limit is None else limit, minimum=1, integer=True)
-    test = _test_split(run)
-    evaluations: dict[str, Evaluation] = {}
-    curves: dict[str, list[tuple[float, float]]] = {}
-    epsilons = sorted({min(1.0, factor * epsilon) for factor in curve_factors})
-    settings: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "progress": progress}
-    for name in _names(run):
-        model = load_classifier(run.folder(name) / "model.keras")
-        attacks = [
-            FGSM(epsilon=epsilon, seed=seed),
-            PGD(epsilon=epsilon, steps=steps, restarts=restarts, seed=seed),
-        ]
-        evaluations[name] = evaluate(
-            model,
-            test,
-            attacks=attacks,
-            corruptions=corruptions,
-            severity=severity,
-            attack_limit=limit,
-            **settings,
-        )
-        few = test.take(subset(len(test), curve_limit, seed))
-        curves[name] = _curve(model, few, epsilons, steps, settings) if epsilons else []
-    metrics = _metrics(run, evaluations, curves, epsilon)
-    metrics["settings"] = {
-        "epsilon": epsilon,
-        "steps": steps,
-        "restarts": restarts,
-        "corruptions": corruptions,
-        "severity": severity,
-        "limit": limit,
-        "curve_limit": curve_limit,
-        "seed": seed,
-    }
-    write_json(run.path / METRICS, metrics)
-    if epsilons:
-        plot_accuracy_over_epsilon(
-            curves, f"pgd{steps}", run.path / "report" / "accuracy_over_epsilon.png"
+    config = config or EvaluationConfig()
+    # All are made before the first is measured: wrong settings cost no time.
+    work = [Measuring(candidates, each, config, progress) for each in candidates.models]
+    ledger = Ledger(candidates.folder / "evaluation", reuse=resume)
+    results: Results = {}
+    metrics: dict[str, Any] = {}
+    while work:
+        measuring = work.pop(0)
+        name = measuring.candidate.name
+        results[name] = {}
+        for part in measuring.parts:
+            if progress:
+                print(f"{name}: {part.name}", file=sys.stderr)
+            depends_on = {
+                "part": part.depends_on,
+                "model": measuring.candidate.digest,
+                "data": candidates.fingerprint,
+            }
+            results[name][part.name] = ledger.part(name, part.name, depends_on, part.measure)
+            complete = not work and part is measuring.parts[-1]
+            metrics = _metrics(candidates, config, results, complete)
+            write_report(metrics, candidates.folder / "report" / "evaluation.html")
+        del measuring
+        # The graphs of one model would otherwise stay in memory beside those of the next.
+        keras.backend.clear_session()
+        gc.collect()
+    write_json(candidates.folder / METRICS, metrics)
+    curves = metrics["accuracy_over_epsilon"]
+    if curves:
+        ball = "L-infinity" if config.norm == "inf" else "L2"
+        plot_accuracy(
+            curves,
+            x_label=f"epsilon ({ball}, images in [0, 1])",
+            y_label=f"accuracy under {metrics['curve_attack']} in %",
+            path=candidates.folder / "report" / "accuracy_over_epsilon.png",
         )
     return metrics
 
 
-def print_comparison(metrics: dict[str, Any], console: Console | None = None) -> None:
+def print_comparison(metrics: Mapping[str, Any], console: Console | None = None) -> None:
     """Prints the accuracies of `metrics`, a row each, a column for every model."""
+    console = console or Console()
     models = metrics["models"]
     table = Table(title=f"Accuracy in %, 95 % interval (epsilon {metrics['epsilon']:.4g})")
     table.add_column("images")
     for model in models:
         table.add_column(model, justify="right")
-    for name, interval in metrics["intervals"][models[0]].items():
+    for name in metrics["intervals"][models[0]]:
         trained_on = "  (in training)" if name in metrics["trained_on"] else ""
         cells = [
             f"{100 * metrics[model][name]:.1f} "
@@ -121,75 +108,98 @@ def print_comparison(metrics: dict[str, Any], console: Console | None = None) ->
             for model in models
         ]
         table.add_row(f"{name}{trained_on}", *cells)
-        del interval
-    (console or Console()).print(table)
-
-
-def _names(run: Run) -> list[str]:
-    if not run.trained:
-        raise InputError(
-            f"run must hold a trained model; {run.path} holds none. Was its training interrupted? "
-            "Go on with --resume."
-        )
-    return run.trained
-
-
-def _test_split(run: Run) -> Split:
-    settings = dict(run.config["train"]["data"])
-    splits = load(settings.pop("name"), **settings)
-    if splits.fingerprint != run.config["data"]["fingerprint"]:
-        raise InputError(
-            f"data must be what the run was trained on; {splits.source} has changed since."
-        )
-    return splits.test
-
-
-def _curve(
-    model: keras.Model,
-    split: Split,
-    epsilons: list[float],
-    steps: int,
-    settings: dict[str, Any],
-) -> list[tuple[float, float]]:
-    attacks = [PGD(epsilon=value, steps=steps, seed=settings["seed"]) for value in epsilons]
-    measured = evaluate(model, split, attacks=attacks, corruptions=None, **settings)
-    accuracies = [measurement.accuracy for measurement in measured.measurements]
-    return list(zip([0.0, *epsilons], accuracies, strict=True))
+    if metrics["corruptions"]:
+        scale = metrics["corruptions"][models[0]]["scale"]
+        means = [f"{100 * metrics['corruptions'][m]['mean_accuracy']:.1f}" for m in models]
+        table.add_row(f"mean over {scale}", *means)
+    console.print(table)
+    for model, found in metrics["trust"].items():
+        console.print(f"Trust, {model}: {found['summary']}", highlight=False, markup=False)
+        for check in found["checks"]:
+            if check["status"] != "pass":
+                line = f"  {check['status']:7} {check['number']:2} {check['name']}: "
+                console.print(line + check["evidence"], highlight=False, markup=False)
 
 
 def _metrics(
-    run: Run,
-    evaluations: dict[str, Evaluation],
-    curves: dict[str, list[tuple[float, float]]],
-    epsilon: float,
+    candidates: Candidates, config: EvaluationConfig, results: Results, complete: bool
 ) -> dict[str, Any]:
+    measured = {
+        model: {name: found for name, found in parts.items() if "measurement" in found}
+        for model, parts in results.items()
+    }
     return {
-        "models": list(evaluations),
-        "epsilon": epsilon,
-        **{
-            name: {**evaluation.accuracies, "epsilon": epsilon}
-            for name, evaluation in evaluations.items()
+        "title": candidates.title,
+        "complete": complete,
+        "models": list(results),
+        "epsilon": config.epsilon,
+        "norm": config.norm,
+        "count": len(candidates.test),
+        "attacks": [attack.name for attack in attacks_of(config)],
+        **{model: _accuracies(parts, config.epsilon) for model, parts in measured.items()},
+        "intervals": {model: _intervals(parts) for model, parts in measured.items()},
+        "trained_on": list(candidates.trained_on),
+        "accuracy_over_epsilon": {
+            model: parts["curve"]["points"] for model, parts in results.items() if "curve" in parts
         },
-        "intervals": {
-            name: {
-                measurement.name: {
-                    key: value
-                    for key, value in dataclasses.asdict(measurement).items()
-                    if key in ("low", "high", "count")
-                }
-                for measurement in evaluation.measurements
-            }
-            for name, evaluation in evaluations.items()
+        "curve_attack": f"pgd{config.steps}",
+        "classes": {
+            model: _classes(parts, candidates.class_names) for model, parts in measured.items()
         },
-        "trained_on": _noises_in_training(run.config["train"]["augmentation"]),
-        "accuracy_over_epsilon": curves,
+        "confusion": {model: parts["clean"]["confusion"] for model, parts in results.items()},
+        "calibration": {
+            model: {name: found["calibration"] for name, found in parts.items()}
+            for model, parts in measured.items()
+        },
+        "corruptions": _corruptions(results),
+        "trust": {model: parts["trust"] for model, parts in results.items() if "trust" in parts},
+        "settings": dataclasses.asdict(config),
+        "training_seed": candidates.training_seed,
         "versions": versions(),
-        "data_fingerprint": run.config["data"]["fingerprint"],
+        "class_names": list(candidates.class_names),
+        "data_source": candidates.source,
+        "data_fingerprint": candidates.fingerprint,
+        "model_sha256": {
+            model.name: model.digest for model in candidates.models if model.name in results
+        },
     }
 
 
-def _noises_in_training(augmentation: dict[str, Any] | None) -> list[str]:
-    if augmentation is None:
-        return []
-    policy = AugmentationPolicy.from_config(augmentation)
-    return [name for name in NOISES if name in policy.noises]
+def _accuracies(measured: Mapping[str, Any], epsilon: float) -> dict[str, float]:
+    accuracies = {name: found["measurement"]["accuracy"] for name, found in measured.items()}
+    return accuracies | {"epsilon": epsilon}
+
+
+def _intervals(measured: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {key: found["measurement"][key] for key in ("low", "high", "count")}
+        for name, found in measured.items()
+    }
+
+
+def _classes(measured: Mapping[str, Any], class_names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """For each class, its images and how many are right, by part."""
+    return [
+        {
+            "name": name,
+            "count": {part: found["count_by_class"][label] for part, found in measured.items()},
+            "right": {part: found["right_by_class"][label] for part, found in measured.items()},
+        }
+        for label, name in enumerate(class_names)
+    ]
+
+
+def _corruptions(results: Results) -> dict[str, Any]:
+    """The corruption tables, with mCE against the first model of several."""
+    reports = {
+        model: CorruptionReport(**parts["corruptions"])
+        for model, parts in results.items()
+        if "corruptions" in parts
+    }
+    if len(reports) < 2:
+        return {model: report.to_dict() for model, report in reports.items()}
+    reference = next(iter(reports))
+    return {
+        model: report.to_dict(reports[reference], reference_name=reference)
+        for model, report in reports.items()
+    }

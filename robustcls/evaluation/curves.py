@@ -8,25 +8,32 @@ from pathlib import Path
 from robustcls.runs import atomic
 
 
-def plot_accuracy_over_epsilon(
-    curves: Mapping[str, Sequence[tuple[float, float]]], attack: str, path: Path | str
+def plot_accuracy(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    x_label: str,
+    y_label: str,
+    path: Path | str,
+    marker: str = "o",
 ) -> None:
     """Writes a PNG with one line a model.
 
     Args:
-        curves: (epsilon, accuracy in [0, 1]) points by model.
-        attack: the attack's name, for the axis.
+        curves: (x, accuracy in [0, 1]) points by model.
+        x_label: of the horizontal axis, which begins at 0.
+        y_label: of the vertical axis, in %.
         path: the PNG to write, whole or not at all.
+        marker: of Matplotlib, at each point.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained", dpi=150)
     axes = figure.add_subplot()
     for name, points in curves.items():
-        epsilons, accuracies = zip(*points, strict=True)
-        axes.plot(epsilons, [100 * value for value in accuracies], marker="o", label=name)
-    axes.set_xlabel("epsilon (L-infinity, images in [0, 1])")
-    axes.set_ylabel(f"accuracy under {attack} in %")
+        places, accuracies = zip(*points, strict=True)
+        axes.plot(places, [100 * value for value in accuracies], marker=marker, label=name)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
     axes.set_ylim(0, 100)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)

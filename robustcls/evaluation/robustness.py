@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from scipy.stats import beta
-from tqdm import tqdm
 
 from robustcls._validation import check_choice, check_images, check_labels, check_number
 from robustcls.attacks import Attack
-from robustcls.attacks.base import check_model
+from robustcls.attacks.adapters import classifier_of
 from robustcls.data import noise
 from robustcls.data.splits import Split
+from robustcls.evaluation.passes import Change, floats, predict, prepare
 
 NOISES = ("gaussian", "poisson", "salt_and_pepper")
 
@@ -54,7 +54,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: keras.Model,
+    model: Any,
     data: Split | tuple[np.ndarray, np.ndarray],
     *,
     attacks: Sequence[Attack] = (),
@@ -68,7 +68,8 @@ def evaluate(
     """Measures accuracy on clean images, under noise and under each attack.
 
     Args:
-        model: Keras classifier, float32 images [N, H, W, C] in [0, 1] to logits [N, classes].
+        model: as for an attack: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to
+            logits [N, classes], or what `attacks.adapt` takes or returns.
         data: a split, or (images float32 [N, H, W, C] in [0, 1], labels int [N]).
         attacks: attacks to run; a measurement bears the attack's name.
         corruptions: the scale that noise strengths come from: "cifar_c", "tiny_imagenet_c" or
@@ -83,45 +84,41 @@ def evaluate(
         InputError: the images, labels, model or a setting is unusable.
     """
     if isinstance(data, Split):
-        images, labels = data.float_images(), data.labels
+        images, labels = data.images, data.labels
     else:
         images = check_images(data[0])
         labels = check_labels(data[1], len(images))
-    num_classes = check_model(model, images)
-    labels = check_labels(labels, len(images), num_classes)
+    classifier = classifier_of(model)
+    labels = check_labels(labels, len(images), prepare(classifier, images))
     check_number("severity", severity, minimum=1, maximum=5, integer=True)
     check_number("batch_size", batch_size, minimum=1, integer=True)
-
-    @tf.function(reduce_retracing=True)
-    def predict(batch: tf.Tensor) -> tf.Tensor:
-        return tf.argmax(model(batch, training=False), -1)
-
-    def count_right(name: str | None) -> int:
-        right = 0
-        starts = range(0, len(images), batch_size)
-        for number, start in enumerate(
-            tqdm(starts, desc=name or "clean", unit="batch", disable=not progress, leave=False)
-        ):
-            batch = tf.constant(images[start : start + batch_size])
-            if name is not None and corruptions is not None:
-                strength = noise.SEVERITIES[corruptions][name][severity - 1]
-                batch = getattr(noise, name)(batch, strength, (seed, number))
-            right += int((predict(batch).numpy() == labels[start : start + batch_size]).sum())
-        return right
-
-    measurements = [measure("clean", count_right(None), len(images))]
+    changes: dict[str, Change | None] = {"clean": None}
     if corruptions is not None:
         check_choice("corruptions", corruptions, noise.SEVERITIES)
-        for name in NOISES:
-            measurements.append(measure(name, count_right(name), len(images)))
+        changes |= {name: noise_change(name, corruptions, severity, seed) for name in NOISES}
+
+    settings: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
+    everything, measurements = np.arange(len(images)), []
+    for name, change in changes.items():
+        logits = predict(classifier, images, everything, change=change, name=name, **settings)
+        right = int((logits.argmax(axis=1) == labels).sum())
+        measurements.append(measure(name, right, len(images)))
     chosen = subset(len(images), attack_limit, seed)
     for attack in attacks:
-        result = attack(
-            model, images[chosen], labels[chosen], batch_size=batch_size, progress=progress
-        )
+        result = attack(classifier, floats(images[chosen]), labels[chosen], **settings)
         name = _unused_name(attack, measurements)
         measurements.append(measure(name, int((~result.success).sum()), len(chosen)))
     return Evaluation(tuple(measurements))
+
+
+def noise_change(name: str, scale: str, severity: int, seed: int) -> Change:
+    """Returns what adds one of `NOISES` to the images of a batch."""
+    strength = noise.SEVERITIES[scale][name][severity - 1]
+
+    def change(images: np.ndarray, number: int) -> tf.Tensor:
+        return noise.NOISES[name](images, strength, (seed, number))
+
+    return change
 
 
 def measure(name: str, right: int, count: int) -> Measurement:

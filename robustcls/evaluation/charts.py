@@ -1,0 +1,124 @@
+"""Line charts as inline SVG: small, sharp in print, with text that can be selected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from markupsafe import Markup
+
+WIDTH, HEIGHT = 460, 260
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 44
+# Colours that colour-blind readers tell apart (Okabe and Ito, 2008), and dashes for print.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07800", "#56b4e9", "#444444")
+DASHES = ("none", "7 3", "2 3", "9 3 2 3")
+
+Points = Sequence[tuple[float, float]]
+Place = Callable[[float, float], tuple[float, float]]
+
+
+def line_chart(
+    lines: Mapping[str, Points],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    ticks: Sequence[float] | None = None,
+    diagonal: bool = False,
+) -> Markup:
+    """Returns a figure with a line for each name.
+
+    Args:
+        lines: (x, y) points by name, at least one; y in [0, 1], shown in %.
+        title: what the chart shows; with the values it is the text in the figure's place.
+        x_label: below the axis.
+        y_label: beside the axis.
+        ticks: marks of the x axis; about five round numbers from 0 on if None.
+        diagonal: draw the line from (0, 0) to (1, 1).
+    """
+    values = [x for points in lines.values() for x, _ in points]
+    ticks = _round_numbers(max(values)) if ticks is None else ticks
+    low, high = min(ticks), max([*ticks, *values])
+    high = high if high > low else low + 1
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = (x - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+        return round(LEFT + across, 1), round(TOP + (1 - y) * (HEIGHT - TOP - BOTTOM), 1)
+
+    marks = _grid(place, low, high, ticks)
+    if diagonal:
+        marks += _segment(place(0, 0), place(1, 1), "diagonal")
+    for number, points in enumerate(lines.values()):
+        marks += _curve([place(x, y) for x, y in points], number)
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    marks += _text(middle, HEIGHT - 6, x_label)
+    height = (TOP + HEIGHT - BOTTOM) / 2
+    marks += Markup('<text transform="translate(11 {}) rotate(-90)">{}</text>').format(
+        height, y_label
+    )
+    return Markup(
+        '<figure><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>{}</figure>'
+    ).format(WIDTH, HEIGHT, _in_words(title, lines), marks, _legend(lines))
+
+
+def _grid(place: Place, low: float, high: float, ticks: Sequence[float]) -> Markup:
+    marks = Markup("")
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        left, right = place(low, share), place(high, share)
+        marks += _segment(left, right, "grid")
+        marks += _text(left[0] - 6, left[1] + 4, f"{100 * share:.0f}", "end")
+    for tick in ticks:
+        x, y = place(tick, 0)
+        marks += _segment((x, y), (x, y + 4), "tick")
+        marks += _text(x, y + 17, f"{tick:.6g}")
+    return marks
+
+
+def _curve(points: Sequence[tuple[float, float]], number: int) -> Markup:
+    colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
+    path = " ".join(f"{x:g},{y:g}" for x, y in points)
+    marks = Markup('<polyline points="{}" stroke="{}" stroke-dasharray="{}"/>').format(
+        path, colour, dash
+    )
+    for x, y in points:
+        marks += Markup('<circle cx="{}" cy="{}" r="3" fill="{}"/>').format(x, y, colour)
+    return marks
+
+
+def _segment(start: tuple[float, float], end: tuple[float, float], kind: str) -> Markup:
+    return Markup('<line x1="{}" y1="{}" x2="{}" y2="{}" class="{}"/>').format(*start, *end, kind)
+
+
+def _text(x: float, y: float, words: str, anchor: str = "middle") -> Markup:
+    return Markup('<text x="{}" y="{}" style="text-anchor: {}">{}</text>').format(
+        x, y, anchor, words
+    )
+
+
+def _legend(lines: Mapping[str, Points]) -> Markup:
+    entries = Markup("")
+    for number, name in enumerate(lines):
+        colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
+        entries += Markup(
+            '<li><svg class="key" viewBox="0 0 28 8" aria-hidden="true"><polyline points="0,4 28,4"'
+            ' stroke="{}" stroke-dasharray="{}"/></svg>{}</li>'
+        ).format(colour, dash, name)
+    return Markup('<figcaption><ul class="legend">{}</ul></figcaption>').format(entries)
+
+
+def _in_words(title: str, lines: Mapping[str, Points]) -> str:
+    described = [
+        f"{name}: " + ", ".join(f"{100 * y:.1f} % at {x:.3g}" for x, y in points)
+        for name, points in lines.items()
+    ]
+    return f"{title}. " + "; ".join(described)
+
+
+def _round_numbers(high: float) -> list[float]:
+    """Returns multiples of 1, 2 or 5 times a power of ten from 0 to about `high`."""
+    if high <= 0:
+        return [0.0, 1.0]
+    rough = high / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    return [round(index * step, 12) for index in range(int(high / step * 1.0001) + 1)]

@@ -1,0 +1,75 @@
+"""All settings of an evaluation; each is a YAML key and a command-line flag."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robustcls._validation import InputError, check_choice, check_epsilon, check_number
+
+ATTACKS = ("fgsm", "pgd", "apgd", "square", "autoattack")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """What to measure, and how.
+
+    Args:
+        attack: attacks, separated by commas: fgsm, pgd, apgd, square, autoattack.
+        epsilon: radius of the ball for images in [0, 1].
+        norm: of the ball, inf or 2.
+        steps: steps of PGD.
+        restarts: random starts of PGD.
+        queries: of Square, alone and in AutoAttack.
+        limit: attack and corrupt a random subset of at most that many images; all when left
+            out. Clean images and the three noises are always measured on all.
+        curve_limit: images attacked for each point of the curve over epsilon; 0 draws none.
+        noise_scale: of the three noises: cifar_c, tiny_imagenet_c or imagenet_c.
+        severity: severity of the three noises, 1 to 5.
+        corruptions: measure all corruptions at all severities of a scale, cifar_c,
+            tiny_imagenet_c or imagenet_c; or a folder of .npy files as those of CIFAR-10-C.
+        trust: check whether the figures under attack can be believed.
+        trust_images: images for those checks.
+        batch_size: images a forward pass.
+        seed: seed of noises, corruptions, subsets and attacks.
+
+    Raises:
+        InputError: a setting is unusable.
+    """
+
+    attack: str = "fgsm,pgd"
+    epsilon: float = 8 / 255
+    norm: str = "inf"
+    steps: int = 20
+    restarts: int = 1
+    queries: int = 5000
+    limit: int | None = None
+    curve_limit: int = 256
+    noise_scale: str = "cifar_c"
+    severity: int = 5
+    corruptions: str | None = None
+    trust: bool = False
+    trust_images: int = 256
+    batch_size: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.attacks:
+            raise InputError(f"attack must be one or more of {', '.join(ATTACKS)}; received none.")
+        for name in self.attacks:
+            check_choice("attack", name, ATTACKS)
+        check_choice("norm", self.norm, ("inf", "2"))
+        check_epsilon("epsilon", self.epsilon, self.norm)
+        # Scales are looked up where the images are corrupted, which takes TensorFlow.
+        check_number("severity", self.severity, minimum=1, maximum=5, integer=True)
+        for name in ("steps", "restarts", "queries", "trust_images", "batch_size"):
+            check_number(name, getattr(self, name), minimum=1, integer=True)
+        for name in ("curve_limit", "seed"):
+            check_number(name, getattr(self, name), minimum=0, integer=True)
+        if self.limit is not None:
+            check_number("limit", self.limit, minimum=1, integer=True)
+
+    @property
+    def attacks(self) -> tuple[str, ...]:
+        """The names in `attack`, each once."""
+        names = (name.strip().lower() for name in self.attack.split(","))
+        return tuple(dict.fromkeys(name for name in names if name))

@@ -1,0 +1,60 @@
+"""Results of an evaluation, kept part by part so that one that was stopped can go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from robustcls.runs import read_json, write_json
+
+
+class Ledger:
+    """One JSON file for each part's result, beside what the result depends on.
+
+    Args:
+        folder: where the files go.
+        reuse: take over what is there already, and the state of a part that was stopped.
+    """
+
+    def __init__(self, folder: Path, *, reuse: bool) -> None:
+        self.folder = folder
+        if not reuse:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def part(
+        self,
+        model: str,
+        name: str,
+        depends_on: dict[str, Any],
+        measure: Callable[[Path], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """Returns the part's result: the kept one if it would come out the same, else a new one.
+
+        Args:
+            model: whose result.
+            name: of the part.
+            depends_on: all that decides the result, JSON-serializable.
+            measure: returns the result, JSON-serializable. It is given a folder to keep its
+                state in, which is deleted once the result is written.
+
+        Raises:
+            InputError: the kept file is damaged, or no file can be written.
+        """
+        path = self.folder / model / f"{name}.json"
+        depends_on = json.loads(json.dumps(depends_on))
+        if path.is_file():
+            kept = read_json(path)
+            if kept["depends_on"] == depends_on:
+                return kept["result"]
+        # State of another model or of other settings is never taken up.
+        digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+        state = self.folder / model / f"{name}-{digest[:16]}"
+        # As it will be read again, so that a result is the same whether kept or new.
+        result = json.loads(json.dumps(measure(state), allow_nan=False))
+        write_json(path, {"depends_on": depends_on, "result": result})
+        shutil.rmtree(state, ignore_errors=True)
+        return result

@@ -1,0 +1,68 @@
+"""Images through a classifier, batch by batch, so that memory does not grow with their number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from tqdm import tqdm
+
+from robustcls.attacks.classifier import PROBES, Classifier
+
+Change: TypeAlias = Callable[[np.ndarray, int], Any]
+"""What is done to float32 images in [0, 1] first, given them and the number of their batch."""
+
+
+def floats(images: np.ndarray) -> np.ndarray:
+    """Returns uint8 or float32 images as float32 in [0, 1]."""
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) / np.float32(255)
+    return images
+
+
+def prepare(classifier: Classifier, images: np.ndarray) -> int:
+    """Returns the number of classes of a classifier that takes the images.
+
+    Args:
+        classifier: what `attacks.adapt` returns.
+        images: uint8 or float32 in [0, 1], [N, H, W, C]; a few of them are looked at.
+
+    Raises:
+        InputError: it does not take them.
+    """
+    probes = np.linspace(0, len(images) - 1, min(len(images), PROBES)).astype(int)
+    return classifier.prepare(floats(images[probes]))
+
+
+def predict(
+    classifier: Classifier,
+    images: np.ndarray,
+    places: np.ndarray,
+    *,
+    batch_size: int,
+    change: Change | None = None,
+    name: str = "clean",
+    progress: bool = False,
+) -> np.ndarray:
+    """Returns the logits of `images[places]`, float32 [len(places), classes].
+
+    Args:
+        classifier: one that `prepare` has seen.
+        images: uint8 or float32 in [0, 1], [N, H, W, C]; a memmap is read piece by piece.
+        places: int [n], which images.
+        batch_size: images the model sees at a time.
+        change: done to each batch first.
+        name: of the progress bar.
+        progress: show a bar.
+    """
+    logits = np.empty((len(places), classifier.num_classes), np.float32)
+    starts = range(0, len(places), batch_size)
+    bar = tqdm(starts, desc=name, unit="batch", disable=not progress, leave=False)
+    for number, start in enumerate(bar):
+        chosen = slice(start, start + batch_size)
+        batch = floats(images[places[chosen]])
+        if change is not None:
+            batch = np.asarray(change(batch, number))
+        logits[chosen] = classifier.predict(batch)
+    return logits

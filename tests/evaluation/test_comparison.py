@@ -1,0 +1,280 @@
+"""Two models from file to report, with class names that are not to be trusted."""
+
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from robustcls import InputError, cli
+from robustcls.evaluation.candidates import Candidate, Candidates, find_candidates
+from robustcls.evaluation.certify import certify_models
+from robustcls.evaluation.comparison import evaluate_models
+from robustcls.evaluation.config import EvaluationConfig
+from robustcls.evaluation.ledger import Ledger
+from robustcls.evaluation.report import render
+from robustcls.evaluation.smoothing_config import SmoothingConfig
+
+NAMES = ("<script>alert(1)</script>", "a & b", *(f"class {at}" for at in range(2, 10)))
+CONFIG = EvaluationConfig(
+    epsilon=0.1,
+    steps=4,
+    limit=60,
+    curve_limit=20,
+    batch_size=64,
+    corruptions="cifar_c",
+    trust=True,
+    trust_images=24,
+)
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """The names of the models, each time one was loaded."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def candidates(honest, overfitted, splits, tmp_path_factory, loaded):
+    def candidate(name, model):
+        return Candidate(name, name[::-1], lambda: loaded.append(name) or model)
+
+    return Candidates(
+        title="run <1>",
+        folder=tmp_path_factory.mktemp("run"),
+        models=(candidate("base", overfitted), candidate("adversarial", honest)),
+        test=splits.test.take(np.arange(80)),
+        class_names=NAMES,
+        source="a set",
+        fingerprint="0123",
+        trained_on=("poisson",),
+        training_seed=7,
+    )
+
+
+@pytest.fixture(scope="module")
+def metrics(candidates):
+    return evaluate_models(candidates, CONFIG)
+
+
+def test_metrics_hold_everything(candidates, metrics, honest):
+    assert metrics == json.loads((candidates.folder / "metrics.json").read_text())
+    assert metrics["complete"]
+    assert metrics["models"] == ["base", "adversarial"]
+    images, labels = candidates.test.float_images(), candidates.test.labels
+    predicted = honest.predict(images, verbose=0).argmax(-1)
+    found = metrics["adversarial"]
+    assert set(found) == {
+        "clean", "gaussian", "poisson", "salt_and_pepper", "fgsm", "pgd4", "epsilon",
+    }  # fmt: skip
+    assert found["clean"] == pytest.approx((predicted == labels).mean())
+    assert found["pgd4"] <= found["fgsm"] <= found["clean"]
+    assert metrics["intervals"]["base"]["pgd4"]["count"] == 60
+    confusion = np.array(metrics["confusion"]["adversarial"])
+    assert confusion.sum() == 80
+    assert np.trace(confusion) == (predicted == labels).sum()
+    np.testing.assert_array_equal(confusion.sum(1), np.bincount(labels, minlength=10))
+    for name, row in zip(NAMES, metrics["classes"]["adversarial"], strict=True):
+        assert row["name"] == name
+        assert row["right"]["pgd4"] <= row["count"]["pgd4"]
+    assert sum(row["right"]["pgd4"] for row in metrics["classes"]["adversarial"]) == round(
+        60 * found["pgd4"]
+    )
+    calibration = metrics["calibration"]["adversarial"]
+    assert set(calibration) == set(found) - {"epsilon"}
+    assert calibration["clean"]["accuracy"] == pytest.approx(found["clean"])
+    epsilons, accuracies = zip(*metrics["accuracy_over_epsilon"]["adversarial"], strict=True)
+    assert epsilons == pytest.approx((0, 0.025, 0.05, 0.1, 0.15, 0.2))
+    assert list(accuracies) == sorted(accuracies, reverse=True)
+    assert metrics["corruptions"]["base"]["mce"] == 1
+    assert metrics["corruptions"]["adversarial"]["reference"] == "base"
+    assert metrics["corruptions"]["adversarial"]["trained_on"] == ["shot_noise"]
+    assert len(metrics["trust"]["base"]["checks"]) == 15
+    assert metrics["settings"]["seed"] == 0
+    assert metrics["training_seed"] == 7
+
+
+class Outline(HTMLParser):
+    """Counts the elements of a page and gathers what they refer to."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.references, self.open = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.references += [value for key, value in attrs if key in ("src", "href")]
+        if tag not in ("meta", "line", "polyline", "circle"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_report_is_one_escaped_file(candidates, metrics):
+    page = (candidates.folder / "report" / "evaluation.html").read_text()
+    assert page == render(metrics).rstrip("\n") + "\n" or page == render(metrics)
+    outline = Outline()
+    outline.feed(page)
+    assert not outline.open
+    assert not outline.references
+    assert "script" not in outline.tags
+    assert "http" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "a &amp; b" in page
+    assert "run &lt;1&gt;" in page
+    assert 'name="viewport"' in page
+    # Two curves and a reliability plot for each model, beside their legends.
+    assert outline.tags.count("figure") == 4
+    assert page.count('class="matrix"') == 2
+    assert len(re.findall(r'class="status \w+">\d+ ', page)) == 30
+    assert "used in" in page
+    with Image.open(candidates.folder / "report" / "accuracy_over_epsilon.png") as plot:
+        assert plot.size[0] > 500
+
+
+def test_a_report_of_what_is_known_so_far(metrics):
+    empty = {"corruptions": {}, "trust": {}, "accuracy_over_epsilon": {}, "attacks": ["pgd4"]}
+    page = render({**metrics, **empty, "complete": False})
+    assert "not finished" in page
+    assert "How accuracy falls" not in page
+    many = [f"class {at}" for at in range(30)]
+    confusion = np.eye(30, dtype=int)
+    confusion[3, 4] = 5
+    tables = {model: confusion.tolist() for model in metrics["models"]}
+    page = render({**metrics, "class_names": many, "confusion": tables})
+    assert 'class="matrix"' not in page
+
+
+def test_what_is_kept_is_taken_over(candidates, metrics, loaded):
+    loaded.clear()
+    assert evaluate_models(candidates, CONFIG, resume=True) == metrics
+    assert not loaded
+    (candidates.folder / "evaluation" / "adversarial" / "pgd4.json").unlink()
+    assert evaluate_models(candidates, CONFIG, resume=True) == metrics
+    assert loaded == ["adversarial"]
+    loaded.clear()
+    changed = dataclasses.replace(CONFIG, severity=1)
+    again = evaluate_models(candidates, changed, resume=True)
+    assert again["base"]["pgd4"] == metrics["base"]["pgd4"]
+    assert again["base"]["gaussian"] != metrics["base"]["gaussian"]
+
+
+def test_ledger(tmp_path):
+    states = []
+
+    def measure(state):
+        states.append(state)
+        state.mkdir(parents=True)
+        (state / "half").write_text("done")
+        if len(states) == 1:
+            raise KeyboardInterrupt
+        return {"figures": (1, 2)}
+
+    def part(reuse, setting):
+        return Ledger(tmp_path / "kept", reuse=reuse).part("base", "x", {"s": setting}, measure)
+
+    with pytest.raises(KeyboardInterrupt):
+        part(False, 1)
+    assert (states[0] / "half").exists()
+    with pytest.raises(FileExistsError):
+        part(True, 1)
+    assert states[1] == states[0]
+    assert part(True, 2) == {"figures": [1, 2]}
+    assert states[2] != states[0]
+    assert part(True, 2) == {"figures": [1, 2]}
+    assert len(states) == 3
+    part(False, 2)
+    assert len(states) == 4
+
+
+def test_a_model_file_and_strictness(overfitted, splits, tmp_path, capsys):
+    path = tmp_path / "plain.keras"
+    overfitted.save(path)
+    settings = "--epsilon 0.3 --limit 30 --steps 20 --curve_limit 0 --trust_images 40"
+    arguments = ["evaluate", str(path), "--data", "fashion_mnist_mini", *settings.split()]
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*arguments, "--strict"])
+    assert stopped.value.code == 1
+    printed = capsys.readouterr()
+    assert "trust checks failed for model" in printed.err
+    folder = tmp_path / "plain-evaluation"
+    assert printed.out.splitlines()[-1] == str(folder)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["count"] == len(splits.test)
+    predicted = overfitted.predict(splits.test.float_images(), verbose=0).argmax(-1)
+    assert metrics["model"]["clean"] == pytest.approx((predicted == splits.test.labels).mean())
+    assert not metrics["trust"]["model"]["believable"]
+    assert metrics["accuracy_over_epsilon"] == {}
+    cli.main([*arguments, "--resume", "--trust"])
+
+    cli.main(["certify", str(path), *arguments[2:4], "--samples", "20", "--limit", "5"])
+    found = json.loads((folder / "certification.json").read_text())
+    assert found["model"]["count"] == len(found["model"]["radius"]) == 5
+    accuracies = [accuracy for _, accuracy in found["model"]["certified_accuracy"]]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert not found["trained_with_gaussian_noise"]
+    assert (folder / "report" / "certified_accuracy.png").exists()
+
+
+def test_another_range_of_pixels(overfitted, tmp_path):
+    """The same model behind a layer that undoes the range gives the same answers."""
+    import keras
+
+    from robustcls.attacks.adapters import classifier_of
+
+    shape = overfitted.input_shape[1:]
+    layers = [keras.Input(shape), keras.layers.Rescaling(1 / 255), overfitted]
+    keras.Sequential(layers).save(tmp_path / "pixels.keras")
+    candidates = find_candidates(
+        tmp_path / "pixels.keras", "fashion_mnist_mini", input_range=(0, 255)
+    )
+    few = candidates.test.float_images()[:8]
+    assert few.shape[1:] == shape
+    logits = [classifier_of(model) for model in (candidates.models[0].load(), overfitted)]
+    for classifier in logits:
+        classifier.prepare(few)
+    first, second = (classifier.predict(few) for classifier in logits)
+    np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-4)
+
+
+def test_certify_side_by_side(candidates):
+    config = SmoothingConfig(samples=30, selection=10, limit=6)
+    found = certify_models(candidates, config)
+    assert found == json.loads((candidates.folder / "certification.json").read_text())
+    assert found["models"] == ["base", "adversarial"]
+    assert certify_models(candidates, config, resume=True) == found
+
+
+def test_bad_input(candidates, honest, tmp_path):
+    for settings, message in [
+        ({"attack": "fgsm,deepfool"}, "attack must be one of"),
+        ({"attack": " , "}, "attack must be one or more"),
+        ({"epsilon": 0}, "epsilon must be in"),
+        ({"steps": 0}, "steps must be an integer >= 1"),
+        ({"norm": "l1"}, "norm must be one of 2, inf"),
+        ({"severity": 6}, "severity must be an integer"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            EvaluationConfig(**settings)
+    for settings, message in [
+        ({"noise_scale": "cifar"}, "Did you mean 'cifar_c'"),
+        ({"corruptions": "cifar10_c"}, "Did you mean 'cifar_c'"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            evaluate_models(candidates, EvaluationConfig(**settings), resume=True)
+    few = dataclasses.replace(candidates, class_names=NAMES[:4], folder=tmp_path)
+    with pytest.raises(InputError, match="data must have the 10 classes of the model"):
+        evaluate_models(few)
+    honest.save(tmp_path / "m.keras")
+    for arguments, message in [
+        ((tmp_path / "m.keras",), "data must name the images"),
+        ((tmp_path, "fashion_mnist_mini"), "data and out are for a .keras file"),
+        ((tmp_path / "none",), "none does not exist"),
+        ((tmp_path,), "holds no config.json"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            find_candidates(*arguments)
