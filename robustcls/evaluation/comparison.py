@@ -15,7 +15,7 @@ from robustcls._validation import InputError, check_epsilon, check_number
 from robustcls.attacks import FGSM, PGD
 from robustcls.data.augment import AugmentationPolicy
 from robustcls.data.sources import load
-from robustcls.data.splits import Split
+from robustcls.data.splits import Split, Splits
 from robustcls.evaluation.curves import plot_accuracy_over_epsilon
 from robustcls.evaluation.robustness import NOISES, Evaluation, evaluate, subset
 from robustcls.models.classifier import load_classifier
@@ -64,7 +64,7 @@ def evaluate_run(
     run = run if isinstance(run, Run) else Run(run)
     check_epsilon("epsilon", epsilon)
     check_number("limit", len(_names(run)) if limit is None else limit, minimum=1, integer=True)
-    test = _test_split(run)
+    test = load_run_splits(run).test
     evaluations: dict[str, Evaluation] = {}
     curves: dict[str, list[tuple[float, float]]] = {}
     epsilons = sorted({min(1.0, factor * epsilon) for factor in curve_factors})
@@ -134,14 +134,19 @@ def _names(run: Run) -> list[str]:
     return run.trained
 
 
-def _test_split(run: Run) -> Split:
+def load_run_splits(run: Run) -> Splits:
+    """Loads the images that a run was trained on.
+
+    Raises:
+        InputError: they cannot be had, or have changed since.
+    """
     settings = dict(run.config["train"]["data"])
     splits = load(settings.pop("name"), **settings)
     if splits.fingerprint != run.config["data"]["fingerprint"]:
         raise InputError(
             f"data must be what the run was trained on; {splits.source} has changed since."
         )
-    return splits.test
+    return splits
 
 
 def _curve(
