@@ -109,7 +109,9 @@ def check_graph(folder: Path) -> None:
             raise InputError("model must not be compiled with jit_compile.")
 
 
-def _save(folder: Path, endpoints: Sequence[Endpoint], tables: Iterable[tf.lookup.StaticHashTable]) -> None:
+def _save(
+    folder: Path, endpoints: Sequence[Endpoint], tables: Iterable[tf.lookup.StaticHashTable]
+) -> None:
     archive = keras.export.ExportArchive()
     for table in tables:
         archive.track(table)

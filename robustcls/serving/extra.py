@@ -6,7 +6,13 @@ import importlib
 
 from robustcls._validation import InputError
 
-_PACKAGES = ("tensorflow_serving.apis", "grpc_health.v1", "prometheus_client", "starlette", "uvicorn")
+_PACKAGES = (
+    "tensorflow_serving.apis",
+    "grpc_health.v1",
+    "prometheus_client",
+    "starlette",
+    "uvicorn",
+)
 
 
 def require_serving() -> None:

@@ -27,9 +27,11 @@ _KINDS = (tf.float32, tf.int64, tf.bool, tf.string)
 
 
 def main(folder: str, cases: str, warmup: str, answers: str, tolerance: str) -> None:
+    """Writes the checks as JSON to `answers`."""
     for name in [name for name in sys.modules if name.split(".")[0] in BARRED]:
         del sys.modules[name]
-    sys.modules.update(dict.fromkeys(BARRED))  # None makes an import fail.
+    for name in BARRED:
+        sys.modules[name] = None  # type: ignore[assignment]  # makes an import fail
     loaded = tf.saved_model.load(folder)  # kept, or its variables go
     signatures = loaded.signatures
     tested = read_cases(Path(folder) / cases)

@@ -52,7 +52,7 @@ def write_export(
         InputError: an unusable name, the version exists, or `out` cannot be written.
     """
     check_name(name)
-    rows = {}
+    rows: dict[str, np.ndarray] = {}
     for case in servable.cases.values():
         rows |= {key: _warmup_row(value) for key, value in case.inputs.items()}
 

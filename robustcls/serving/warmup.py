@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
-
 from tensorflow_serving.apis import prediction_log_pb2
 
 from robustcls.serving.endpoints import Endpoint

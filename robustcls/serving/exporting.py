@@ -141,7 +141,8 @@ def export_run(
 
 
 def _check_model(model: Any, class_names: Sequence[str]) -> tuple[int, int, int]:
-    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
+    inputs: Any = getattr(model, "inputs", None)
+    outputs: Any = getattr(model, "outputs", None)
     functional = isinstance(model, keras.Model) and inputs and outputs
     if (
         not functional
@@ -220,7 +221,9 @@ def _run_card(run: Run, model: str, splits: Splits) -> dict[str, Any]:
         metrics = read_json(run.path / METRICS)
     backbone = run.config["train"]["model"]["backbone"]
     training = (
-        "with adversarial regularization" if model == "adversarial" else "without adversarial images"
+        "with adversarial regularization"
+        if model == "adversarial"
+        else "without adversarial images"
     )
     rows = [
         metric_row(key, value, metrics["intervals"].get(model, {}).get(key))
@@ -235,7 +238,7 @@ def _run_card(run: Run, model: str, splits: Splits) -> dict[str, Any]:
     if rows:
         data["attacks"] = f"L-infinity, epsilon {metrics['epsilon']:.4g} for images in [0, 1]"
     return {
-        "summary": f"`{backbone}`, trained {training} on {splits.source}, model `{model}` of a run.",
+        "summary": f"`{backbone}`, trained {training}; the run's `{model}`.",
         "data": data,
         "metrics": tuple(rows),
         "config": run.config["train"],
