@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from robustcls._validation import InputError
+from robustcls.models.folding import fold_batch_norm
 from robustcls.serving.card import Card
 from robustcls.serving.endpoints import Endpoint, Outputs, image_endpoints, images_spec
 from robustcls.serving.parity import Case
@@ -79,12 +80,20 @@ def write_detector(
         **(card or {}),
     }
     servable = Servable(
-        endpoints=_endpoints(detector),
+        endpoints=_endpoints(_folded(detector)),
         tables=(),
         cases=_cases(detector, samples),
         card=Card(**fields),
     )
     return write_export(servable, out, name=name, version=version)
+
+
+def _folded(detector: OneClassDetector) -> OneClassDetector:
+    """Returns the same detector with its batch norms folded into the layers before them."""
+    folded = type(detector).from_config(detector.get_config())
+    folded._set({key: fold_batch_norm(value) for key, value in detector._networks.items()})
+    folded.threshold = detector.threshold
+    return folded
 
 
 def _endpoints(detector: OneClassDetector) -> tuple[Endpoint, ...]:
