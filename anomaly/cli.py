@@ -47,6 +47,24 @@ def evaluate_command(run: str, batch_size: int = 256) -> None:
     print(run)
 
 
+def export_command(
+    run: str, out: str | None = None, name: str | None = None, version: int | None = None
+) -> None:
+    """Write a run's detector as a SavedModel for TensorFlow Serving.
+
+    `robustcls check-export` and `robustcls serve` take what it writes.
+
+    Args:
+        run: the run folder.
+        out: the model's folder, which gets the next version; RUN/export when left out.
+        name: the detector's name in requests; the run's when left out.
+        version: the number of the version; the next when left out.
+    """
+    from anomaly.experiments import export_detector
+
+    print(export_detector(run, out, name=name, version=version))
+
+
 def parser() -> ArgumentParser:
     """Returns the parser of the whole command."""
     top = new_parser("Find images that are not like the normal ones.")
@@ -64,6 +82,8 @@ def parser() -> ArgumentParser:
     commands.add_subcommand("train", training, help=train_command.__doc__)
     evaluation = function_parser(evaluate_command)
     commands.add_subcommand("evaluate", evaluation, help=first_line(evaluation.description))
+    exporting = function_parser(export_command)
+    commands.add_subcommand("export", exporting, help=first_line(exporting.description))
     return top
 
 
@@ -81,6 +101,9 @@ def _run(values: Namespace) -> None:
         run_flags = {key: flags.pop(key) for key in ("out", "resume", "overwrite")}
         import_tensorflow()
         train_command(DetectorConfig(**flags), **run_flags)
+    elif values.subcommand == "export":
+        import_tensorflow()
+        export_command(**values.export.as_dict())
     else:
         import_tensorflow()
         evaluate_command(**values.evaluate.as_dict())

@@ -23,6 +23,7 @@ from anomaly.training import Training
 from robustcls._validation import InputError, check_images, check_number, nearest
 from robustcls.data.augment import AugmentationPolicy
 from robustcls.runs import Run, versions
+from robustcls.serving.extra import require_serving
 
 Detector = TypeVar("Detector", bound="OneClassDetector")
 
@@ -287,6 +288,39 @@ class OneClassDetector(abc.ABC):
         detector._set(networks)
         detector.threshold = saved.threshold
         return detector
+
+    def export(
+        self,
+        out: Path | str,
+        *,
+        images: Any = None,
+        name: str | None = None,
+        version: int | None = None,
+    ) -> Path:
+        """Writes the detector as the next version in `out`, ready for TensorFlow Serving.
+
+        Args:
+            out: the model's folder: version folders, configuration files.
+            images: uint8 [N, H, W, C], real images whose answers are kept with the export for
+                `robustcls.serving.check_export`; some that come with the package by default.
+            name: the detector's name in requests; its method by default.
+            version: its number; None takes the next.
+
+        Returns:
+            The folder of the version.
+
+        Raises:
+            InputError: no `fit` yet, the version exists, or `out` cannot be written.
+        """
+        self._check_fitted("export")
+        require_serving()
+        from anomaly.exporting import write_detector
+        from robustcls.serving.samples import embedded_images
+
+        if images is None:
+            images = embedded_images(self.image_shape)
+        name = name or self.method
+        return write_detector(self, out, images=images, name=name, version=version)
 
     def _set(self, networks: dict[str, keras.Model]) -> None:
         self._networks = networks

@@ -18,7 +18,8 @@ from anomaly.protocol import OneClassSplits, evaluate_scores, one_class_splits
 from robustcls._validation import InputError
 from robustcls.data.sources import load
 from robustcls.data.splits import Split, Splits
-from robustcls.runs import CONFIG, METRICS, Run, versions, write_json
+from robustcls.runs import CONFIG, METRICS, Run, read_json, versions, write_json
+from robustcls.serving.extra import require_serving
 
 _DETECTOR = "detector"
 _CHUNK = 4096
@@ -104,20 +105,7 @@ def evaluate_detector(
     Raises:
         InputError: there is no run or no trained detector, or the images have changed since.
     """
-    run = run if isinstance(run, Run) else Run(run)
-    if "detector" not in run.config:
-        raise InputError(f"run must be one of `anomaly train`; {run.path} is another kind of run.")
-    if not (run.folder(_DETECTOR) / CONFIG).is_file():
-        raise InputError(
-            f"run must hold a trained detector; {run.path} holds none. Was its training "
-            "interrupted? Go on with --resume."
-        )
-    detector = OneClassDetector.load(run.folder(_DETECTOR))
-    splits, parts = _load(DetectorConfig(**run.config["train"]))
-    if splits.fingerprint != run.config["data"]["fingerprint"]:
-        raise InputError(
-            f"data must be what the run was trained on; {splits.source} has changed since."
-        )
+    run, detector, splits, parts = _open(run)
     scores = _score(detector, parts.test, batch_size, progress)
     metrics = {
         "method": detector.method,
@@ -134,6 +122,56 @@ def evaluate_detector(
     write_json(run.path / METRICS, metrics)
     plot_scores(scores, parts.test.labels, detector.threshold, run.path / "report" / "scores.png")
     return metrics
+
+
+def export_detector(
+    run: Run | Path | str,
+    out: Path | str | None = None,
+    *,
+    name: str | None = None,
+    version: int | None = None,
+) -> Path:
+    """Writes a run's detector as a SavedModel, with the run's figures on its card.
+
+    Args:
+        run: a run or its folder.
+        out: the model's folder; `export/` in the run by default.
+        name: the detector's name in requests; the run's by default.
+        version: its number; None takes the next.
+
+    Returns:
+        The folder of the version.
+
+    Raises:
+        InputError: there is no run or no trained detector, the images have changed since, the
+            version exists, or `out` cannot be written.
+    """
+    require_serving()
+    from anomaly.exporting import write_detector
+    from robustcls.serving.card import metric_row
+    from robustcls.serving.configuration import usable_name
+    from robustcls.serving.samples import COUNT
+
+    run, detector, splits, parts = _open(run)
+    metrics = read_json(run.path / METRICS) if (run.path / METRICS).is_file() else {}
+    rows = []
+    if metrics:
+        rates = {"false alarms": "false_alarm_rate", "anomalies found": "detection_rate"}
+        rows = [metric_row(key, metrics[key], None) for key in ("auroc", "aupr", "f1")]
+        rows += [metric_row(key, metrics[of]["got"], metrics[of]) for key, of in rates.items()]
+    data = {
+        "source": splits.source,
+        "fingerprint": splits.fingerprint,
+        "normal class": run.config["data"]["normal_class"],
+    }
+    return write_detector(
+        detector,
+        run.path / "export" if out is None else out,
+        images=parts.test.images[np.linspace(0, len(parts.test) - 1, COUNT).astype(int)],
+        name=name or usable_name(run.path.resolve().name),
+        version=version,
+        card={"data": data, "metrics": tuple(rows), "config": run.config["detector"]},
+    )
 
 
 def print_evaluation(metrics: dict[str, Any], console: Console | None = None) -> None:
@@ -154,6 +192,25 @@ def print_evaluation(metrics: dict[str, Any], console: Console | None = None) ->
         interval = f"[{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
         table.add_row(name, f"{100 * rate['got']:.1f} {interval}", beside)
     (console or Console()).print(table)
+
+
+def _open(run: Run | Path | str) -> tuple[Run, OneClassDetector, Splits, OneClassSplits]:
+    """Returns a run with its detector and its images, the same as at its training."""
+    run = run if isinstance(run, Run) else Run(run)
+    if "detector" not in run.config:
+        raise InputError(f"run must be one of `anomaly train`; {run.path} is another kind of run.")
+    if not (run.folder(_DETECTOR) / CONFIG).is_file():
+        raise InputError(
+            f"run must hold a trained detector; {run.path} holds none. Was its training "
+            "interrupted? Go on with --resume."
+        )
+    detector = OneClassDetector.load(run.folder(_DETECTOR))
+    splits, parts = _load(DetectorConfig(**run.config["train"]))
+    if splits.fingerprint != run.config["data"]["fingerprint"]:
+        raise InputError(
+            f"data must be what the run was trained on; {splits.source} has changed since."
+        )
+    return run, detector, splits, parts
 
 
 def _load(config: DetectorConfig) -> tuple[Splits, OneClassSplits]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from robustcls.models.classifier import build_classifier as build_classifier
     from robustcls.models.classifier import load_classifier as load_classifier
     from robustcls.models.normalization import FusedBatchNormalization as FusedBatchNormalization
+    from robustcls.serving.exporting import export as export
     from robustcls.training.adversarial import (
         AdversarialRegularization as AdversarialRegularization,
     )
@@ -36,6 +37,7 @@ _HOMES = {
     "build_classifier": "models.classifier",
     "evaluate": "evaluation.robustness",
     "evaluation_batches": "data.pipeline",
+    "export": "serving",
     "load": "data.sources",
     "load_classifier": "models.classifier",
     "train_batches": "data.pipeline",

@@ -20,8 +20,10 @@ from robustcls._command_line import (
     run_command,
     with_underscores,
 )
+from robustcls._validation import check_number
 from robustcls.evaluation.config import EvaluationConfig
 from robustcls.evaluation.smoothing_config import SmoothingConfig
+from robustcls.serving.extra import require_serving
 from robustcls.training.config import TrainConfig
 
 Command = Callable[..., None]
@@ -164,6 +166,95 @@ def _models_parser(command: Command) -> ArgumentParser:
     return made
 
 
+def export_model(
+    run: str,
+    out: str | None = None,
+    model: str | None = None,
+    name: str | None = None,
+    version: int | None = None,
+) -> None:
+    """Write a run's model as a SavedModel for TensorFlow Serving.
+
+    Args:
+        run: the run folder.
+        out: the model's folder, which gets the next version; RUN/export when left out.
+        model: base or adversarial; adversarial where it was trained when left out.
+        name: the model's name in requests; the run's when left out.
+        version: the number of the version; the next when left out.
+    """
+    require_serving()
+    from robustcls.serving.exporting import export_run
+
+    print(export_run(run, out, model=model, name=name, version=version))
+
+
+def check_exported(folder: str) -> None:
+    """Compare an export with its model, in a process that has only TensorFlow.
+
+    Exits with status 1 when a check fails.
+
+    Args:
+        folder: an export, whose newest version is taken, or a version.
+    """
+    require_serving()
+    from robustcls.serving.parity import check_export, print_checks
+
+    checks = check_export(folder)
+    print_checks(checks)
+    if not all(check["passed"] for check in checks):
+        sys.exit(1)
+
+
+def serve_models(
+    folder: str,
+    host: str = "127.0.0.1",
+    rest_port: int = 8501,
+    grpc_port: int = 8500,
+    batching: bool = True,
+    poll_seconds: float = 1.0,
+    timeout: float = 30.0,
+    max_images: int = 1024,
+    max_megabytes: int = 64,
+) -> None:
+    """Answer TensorFlow Serving's REST and gRPC calls on this machine, for development.
+
+    Args:
+        folder: an export, or a folder of exports.
+        host: address to listen on; others than 127.0.0.1 can be reached from outside.
+        rest_port: port of REST and of the page to try the model on; 0 chooses a free one.
+        grpc_port: port of gRPC; 0 chooses a free one.
+        batching: compute requests that arrive together in one batch.
+        poll_seconds: how often to look for new versions.
+        timeout: seconds after which a request is given up.
+        max_images: most images in a request.
+        max_megabytes: largest request.
+    """
+    require_serving()
+    from robustcls.serving.server.engine import Limits
+    from robustcls.serving.server.run import log_to_stderr, serve
+
+    check_number("timeout", timeout, above=0)
+    check_number("max_images", max_images, minimum=1, integer=True)
+    check_number("max_megabytes", max_megabytes, minimum=1, maximum=1024, integer=True)
+    log_to_stderr()
+    serve(
+        folder,
+        host=host,
+        rest_port=rest_port,
+        grpc_port=grpc_port,
+        batching=batching,
+        poll_seconds=poll_seconds,
+        limits=Limits(timeout=timeout, max_rows=max_images, max_bytes=max_megabytes << 20),
+    )
+
+
+SERVING_COMMANDS: dict[str, Command] = {
+    "export": export_model,
+    "check-export": check_exported,
+    "serve": serve_models,
+}
+
+
 def parser() -> ArgumentParser:
     """Returns the parser of the whole command."""
     top = new_parser("Train and test image classifiers that survive noise and attacks.")
@@ -193,6 +284,9 @@ def parser() -> ArgumentParser:
     certification = _models_parser(certify)
     certification.add_class_arguments(SmoothingConfig, as_group=False)
     commands.add_subcommand("certify", certification, help=first_line(certification.description))
+    for name, function in SERVING_COMMANDS.items():
+        made = function_parser(function)
+        commands.add_subcommand(name, made, help=first_line(made.description))
     data_commands = data.add_subcommands(metavar="COMMAND")
     for name, function in DATA_COMMANDS.items():
         made = function_parser(function)
@@ -227,6 +321,8 @@ def _run(values: Namespace) -> None:
         flags.pop("config", None)
         where, resume = _where(flags), flags.pop("resume")
         certify(SmoothingConfig(**flags), where, resume)
+    elif command in SERVING_COMMANDS:
+        SERVING_COMMANDS[command](**values[command].as_dict())
     else:
         flags = values.evaluate.as_dict()
         flags.pop("config", None)

@@ -18,6 +18,7 @@ from robustcls.data.augment import AugmentationPolicy
 from robustcls.data.sources import load
 from robustcls.data.splits import Split
 from robustcls.evaluation.robustness import NOISES
+from robustcls.evaluation.run_data import load_run_splits
 from robustcls.models.classifier import load_classifier
 from robustcls.runs import Run
 
@@ -108,12 +109,7 @@ def candidates_of_run(run: Run | Path | str) -> Candidates:
             f"run must hold a trained model; {run.path} holds none. Was its training interrupted? "
             "Go on with --resume."
         )
-    settings = dict(run.config["train"]["data"])
-    splits = load(settings.pop("name"), **settings)
-    if splits.fingerprint != run.config["data"]["fingerprint"]:
-        raise InputError(
-            f"data must be what the run was trained on; {splits.source} has changed since."
-        )
+    splits = load_run_splits(run)
     models = []
     for name in run.trained:
         path = run.folder(name) / "model.keras"

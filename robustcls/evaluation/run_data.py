@@ -1,0 +1,23 @@
+"""The images of a run."""
+
+from __future__ import annotations
+
+from robustcls._validation import InputError
+from robustcls.data.sources import load
+from robustcls.data.splits import Splits
+from robustcls.runs import Run
+
+
+def load_run_splits(run: Run) -> Splits:
+    """Loads the images that a run was trained on.
+
+    Raises:
+        InputError: they cannot be had, or have changed since.
+    """
+    settings = dict(run.config["train"]["data"])
+    splits = load(settings.pop("name"), **settings)
+    if splits.fingerprint != run.config["data"]["fingerprint"]:
+        raise InputError(
+            f"data must be what the run was trained on; {splits.source} has changed since."
+        )
+    return splits

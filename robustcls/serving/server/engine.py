@@ -1,0 +1,148 @@
+"""What both front ends ask: one request in, its answer out, counted and in time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import grpc
+import numpy as np
+
+from robustcls._validation import nearest
+from robustcls.serving.configuration import BATCHING, ModelConfig, read_batching
+from robustcls.serving.errors import ServingError, invalid
+from robustcls.serving.server.batching import Batcher, BatchingParameters
+from robustcls.serving.server.loading import LoadedVersion
+from robustcls.serving.server.metrics import Metrics
+from robustcls.serving.server.registry import Registry, ServedVersion
+from robustcls.serving.server.signature import Arrays, Signature
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a request may ask for.
+
+    Attributes:
+        timeout: seconds until a request without a deadline of its own is given up.
+        max_rows: images in a request.
+        max_bytes: of a request, packed or unpacked.
+    """
+
+    timeout: float = 30
+    max_rows: int = 1024
+    max_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True)
+class Target:
+    """Which model a request is for: its newest version unless a version or label is named."""
+
+    model: str
+    version: int | None = None
+    label: str | None = None
+
+
+class Engine:
+    """Answers requests.
+
+    Args:
+        configs: the models.
+        limits: of requests.
+        batching: whether requests share batches.
+    """
+
+    def __init__(self, configs: list[ModelConfig], limits: Limits, *, batching: bool) -> None:
+        self.limits = limits
+        self.metrics = Metrics()
+        self._batching = batching
+        self._parameters = {config.name: _parameters(config) for config in configs}
+        threads = max(entry.num_batch_threads for entry in self._parameters.values())
+        self._executor = ThreadPoolExecutor(threads, "batch")
+        self.registry = Registry(configs, self._make_batcher, self.metrics)
+
+    async def predict(
+        self,
+        target: Target,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        *,
+        api: str,
+        timeout: float | None = None,
+        classify: bool = False,
+    ) -> tuple[Arrays, int]:
+        """Returns the outputs and the version that gave them.
+
+        Args:
+            target: the model.
+            signature: its name; empty for the default.
+            inputs: arrays [N, ...] by name, unchecked.
+            api: grpc or rest, for the metrics.
+            timeout: seconds left to the sender, if it said so.
+            classify: the request came through the Classify call.
+
+        Raises:
+            ServingError: see `Signature.check`, `Registry.lease` and `Batcher.submit`.
+        """
+        started, code = time.perf_counter(), "OK"
+        name = target.model if target.model in self.registry.models else "unknown"
+        try:
+            with self.registry.lease(target.model, target.version, target.label) as served:
+                chosen = find_signature(served, signature, classify=classify)
+                checked = chosen.check(inputs, self.limits.max_rows)
+                batcher = self.registry.batcher(target.model, served, chosen.name)
+                left = self.limits.timeout if timeout is None else timeout
+                return await batcher.submit(checked, min(left, self.limits.timeout)), served.number
+        except ServingError as error:
+            code = error.code.name
+            raise
+        except BaseException as error:
+            code = "CANCELLED" if not isinstance(error, Exception) else "INTERNAL"
+            raise
+        finally:
+            self.metrics.requests.labels(name, api, code).inc()
+            self.metrics.seconds.labels(name, api).observe(time.perf_counter() - started)
+
+    async def close(self) -> None:
+        """Unloads everything."""
+        await self.registry.close()
+        self._executor.shutdown(wait=True)
+
+    def _make_batcher(self, model: str, loaded: LoadedVersion, signature: str) -> Batcher:
+        return Batcher(
+            compute=loaded.signatures[signature].run,
+            parameters=self._parameters[model],
+            together=self._batching,
+            executor=self._executor,
+            observe=partial(_observe, self.metrics, model),
+        )
+
+
+def find_signature(served: ServedVersion, name: str, *, classify: bool = False) -> Signature:
+    """Returns a signature by name; the empty name is the default.
+
+    Raises:
+        ServingError: there is none, or it is for the other call.
+    """
+    known = served.loaded.signatures
+    name = name or ("classify" if classify and "classify" in known else "serving_default")
+    if name not in known:
+        raise invalid(
+            f"signature_name must be one of {', '.join(sorted(known))}; "
+            f"received {name[:100]!r}.{nearest(name, known)}"
+        )
+    if known[name].is_classify != classify:
+        call = "Classify" if known[name].is_classify else "Predict"
+        raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, f"{name} is for the {call} call.")
+    return known[name]
+
+
+def _parameters(config: ModelConfig) -> BatchingParameters:
+    path = config.folder / BATCHING
+    return BatchingParameters(**read_batching(path)) if path.is_file() else BatchingParameters()
+
+
+def _observe(metrics: Metrics, model: str, rows: int) -> None:
+    metrics.rows.labels(model).observe(rows)

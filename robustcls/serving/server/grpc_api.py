@@ -1,0 +1,160 @@
+"""TensorFlow Serving's gRPC services."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from robustcls.serving.errors import ServingError, invalid
+from robustcls.serving.server.engine import Engine, Target
+from robustcls.serving.tensors import to_array, to_proto
+
+LOG = logging.getLogger("robustcls.serving")
+SIGNATURE_DEF = "signature_def"
+
+Answer = TypeVar("Answer")
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Predict, Classify and GetModelMetadata."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await _or_abort(self._predict(request, context), context)
+
+    async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await _or_abort(self._classify(request, context), context)
+
+    async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await _or_abort(self._metadata(request), context)
+
+    async def _predict(self, request: Any, context: Any) -> predict_pb2.PredictResponse:
+        inputs = {
+            name: to_array(name, proto, self._engine.limits.max_bytes)
+            for name, proto in request.inputs.items()
+        }
+        spec = request.model_spec
+        outputs, version = await self._engine.predict(
+            _target(spec), spec.signature_name, inputs, api="grpc", timeout=_seconds_left(context)
+        )
+        unknown = sorted(set(request.output_filter) - set(outputs))
+        if unknown:
+            raise invalid(
+                f"output_filter must be among {', '.join(sorted(outputs))}; received {unknown}."
+            )
+        response = predict_pb2.PredictResponse()
+        _answered_by(response.model_spec, spec, version)
+        for name in request.output_filter or outputs:
+            response.outputs[name].CopyFrom(to_proto(outputs[name]))
+        return response
+
+    async def _classify(self, request: Any, context: Any) -> Any:
+        if request.input.WhichOneof("kind") != "example_list":
+            raise invalid("input must be an example_list; received another kind.")
+        examples = [example.SerializeToString() for example in request.input.example_list.examples]
+        spec = request.model_spec
+        outputs, version = await self._engine.predict(
+            _target(spec),
+            spec.signature_name,
+            {"inputs": np.array(examples, object)},
+            api="grpc",
+            timeout=_seconds_left(context),
+            classify=True,
+        )
+        response = classification_pb2.ClassificationResponse()
+        _answered_by(response.model_spec, spec, version)
+        for labels, scores in zip(outputs["classes"], outputs["scores"], strict=True):
+            row = response.result.classifications.add()
+            for label, score in zip(labels.tolist(), scores.tolist(), strict=True):
+                row.classes.add(label=label.decode(), score=score)
+        return response
+
+    async def _metadata(self, request: Any) -> Any:
+        fields = set(request.metadata_field)
+        if fields != {SIGNATURE_DEF}:
+            raise invalid(f"metadata_field must be {SIGNATURE_DEF}; received {sorted(fields)}.")
+        target = _target(request.model_spec)
+        return metadata(self._engine, target)
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """GetModelStatus."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await _or_abort(self._status(request), context)
+
+    async def _status(self, request: Any) -> Any:
+        return status(self._engine, _target(request.model_spec))
+
+
+def metadata(engine: Engine, target: Target) -> get_model_metadata_pb2.GetModelMetadataResponse:
+    """Returns the signatures of a version."""
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    with engine.registry.lease(target.model, target.version, target.label) as served:
+        response.model_spec.name = target.model
+        response.model_spec.version.value = served.number
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        for name, signature in served.loaded.signatures.items():
+            signatures.signature_def[name].CopyFrom(signature.definition)
+    response.metadata[SIGNATURE_DEF].Pack(signatures)
+    return response
+
+
+def status(engine: Engine, target: Target) -> get_model_status_pb2.GetModelStatusResponse:
+    """Returns the states of a model's versions."""
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for number, state, message in engine.registry.statuses(
+        target.model, target.version, target.label
+    ):
+        entry = response.model_version_status.add(version=number, state=state)
+        entry.status.error_code = grpc.StatusCode.UNKNOWN.value[0] if message else 0
+        entry.status.error_message = message
+    return response
+
+
+def _target(spec: model_pb2.ModelSpec) -> Target:
+    choice = spec.WhichOneof("version_choice")
+    version = spec.version.value if choice == "version" else None
+    return Target(spec.name, version, spec.version_label if choice == "version_label" else None)
+
+
+def _answered_by(spec: model_pb2.ModelSpec, asked: model_pb2.ModelSpec, version: int) -> None:
+    spec.name = asked.name
+    spec.signature_name = asked.signature_name
+    spec.version.value = version
+
+
+def _seconds_left(context: Any) -> float | None:
+    left = context.time_remaining()
+    return None if left is None else max(left, 0)
+
+
+async def _or_abort(answer: Awaitable[Answer], context: Any) -> Answer:
+    """Turns a refusal into gRPC's status, and a bug into INTERNAL and a line in the log."""
+    try:
+        return await answer
+    except ServingError as error:
+        code, message = error.code, error.message
+    except Exception:
+        LOG.exception("a request failed")
+        code, message = grpc.StatusCode.INTERNAL, "internal error; see the server's log."
+    await context.abort(code, message)
+    raise AssertionError("abort raises")

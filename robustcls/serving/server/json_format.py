@@ -1,0 +1,175 @@
+"""TensorFlow Serving's JSON: requests to arrays, arrays to answers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from robustcls.serving.endpoints import EXAMPLE_FEATURE
+from robustcls.serving.errors import invalid
+from robustcls.serving.server.signature import Arrays, Signature
+
+
+def parse_body(body: bytes) -> dict[str, Any]:
+    """Returns the JSON object of a request.
+
+    Raises:
+        ServingError: it is none.
+    """
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        reason = "too deep" if isinstance(error, RecursionError) else str(error)[:200]
+        raise invalid(f"body must be JSON; {reason}.") from None
+    if not isinstance(value, dict):
+        raise invalid(f"body must be a JSON object; received {type(value).__name__}.")
+    return value
+
+
+def signature_name(body: Mapping[str, Any]) -> str:
+    """Returns the signature that a request names, the empty name if none."""
+    name = body.get("signature_name", "")
+    if not isinstance(name, str):
+        raise invalid(f"signature_name must be a string; received {type(name).__name__}.")
+    return name
+
+
+def parse_inputs(body: Mapping[str, Any], signature: Signature) -> tuple[Arrays, bool]:
+    """Returns arrays by name, and whether the answer is wanted by row.
+
+    Args:
+        body: with `instances`, a list of rows, or `inputs`, the columns. Where a signature
+            requires a single input its values may stand without a name.
+        signature: whose inputs they are.
+
+    Raises:
+        ServingError: neither or both, or values of another type or shape.
+    """
+    if ("instances" in body) == ("inputs" in body):
+        raise invalid("body must have either instances or inputs.")
+    by_row = "instances" in body
+    columns = _columns(body["instances"], signature) if by_row else body["inputs"]
+    if not _is_named(columns, signature):
+        if len(signature.required) != 1:
+            raise invalid(f"inputs must be named: {', '.join(sorted(signature.inputs))}.")
+        columns = {signature.required[0]: columns}
+    arrays = {
+        name: _array(name, value, signature.inputs[name]) if name in signature.inputs else value
+        for name, value in columns.items()
+    }
+    unknown = {name: np.empty(0) for name in arrays if name not in signature.inputs}
+    return {**arrays, **unknown}, by_row
+
+
+def parse_examples(body: Mapping[str, Any]) -> Arrays:
+    """Returns the input of a Classify signature from `examples`, objects by feature.
+
+    Raises:
+        ServingError: no list of objects with the feature `image/encoded`.
+    """
+    examples = body.get("examples")
+    if not isinstance(examples, list) or not examples:
+        raise invalid("examples must be a list of objects; received none.")
+    rows = []
+    for example in examples:
+        if not isinstance(example, dict) or set(example) != {EXAMPLE_FEATURE}:
+            raise invalid(f"examples must each have the feature {EXAMPLE_FEATURE} and no other.")
+        value = tf.train.BytesList(value=[_bytes(EXAMPLE_FEATURE, example[EXAMPLE_FEATURE])])
+        feature = {EXAMPLE_FEATURE: tf.train.Feature(bytes_list=value)}
+        proto = tf.train.Example(features=tf.train.Features(feature=feature))
+        rows.append(proto.SerializeToString())
+    return {"inputs": np.array(rows, object)}
+
+
+def format_outputs(outputs: Arrays, by_row: bool) -> bytes:
+    """Returns the answer to `instances` or `inputs`."""
+    columns = {name: _plain(name, value) for name, value in outputs.items()}
+    answer: Any = columns
+    if len(columns) == 1:
+        answer = next(iter(columns.values()))
+    elif by_row:
+        answer = [
+            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+        ]
+    return json.dumps({"predictions" if by_row else "outputs": answer}).encode()
+
+
+def format_classes(outputs: Arrays) -> bytes:
+    """Returns the answer to a Classify request: for each row its labels with scores."""
+    results = [
+        [[label.decode(), score] for label, score in zip(labels, scores, strict=True)]
+        for labels, scores in zip(
+            outputs["classes"].tolist(), outputs["scores"].tolist(), strict=True
+        )
+    ]
+    return json.dumps({"results": results}).encode()
+
+
+def _columns(rows: Any, signature: Signature) -> Any:
+    if not isinstance(rows, list) or not rows:
+        raise invalid("instances must be a list of rows; received none.")
+    if not all(_is_named(row, signature) for row in rows):
+        return rows
+    names = set(rows[0])
+    if any(set(row) != names for row in rows):
+        raise invalid("instances must all have the same names.")
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _is_named(value: Any, signature: Signature) -> bool:
+    """Whether an object holds inputs by name, and is not the bytes of a single string."""
+    return isinstance(value, dict) and (set(value) != {"b64"} or "b64" in signature.inputs)
+
+
+def _array(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray:
+    if spec.dtype == tf.string:
+        if not isinstance(value, list):
+            raise invalid(f"{name} must be a list of strings; received {type(value).__name__}.")
+        array = np.empty(len(value), object)
+        array[:] = [_bytes(name, one) for one in value]
+        return array
+    try:
+        array = np.asarray(value)
+    except (ValueError, OverflowError):  # rows of different lengths, too many dimensions
+        array = np.empty(0, object)
+    kinds = "iu" if spec.dtype.is_integer else "iuf"
+    if array.dtype.kind not in kinds and array.size:
+        raise invalid(f"{name} must be an array of {spec.dtype.name}; received other values.")
+    if array.dtype.kind in "iuf" and array.size and not math.isfinite(float(np.abs(array).max())):
+        raise invalid(f"{name} must be finite; received NaN or infinity.")
+    if array.dtype.kind == "O":
+        raise invalid(f"{name} must be an array of {spec.dtype.name} with rows of one shape.")
+    with np.errstate(over="ignore"):
+        return array.astype(spec.dtype.as_numpy_dtype)
+
+
+def _bytes(name: str, value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    if isinstance(value, dict) and set(value) == {"b64"} and isinstance(value["b64"], str):
+        try:
+            return base64.b64decode(value["b64"], validate=True)
+        except (binascii.Error, ValueError):
+            raise invalid(f"{name} must be base64 in b64; received something else.") from None
+    raise invalid(f'{name} must be strings or objects {{"b64": ...}}; received another value.')
+
+
+def _plain(name: str, array: np.ndarray) -> list:
+    if array.dtype != object:
+        return array.tolist()
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, list):
+            return [convert(one) for one in value]
+        if name.endswith("_bytes"):
+            return {"b64": base64.b64encode(value).decode()}
+        return value.decode("utf-8", "replace")
+
+    return convert(array.tolist())

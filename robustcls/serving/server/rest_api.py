@@ -1,0 +1,175 @@
+"""TensorFlow Serving's REST interface, and the page at `/`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.resources
+import json
+import logging
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf import json_format as proto_json
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from robustcls.serving.configuration import METRICS_PATH
+from robustcls.serving.errors import ServingError, invalid
+from robustcls.serving.server import json_format
+from robustcls.serving.server.engine import Engine, Target, find_signature
+from robustcls.serving.server.grpc_api import metadata, status
+from robustcls.serving.server.openapi import describe
+
+LOG = logging.getLogger("robustcls.serving")
+
+_PATH = re.compile(
+    r"(?P<model>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
+    r"(?:/(?P<metadata>metadata)|:(?P<verb>predict|classify|regress))?"
+)
+# JSON above this is read and written in a thread, so that other requests go on.
+_LARGE = 1 << 15
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; "
+    "style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'",
+    "Cache-Control": "no-store",
+}
+
+Value = TypeVar("Value")
+
+
+def make_app(engine: Engine) -> Starlette:
+    """Returns the ASGI application."""
+    api = _RestApi(engine)
+    page = importlib.resources.files("robustcls.serving.server").joinpath("page.html").read_bytes()
+
+    async def show_page(request: Request) -> Response:
+        return Response(page, media_type="text/html", headers=_PAGE_HEADERS)
+
+    async def show_metrics(request: Request) -> Response:
+        return Response(engine.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def show_models(request: Request) -> Response:
+        return _json({"models": sorted(engine.registry.models)})
+
+    async def show_openapi(request: Request) -> Response:
+        return _json(describe(engine))
+
+    return Starlette(
+        routes=[
+            Route("/", show_page),
+            Route("/models.json", show_models),
+            Route("/openapi.json", show_openapi),
+            Route(METRICS_PATH, show_metrics),
+            Route("/v1/models/{path:path}", api.answer, methods=["GET", "POST"]),
+        ],
+        exception_handlers={HTTPException: _http_error, Exception: _internal_error},
+    )
+
+
+class _RestApi:
+    """The addresses below /v1/models/."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def answer(self, request: Request) -> Response:
+        try:
+            match = _PATH.fullmatch(request.path_params["path"])
+            if match is None:
+                return _error(404, f"no such address: {request.url.path[:200]}")
+            version = None if match["version"] is None else int(match["version"])
+            target = Target(match["model"], version, match["label"])
+            wanted = "POST" if match["verb"] else "GET"
+            if request.method not in (wanted, "HEAD" if wanted == "GET" else wanted):
+                message = f"method must be {wanted}; received {request.method}."
+                return _error(405, message, {"Allow": wanted})
+            if match["verb"] is None:
+                message = (metadata if match["metadata"] else status)(self._engine, target)
+                return Response(_proto(message), media_type="application/json")
+            body = await self._body(request)
+            return await getattr(self, f"_{match['verb']}")(target, body)
+        except ServingError as error:
+            return _error(error.http_status, error.message)
+        except ClientDisconnect:
+            return Response(status_code=400)
+
+    async def _predict(self, target: Target, body: bytes) -> Response:
+        def parse() -> tuple[str, Any, bool]:
+            parsed = json_format.parse_body(body)
+            name = json_format.signature_name(parsed)
+            with self._engine.registry.lease(target.model, target.version, target.label) as served:
+                signature = find_signature(served, name)
+            return signature.name, *json_format.parse_inputs(parsed, signature)
+
+        name, inputs, by_row = await _in_turn(parse, len(body))
+        outputs, _ = await self._engine.predict(target, name, inputs, api="rest")
+        size = sum(array.size for array in outputs.values())
+        return _answer(await _in_turn(lambda: json_format.format_outputs(outputs, by_row), size))
+
+    async def _classify(self, target: Target, body: bytes) -> Response:
+        def parse() -> tuple[str, Any]:
+            parsed = json_format.parse_body(body)
+            return json_format.signature_name(parsed), json_format.parse_examples(parsed)
+
+        name, inputs = await _in_turn(parse, len(body))
+        outputs, _ = await self._engine.predict(target, name, inputs, api="rest", classify=True)
+        return _answer(json_format.format_classes(outputs))
+
+    async def _regress(self, target: Target, body: bytes) -> Response:
+        raise invalid(f"{target.model} has no signature for the Regress call.")
+
+    async def _body(self, request: Request) -> bytes:
+        parts, size, limit = [], 0, self._engine.limits.max_bytes
+        declared = request.headers.get("content-length", "")
+        if not (declared.isdecimal() and int(declared) > limit):
+            async for part in request.stream():
+                parts.append(part)
+                size += len(part)
+                if size > limit:
+                    break
+            else:
+                return b"".join(parts)
+        raise ServingError(
+            grpc.StatusCode.RESOURCE_EXHAUSTED, f"body must be at most {limit} bytes; it is larger."
+        )
+
+
+async def _in_turn(function: Callable[[], Value], size: int) -> Value:
+    return function() if size < _LARGE else await asyncio.to_thread(function)
+
+
+def _proto(message: Any) -> str:
+    return proto_json.MessageToJson(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+def _answer(body: bytes) -> Response:
+    return Response(body, media_type="application/json")
+
+
+def _json(value: Any) -> Response:
+    return Response(json.dumps(value), media_type="application/json")
+
+
+def _error(code: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    text = json.dumps({"error": message})
+    return Response(text, code, headers=headers, media_type="application/json")
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    headers = dict(error.headers) if error.headers else None
+    message = f"{error.detail}: {request.method} {request.url.path[:200]}"
+    return _error(error.status_code, message, headers)
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    LOG.error("a request failed", exc_info=error)
+    return _error(500, "internal error; see the server's log.")

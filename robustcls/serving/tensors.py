@@ -1,0 +1,49 @@
+"""Arrays to and from TensorFlow's protos."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+
+from robustcls.serving.errors import invalid
+
+
+def to_array(name: str, proto: tensor_pb2.TensorProto, max_bytes: int) -> np.ndarray:
+    """Returns the array of a proto that a stranger sent.
+
+    Raises:
+        ServingError: its type, shape and content do not fit, or it would unpack to more than
+            `max_bytes`.
+    """
+    sizes = [dim.size for dim in proto.tensor_shape.dim]
+    if proto.tensor_shape.unknown_rank or min(sizes, default=0) < 0:
+        raise invalid(f"{name} must have a known shape; received {sizes}.")
+    try:
+        kind = tf.as_dtype(proto.dtype)
+        width = kind.size or 8
+    except TypeError:
+        raise invalid(f"{name} must have a known type; received {proto.dtype}.") from None
+    # One value may stand for a whole tensor.
+    if math.prod(sizes) * width > max_bytes:
+        raise invalid(f"{name} must unpack to at most {max_bytes} bytes; received shape {sizes}.")
+    try:
+        return tf.make_ndarray(proto)
+    except (TypeError, ValueError, OverflowError, IndexError):
+        raise invalid(f"{name} must hold values of shape {sizes}; they do not fit.") from None
+
+
+def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
+    """Returns the proto of an array, as bytes where its type allows."""
+    proto = tensor_pb2.TensorProto()
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    if array.dtype == object:
+        proto.dtype = tf.string.as_datatype_enum
+        proto.string_val.extend(array.ravel().tolist())
+    else:
+        proto.dtype = tf.as_dtype(array.dtype).as_datatype_enum
+        proto.tensor_content = array.tobytes()
+    return proto
