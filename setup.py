@@ -30,6 +30,7 @@ setup(
         "jsonargparse[signatures]>=4.49,<5",
         "keras>=3.10,<4",
         "keras-cv>=0.9,<0.10",
+        "markupsafe>=2.1,<4",
         "matplotlib>=3.9,<4",
         "neural-structured-learning>=1.4,<2",
         "numpy>=1.26,<3",

@@ -17,6 +17,15 @@ CHEAPER = {
         " --model.resize_to 32 --model.output_stride 32"
     ),
     "bash scripts/test": "bash scripts/test --collect-only -q",
+    "robustcls evaluate runs/quickstart --attack autoattack --corruptions cifar_c --trust"
+    " --limit 500": "robustcls evaluate runs/quickstart --attack apgd --corruptions cifar_c"
+    " --trust --trust_images 8 --limit 8 --curve_limit 0",
+    "robustcls evaluate runs/quickstart/base/model.keras --data fashion_mnist_mini"
+    " --out runs/any_model": "robustcls evaluate runs/quickstart/base/model.keras"
+    " --data fashion_mnist_mini --out runs/any_model --limit 8 --curve_limit 0",
+    "robustcls certify runs/quickstart --sigma 0.25 --samples 1000 --alpha 0.001 --limit 500": (
+        "robustcls certify runs/quickstart --samples 50 --limit 4"
+    ),
 }
 UNTRIED = {
     "pip install .": f"pip install --dry-run --no-deps --no-build-isolation {ROOT}",

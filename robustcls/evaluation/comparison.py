@@ -116,7 +116,7 @@ def print_comparison(metrics: Mapping[str, Any], console: Console | None = None)
     for model, found in metrics["trust"].items():
         console.print(f"Trust, {model}: {found['summary']}", highlight=False, markup=False)
         for check in found["checks"]:
-            if check["status"] != "pass":
+            if check["status"] in ("fail", "warning"):
                 line = f"  {check['status']:7} {check['number']:2} {check['name']}: "
                 console.print(line + check["evidence"], highlight=False, markup=False)
 

@@ -229,7 +229,7 @@ class Measuring:
             norm=config.norm,
             num_images=len(few),
             steps=config.steps,
-            reference_models=[other.load() for other in self.others],
+            reference_models={other.name: other.load() for other in self.others},
             seed=config.seed,
             **self.settings,
         )

@@ -5,11 +5,13 @@ import json
 import re
 from html.parser import HTMLParser
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from robustcls import InputError, cli
+from robustcls.attacks.adapters import classifier_of
 from robustcls.evaluation.candidates import Candidate, Candidates, find_candidates
 from robustcls.evaluation.certify import certify_models
 from robustcls.evaluation.comparison import evaluate_models
@@ -25,9 +27,6 @@ CONFIG = EvaluationConfig(
     limit=60,
     curve_limit=20,
     batch_size=64,
-    corruptions="cifar_c",
-    trust=True,
-    trust_images=24,
 )
 
 
@@ -56,8 +55,19 @@ def candidates(honest, overfitted, splits, tmp_path_factory, loaded):
 
 
 @pytest.fixture(scope="module")
-def metrics(candidates):
-    return evaluate_models(candidates, CONFIG)
+def config(candidates, tmp_path_factory):
+    """With shot noise and fog from files, which are quicker than all corruptions."""
+    folder = tmp_path_factory.mktemp("corrupted")
+    images = np.tile(candidates.test.images[:20], (5, 1, 1, 1))
+    np.save(folder / "labels.npy", candidates.test.labels[:20])
+    np.save(folder / "fog.npy", images // 2)
+    np.save(folder / "shot_noise.npy", images // 3)
+    return dataclasses.replace(CONFIG, corruptions=str(folder))
+
+
+@pytest.fixture(scope="module")
+def metrics(candidates, config):
+    return evaluate_models(candidates, config)
 
 
 def test_metrics_hold_everything(candidates, metrics, honest):
@@ -92,7 +102,6 @@ def test_metrics_hold_everything(candidates, metrics, honest):
     assert metrics["corruptions"]["base"]["mce"] == 1
     assert metrics["corruptions"]["adversarial"]["reference"] == "base"
     assert metrics["corruptions"]["adversarial"]["trained_on"] == ["shot_noise"]
-    assert len(metrics["trust"]["base"]["checks"]) == 15
     assert metrics["settings"]["seed"] == 0
     assert metrics["training_seed"] == 7
 
@@ -105,18 +114,28 @@ class Outline(HTMLParser):
         self.tags, self.references, self.open = [], [], []
 
     def handle_starttag(self, tag, attrs):
+        self.handle_startendtag(tag, attrs)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
         self.tags.append(tag)
         self.references += [value for key, value in attrs if key in ("src", "href")]
-        if tag not in ("meta", "line", "polyline", "circle"):
-            self.open.append(tag)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
 
 def test_the_report_is_one_escaped_file(candidates, metrics):
-    page = (candidates.folder / "report" / "evaluation.html").read_text()
-    assert page == render(metrics).rstrip("\n") + "\n" or page == render(metrics)
+    assert (candidates.folder / "report" / "evaluation.html").read_text() == render(metrics)
+    checks = [
+        {"number": at, "name": "name", "status": status, "evidence": "5 < 6", "advice": "x & y"}
+        for at, status in enumerate(("pass", "fail", "warning", "skipped"), start=1)
+    ]
+    found = {"summary": "1 of 4", "believable": False, "count": 9, "checks": checks}
+    page = render({**metrics, "trust": dict.fromkeys(metrics["models"], found)})
+    assert page.count("not to be believed") == 2
+    assert page.count("x &amp; y") == 6
     outline = Outline()
     outline.feed(page)
     assert not outline.open
@@ -130,7 +149,7 @@ def test_the_report_is_one_escaped_file(candidates, metrics):
     # Two curves and a reliability plot for each model, beside their legends.
     assert outline.tags.count("figure") == 4
     assert page.count('class="matrix"') == 2
-    assert len(re.findall(r'class="status \w+">\d+ ', page)) == 30
+    assert len(re.findall(r'class="status \w+">\d+ ', page)) == 8
     assert "used in" in page
     with Image.open(candidates.folder / "report" / "accuracy_over_epsilon.png") as plot:
         assert plot.size[0] > 500
@@ -149,15 +168,14 @@ def test_a_report_of_what_is_known_so_far(metrics):
     assert 'class="matrix"' not in page
 
 
-def test_what_is_kept_is_taken_over(candidates, metrics, loaded):
+def test_what_is_kept_is_taken_over(candidates, config, metrics, loaded):
     loaded.clear()
-    assert evaluate_models(candidates, CONFIG, resume=True) == metrics
+    assert evaluate_models(candidates, config, resume=True) == metrics
     assert not loaded
     (candidates.folder / "evaluation" / "adversarial" / "pgd4.json").unlink()
-    assert evaluate_models(candidates, CONFIG, resume=True) == metrics
+    assert evaluate_models(candidates, config, resume=True) == metrics
     assert loaded == ["adversarial"]
-    loaded.clear()
-    changed = dataclasses.replace(CONFIG, severity=1)
+    changed = dataclasses.replace(config, severity=1)
     again = evaluate_models(candidates, changed, resume=True)
     assert again["base"]["pgd4"] == metrics["base"]["pgd4"]
     assert again["base"]["gaussian"] != metrics["base"]["gaussian"]
@@ -194,7 +212,7 @@ def test_ledger(tmp_path):
 def test_a_model_file_and_strictness(overfitted, splits, tmp_path, capsys):
     path = tmp_path / "plain.keras"
     overfitted.save(path)
-    settings = "--epsilon 0.3 --limit 30 --steps 20 --curve_limit 0 --trust_images 40"
+    settings = "--epsilon 0.3 --limit 30 --curve_limit 0 --trust_images 40"
     arguments = ["evaluate", str(path), "--data", "fashion_mnist_mini", *settings.split()]
     with pytest.raises(SystemExit) as stopped:
         cli.main([*arguments, "--strict"])
@@ -209,7 +227,6 @@ def test_a_model_file_and_strictness(overfitted, splits, tmp_path, capsys):
     assert metrics["model"]["clean"] == pytest.approx((predicted == splits.test.labels).mean())
     assert not metrics["trust"]["model"]["believable"]
     assert metrics["accuracy_over_epsilon"] == {}
-    cli.main([*arguments, "--resume", "--trust"])
 
     cli.main(["certify", str(path), *arguments[2:4], "--samples", "20", "--limit", "5"])
     found = json.loads((folder / "certification.json").read_text())
@@ -222,10 +239,6 @@ def test_a_model_file_and_strictness(overfitted, splits, tmp_path, capsys):
 
 def test_another_range_of_pixels(overfitted, tmp_path):
     """The same model behind a layer that undoes the range gives the same answers."""
-    import keras
-
-    from robustcls.attacks.adapters import classifier_of
-
     shape = overfitted.input_shape[1:]
     layers = [keras.Input(shape), keras.layers.Rescaling(1 / 255), overfitted]
     keras.Sequential(layers).save(tmp_path / "pixels.keras")

@@ -57,7 +57,7 @@ def evidence(honest, few):
         norm="inf",
         steps=20,
         queries=200,
-        reference_models=(),
+        reference_models={},
         seed=0,
         batch_size=128,
     )
@@ -155,15 +155,16 @@ def test_a_model_that_is_always_wrong_is_not_attacked(honest, few):
     checks = trust.check(honest, images, wrong, **settings)
     assert with_status(checks, "skipped") == set(range(4, 14))
     assert not with_status(checks, "fail")
+    assert not trust.believable(checks)
     assert checks == trust.check(honest, images, wrong, **settings)
 
 
 def test_norm_two_and_another_model_as_reference(honest, overfitted, few):
     images, labels = (part[:50] for part in few)
     settings = {"epsilon": 0.5, "norm": "2", "queries": 5, "steps": 10}
-    settings["reference_models"] = [overfitted]
+    settings["reference_models"] = {"another": overfitted}
     checks = trust.check(honest, images, labels, **settings)
-    assert overfitted.name in checks[10].evidence
+    assert "examples made on another" in checks[10].evidence
     assert {10, 11, 12, 13, 15} <= with_status(checks, "pass")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from robustcls._validation import check_images, check_labels
 from robustcls.attacks import APGD, PGD, Attack, AttackResult, Square, draws, norms
-from robustcls.attacks.adapters import classifier_of
 from robustcls.attacks.task import margins
 from robustcls.evaluation.checks.evidence import (
     LARGE_STEPS,
@@ -41,7 +40,7 @@ class Gathering:
         norm: "inf" or "2".
         steps: of PGD.
         queries: of Square.
-        reference_models: other models, whose examples are tried on this one.
+        reference_models: other models by name, whose examples are tried on this one.
         seed: seed of everything random.
         batch_size: images the model sees at a time.
     """
@@ -56,7 +55,7 @@ class Gathering:
         norm: str,
         steps: int,
         queries: int,
-        reference_models: Sequence[Any],
+        reference_models: Mapping[str, Any],
         seed: int,
         batch_size: int,
     ) -> None:
@@ -232,7 +231,7 @@ class Gathering:
         """
         step_size = 2.5 * self.epsilon / self.steps
         right = clean.copy()
-        for model in self.reference_models:
+        for model in self.reference_models.values():
             reference = Subject(model, self.images, batch_size=self.batch_size)
             points = self.images
             for _ in range(self.steps):
@@ -240,8 +239,7 @@ class Gathering:
                 points = self._step(points, np.nan_to_num(gradient), step_size)
             right &= self._right(points)
         if self.reference_models:
-            names = ", ".join(classifier_of(model).name for model in self.reference_models)
-            return right, f"examples made on {names}"
+            return right, f"examples made on {', '.join(self.reference_models)}"
         points = self.images
         for step in range(self.steps):
             keys = draws.derive(self.keys, 3, step)
