@@ -20,7 +20,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["robustcls", "robustcls.*", "anomaly", "anomaly.*"]),
-    package_data={"robustcls.data": ["embedded/*"]},
+    package_data={
+        "robustcls.data": ["embedded/*"],
+        "robustcls.reports": ["templates/*"],
+    },
     install_requires=[
         "importlib_resources>=6,<8",
         "jinja2>=3.1,<4",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from robustcls.data.splits import Split as Split
     from robustcls.data.splits import Splits as Splits
     from robustcls.evaluation.robustness import evaluate as evaluate
+    from robustcls.explanation.report import explain as explain
     from robustcls.models.classifier import build_classifier as build_classifier
     from robustcls.models.classifier import load_classifier as load_classifier
     from robustcls.models.normalization import FusedBatchNormalization as FusedBatchNormalization
@@ -35,6 +36,7 @@ _HOMES = {
     "Splits": "data.splits",
     "build_classifier": "models.classifier",
     "evaluate": "evaluation.robustness",
+    "explain": "explanation.report",
     "evaluation_batches": "data.pipeline",
     "load": "data.sources",
     "load_classifier": "models.classifier",

@@ -1,0 +1,360 @@
+"""`explain`: maps, their quality and a report, for one model or several side by side."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import scipy.special
+from tqdm import tqdm
+
+from robustcls._validation import (
+    InputError,
+    check_choice,
+    check_images,
+    check_labels,
+    check_number,
+)
+from robustcls.attacks import Attack
+from robustcls.data.splits import Split, Splits
+from robustcls.explanation.class_images import class_images
+from robustcls.explanation.explainer import METHODS, Explainer
+from robustcls.explanation.page import make_page
+from robustcls.explanation.quality import assess
+from robustcls.explanation.results import ModelResults, Subject
+from robustcls.explanation.selection import ONLY, class_ids, select
+from robustcls.models.classifier import load_classifier
+from robustcls.reports.gallery import write_gallery
+from robustcls.runs import write_text
+
+DEFAULT_METHODS = ("gradients", "grad_cam")
+REPORT = "explanations.html"
+RECORDS = "explanations.jsonl"
+# More pictures of classes than that are no overview.
+_MOST_CLASSES = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Explanations:
+    """What `explain` made.
+
+    Attributes:
+        path: the report.
+        subject: the images it shows.
+        models: what was found out about each model.
+    """
+
+    path: Path
+    subject: Subject
+    models: tuple[ModelResults, ...]
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The entries of `explanations.jsonl`: one for each model and image."""
+        return [record for model in self.models for record in model.records(self.subject)]
+
+
+def explain(
+    model: keras.Model | Path | str | Mapping[str, keras.Model | Path | str],
+    data: Splits | Split | tuple[np.ndarray, np.ndarray | None],
+    out: Path | str,
+    *,
+    attack: Attack | None = None,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    limit: int = 24,
+    only: str = "all",
+    classes: Sequence[str] = (),
+    class_names: Sequence[str] | None = None,
+    ids: Sequence[str] | None = None,
+    layer: str | None = None,
+    quality_limit: int = 24,
+    show_classes: bool = False,
+    batch_size: int = 32,
+    seed: int = 0,
+    source: str | None = None,
+    accuracies: Mapping[str, Mapping[str, float]] | None = None,
+    facts: Mapping[str, Mapping[str, str]] | None = None,
+    progress: bool = False,
+) -> Explanations:
+    """Writes a report on why a model decides as it does, and what an attack does to that.
+
+    `out/explanations.html` shows each image with the maps of the class the model predicts, and
+    the same maps of its attacked twin on the same scale; `out/explanations.jsonl` holds the
+    figures, an entry for each model and image; `out/maps/MODEL.npz` the raw maps. Files are
+    written when a model is done, the page when all are.
+
+    Args:
+        model: a Keras classifier or a `.keras` file, float32 images [N, H, W, C] in [0, 1] to
+            logits or probabilities; or several by name, the reference first.
+        data: `Splits` (its test part is used), a split, or (images float32 [N, H, W, C] in
+            [0, 1], labels int [N] or None).
+        out: the folder.
+        attack: makes the twins; None shows images and maps alone. It attacks the labels where
+            they are known, else what the model predicts.
+        methods: of `Explainer`.
+        limit: images at most, chosen at random.
+        only: "correct", "wrong" or "flipped" (the attack changes a right prediction) by the
+            first model, or "all".
+        classes: names of the classes to choose from; all when empty.
+        class_names: one name a class id; those of `Splits`, or numbers.
+        ids: a name for each image in place of the split's.
+        layer: for class activation maps; see `Explainer`.
+        quality_limit: images for the tests of the methods; 0 leaves them out.
+        show_classes: also make the images that each model takes for a class most.
+        batch_size: images a model sees at a time.
+        seed: of everything random.
+        source: where the images come from, in words.
+        accuracies: in [0, 1] of each model, by name, that were measured elsewhere.
+        facts: name to value under a title, for the end of the report.
+        progress: show progress bars.
+
+    Raises:
+        InputError: an unusable argument, a folder that cannot be written, or no image is left.
+    """
+    models = _models(model)
+    methods = tuple(check_choice("methods", method, METHODS) for method in methods)
+    if not methods:
+        raise InputError(f"methods must be one or more of {', '.join(METHODS)}; received none.")
+    check_choice("only", only, ONLY)
+    check_number("quality_limit", quality_limit, minimum=0, integer=True)
+    _check_attack(attack, only)
+    out = Path(out)
+    _check_writable(out)
+    everything = _subject(data, class_names, ids)
+    if everything.labels is None and only in ("correct", "wrong"):
+        raise InputError(
+            f"only must be 'all' or 'flipped' for images without labels; got {only!r}."
+        )
+    settings = {"layer": layer, "batch_size": batch_size, "seed": seed}
+    explainers = {name: Explainer(loaded, **settings) for name, loaded in models.items()}
+    subject = _choose(
+        everything, next(iter(explainers.values())), attack, limit, only, classes, batch_size, seed
+    )
+
+    found: list[ModelResults] = []
+    entries: list[str] = []
+    for name, explainer in explainers.items():
+        results = _explain_one(
+            name,
+            explainer,
+            subject,
+            attack,
+            methods,
+            quality_limit=quality_limit,
+            show_classes=show_classes,
+            seed=seed,
+            progress=progress,
+        )
+        results.save_maps(subject, out / "maps" / f"{name}.npz")
+        entries += [json.dumps(record, allow_nan=False) for record in results.records(subject)]
+        write_text(out / RECORDS, "\n".join(entries) + "\n")
+        found.append(results)
+    page = make_page(
+        subject,
+        found,
+        attack,
+        selected=_in_words(only, classes),
+        source=source or (data.source if isinstance(data, Splits) else "given as arrays"),
+        seed=seed,
+        accuracies=accuracies or {},
+        settings={
+            "methods": ", ".join(methods),
+            "images": str(len(subject.ids)),
+            "seed": str(seed),
+            "batch size": str(batch_size),
+        },
+        facts=facts or {},
+    )
+    write_gallery(page, out / REPORT)
+    return Explanations(out / REPORT, subject, tuple(found))
+
+
+def _explain_one(
+    name: str,
+    explainer: Explainer,
+    subject: Subject,
+    attack: Attack | None,
+    methods: Sequence[str],
+    *,
+    quality_limit: int,
+    show_classes: bool,
+    seed: int,
+    progress: bool,
+) -> ModelResults:
+    images, size = subject.images, explainer.batch_size
+    probabilities = _probabilities(explainer, images)
+    predicted = probabilities.argmax(-1)
+    adversarial = adversarial_probabilities = None
+    if attack is not None:
+        labels = predicted if subject.labels is None else subject.labels
+        adversarial = attack(
+            explainer.model, images, labels, batch_size=size, progress=progress
+        ).adversarial
+        adversarial_probabilities = _probabilities(explainer, adversarial)
+    maps, adversarial_maps = {}, {}
+    for method in tqdm(methods, desc=name, unit="method", disable=not progress, leave=False):
+        maps[method] = explainer(method, images, predicted)
+        if adversarial is not None:
+            adversarial_maps[method] = explainer(method, adversarial, predicted)
+    few = slice(0, quality_limit)
+    quality = {}
+    if quality_limit:
+        quality = assess(
+            explainer, methods, images[few], predicted[few], seed=seed, progress=progress
+        )
+    pictures = None
+    if show_classes:
+        every = np.arange(min(probabilities.shape[1], _MOST_CLASSES))
+        pictures = class_images(explainer, every, images.shape[1:], seed=seed)
+    return ModelResults(
+        name=name,
+        probabilities=probabilities,
+        maps=maps,
+        adversarial=adversarial,
+        adversarial_probabilities=adversarial_probabilities,
+        adversarial_maps=adversarial_maps,
+        quality=quality,
+        layer=explainer.layer if any("cam" in method for method in methods) else None,
+        class_images=pictures,
+    )
+
+
+def _choose(
+    subject: Subject,
+    explainer: Explainer,
+    attack: Attack | None,
+    limit: int,
+    only: str,
+    classes: Sequence[str],
+    batch_size: int,
+    seed: int,
+) -> Subject:
+    explainer.classifier.prepare(subject.images[:1])
+    candidates = np.arange(len(subject.images))
+    if classes:
+        if subject.labels is None:
+            raise InputError("classes must be left out for images without labels.")
+        wanted = class_ids(classes, subject.class_names)
+        candidates = candidates[np.isin(subject.labels, wanted)]
+
+    def test(indices: np.ndarray) -> np.ndarray:
+        if only == "all":
+            return np.ones(len(indices), bool)
+        images = subject.images[indices]
+        predicted = _probabilities(explainer, images).argmax(-1)
+        labels = predicted if subject.labels is None else subject.labels[indices]
+        right = predicted == labels
+        if only == "correct":
+            return right
+        if only == "wrong":
+            return ~right
+        turned = np.zeros(len(indices), bool)
+        if attack is not None and right.any():
+            turned[right] = attack(
+                explainer.model, images[right], labels[right], batch_size=batch_size
+            ).success
+        return turned
+
+    chosen = select(
+        len(subject.images),
+        limit=limit,
+        seed=seed,
+        only=only,
+        candidates=candidates,
+        test=test,
+        chunk=max(4 * batch_size, limit),
+    )
+    return Subject(
+        subject.images[chosen],
+        None if subject.labels is None else subject.labels[chosen],
+        subject.ids[chosen],
+        subject.class_names,
+    )
+
+
+def _probabilities(explainer: Explainer, images: np.ndarray) -> np.ndarray:
+    size = explainer.batch_size
+    logits = [
+        explainer.classifier.predict(images[start : start + size])
+        for start in range(0, len(images), size)
+    ]
+    return scipy.special.softmax(np.concatenate(logits), axis=1)
+
+
+def _models(model: Any) -> dict[str, keras.Model]:
+    named = model if isinstance(model, Mapping) else {"model": model}
+    if not named:
+        raise InputError("model must be one or more models; received none.")
+    loaded = {}
+    for name, given in named.items():
+        if not name or name.startswith(".") or any(part in name for part in "/\\"):
+            raise InputError(f"model names must do as file names; received {name!r}.")
+        loaded[name] = load_classifier(given) if isinstance(given, str | Path) else given
+    return loaded
+
+
+def _subject(data: Any, class_names: Sequence[str] | None, ids: Sequence[str] | None) -> Subject:
+    if isinstance(data, Splits):
+        class_names = data.class_names if class_names is None else class_names
+        data = data.test
+    labels: np.ndarray | None
+    if isinstance(data, Split):
+        images, labels, names = data.float_images(), data.labels, data.ids
+    elif isinstance(data, tuple) and len(data) == 2:
+        images = check_images(data[0])
+        labels = None if data[1] is None else check_labels(data[1], len(images))
+        names = np.array([f"image {number}" for number in range(len(images))])
+    else:
+        raise InputError(
+            f"data must be Splits, a Split or (images, labels); received {type(data).__name__}."
+        )
+    if not len(images):
+        raise InputError("data must have at least one image; received an empty split.")
+    if ids is not None:
+        if len(ids) != len(images):
+            raise InputError(f"ids must be {len(images)} names; received {len(ids)}.")
+        names = np.array(list(ids))
+    if class_names is None:
+        highest = 0 if labels is None else int(labels.max())
+        class_names = [f"class {label}" for label in range(highest + 1)]
+    return Subject(images, labels, names, tuple(class_names))
+
+
+def _check_attack(attack: Attack | None, only: str) -> None:
+    if attack is None:
+        if only == "flipped":
+            raise InputError("attack must be given to show only flipped images; received None.")
+        return
+    if not isinstance(attack, Attack):
+        raise InputError(
+            f"attack must be an attack such as PGD(); received {type(attack).__name__}."
+        )
+    if attack.targeted:
+        raise InputError("attack must not be targeted: the labels given are the true ones.")
+
+
+def _check_writable(folder: Path) -> None:
+    """Before minutes of work, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"out must be a folder to write to; {folder}: {reason}.") from None
+
+
+def _in_words(only: str, classes: Sequence[str]) -> str:
+    words = {
+        "all": "",
+        "correct": "only images the first model classifies right",
+        "wrong": "only images the first model classifies wrong",
+        "flipped": "only images on which the attack turns the first model",
+    }[only]
+    return "; ".join(filter(None, [words, f"classes: {', '.join(classes)}" if classes else ""]))
