@@ -196,9 +196,12 @@ def explain_models(
     from robustcls.explanation.report import DEFAULT_METHODS
     from robustcls.explanation.runs import explain_run
 
-    settings = {"epsilon": epsilon, "norm": norm, "seed": seed}
     check_choice("attack", attack, ("fgsm", "none", "pgd"))
-    made = {"none": None, "fgsm": FGSM(**settings), "pgd": PGD(steps=steps, **settings)}
+    made = {
+        "none": None,
+        "fgsm": FGSM(epsilon=epsilon, norm=norm, seed=seed),
+        "pgd": PGD(epsilon=epsilon, norm=norm, seed=seed, steps=steps),
+    }
     explanations = explain_run(
         run,
         images=images,
@@ -277,4 +280,5 @@ def _run(values: Namespace) -> None:
     else:
         settings = values[command].as_dict()
         settings.pop("config", None)
-        {"evaluate": evaluate_models, "explain": explain_models}[command](**settings)
+        function: Command = evaluate_models if command == "evaluate" else explain_models
+        function(**settings)

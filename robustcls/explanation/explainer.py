@@ -88,7 +88,7 @@ class Explainer:
         self._layer_name = layer
         self._compiled: dict[Any, Callable[..., tf.Tensor]] = {}
         if layer is not None:
-            self._layer()
+            self._network_and_layer()  # a wrong name is better told now
 
     def __call__(
         self,
@@ -137,7 +137,7 @@ class Explainer:
         Raises:
             InputError: there is none.
         """
-        return self._layer().name
+        return self._network_and_layer()[1].name
 
     @contextlib.contextmanager
     def random_weights(self, seed: int = 0) -> Iterator[None]:
@@ -176,14 +176,14 @@ class Explainer:
             )
         return LogitsModel(self._compiled[key], image_shape)
 
-    def _layer(self) -> keras.layers.Layer:
+    def _network_and_layer(self) -> tuple[keras.Model, keras.layers.Layer]:
         if self._flat is None:
             raise InputError(
                 "model must be a functional or sequential Keras model for class activation maps; "
                 f"the layers of '{self.model.name}' cannot be told apart. Did you mean "
                 "methods=['gradients']?"
             )
-        return choose_layer(self._flat, self._layer_name)
+        return self._flat, choose_layer(self._flat, self._layer_name)
 
     def _gradients(self, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
         saliency = Saliency(LogitsModel(self.logits, images.shape[1:]))
@@ -229,12 +229,13 @@ class Explainer:
     def _cam(
         self, method: str, images: np.ndarray, classes: np.ndarray, words: str | None
     ) -> np.ndarray:
-        layer, key = self._layer(), (method, images.shape[1:])
+        network, layer = self._network_and_layer()
+        key = (method, images.shape[1:])
         if method == "score_cam":
-            network = keras.Model(self._flat.inputs, layer.output)
+            lower = keras.Model(network.inputs, layer.output)
 
             def features(images: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-                return tf.cast(network(images, training=False), tf.float32)
+                return tf.cast(lower(images, training=False), tf.float32)
 
             compiled = self._once("features", features, images)
             logits = self.as_keras_model(images.shape[1:])
@@ -250,7 +251,7 @@ class Explainer:
 
             return in_batches(score, images, classes, batch_size=1, progress=words)
         if key not in self._compiled:
-            self._compiled[key] = compile_cam(method, self._flat, layer, self.batch_size)
+            self._compiled[key] = compile_cam(method, network, layer, self.batch_size)
         return in_batches(
             self._compiled[key], images, classes, batch_size=self.batch_size, progress=words
         )

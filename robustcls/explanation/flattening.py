@@ -18,8 +18,9 @@ def flatten(model: keras.Model) -> keras.Model | None:
     Returns:
         The model itself when it is flat, none of its layers is part of another graph too, and
         it has no softmax at its end; else a copy, with copies of the weights, in which nested
-        models are replaced by their layers and the softmax is gone. None for a subclassed model, whose graph Keras does not know, and for an end in
-        softmax that cannot be taken apart.
+        models are replaced by their layers and the softmax is gone. None for a subclassed
+        model, whose graph Keras does not know, and for an end in softmax that cannot be taken
+        apart.
     """
     if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
         return None

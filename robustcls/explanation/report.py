@@ -131,8 +131,10 @@ def explain(
         raise InputError(
             f"only must be 'all' or 'flipped' for images without labels; got {only!r}."
         )
-    settings = {"layer": layer, "batch_size": batch_size, "seed": seed}
-    explainers = {name: Explainer(loaded, **settings) for name, loaded in models.items()}
+    explainers = {
+        name: Explainer(loaded, layer=layer, batch_size=batch_size, seed=seed)
+        for name, loaded in models.items()
+    }
     subject = _choose(
         everything, next(iter(explainers.values())), attack, limit, only, classes, batch_size, seed
     )

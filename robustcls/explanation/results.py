@@ -134,7 +134,11 @@ class ModelResults:
         `adversarial_` before those of the twins; `images` and `adversarial` are float32
         [N, H, W, C] in [0, 1], `explained` int64 [N], `ids` str [N].
         """
-        arrays = {"images": subject.images, "ids": subject.ids, "explained": self.predicted}
+        arrays: dict[str, Any] = {
+            "images": subject.images,
+            "ids": subject.ids,
+            "explained": self.predicted,
+        }
         if self.adversarial is not None:
             arrays["adversarial"] = self.adversarial
         if self.class_images is not None:
