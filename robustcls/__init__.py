@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from robustcls.data.splits import Split as Split
     from robustcls.data.splits import Splits as Splits
     from robustcls.evaluation.robustness import evaluate as evaluate
+    from robustcls.explanation.explainer import Explainer as Explainer
     from robustcls.explanation.report import explain as explain
     from robustcls.models.classifier import build_classifier as build_classifier
     from robustcls.models.classifier import load_classifier as load_classifier
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AdversarialRegularization": "training.adversarial",
     "AugmentationPolicy": "data.augment",
+    "Explainer": "explanation.explainer",
     "FusedBatchNormalization": "models.normalization",
     "InputError": "_validation",
     "PlateauUnfreezing": "training.unfreezing",
