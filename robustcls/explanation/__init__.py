@@ -2,14 +2,9 @@
 
 from robustcls.explanation.class_images import class_images
 from robustcls.explanation.explainer import METHODS, Explainer
+from robustcls.explanation.faithfulness import faithfulness
 from robustcls.explanation.maps import Maps
-from robustcls.explanation.quality import (
-    Quality,
-    assess,
-    faithfulness,
-    randomization,
-    stability,
-)
+from robustcls.explanation.quality import Quality, assess, randomization, stability
 from robustcls.explanation.report import Explanations, explain
 
 __all__ = [

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import scipy.special
 import tensorflow as tf
 
 from robustcls._validation import (
@@ -25,6 +26,7 @@ from robustcls.explanation.activation_maps import GRADIENT_CAMS, compile_cam, sc
 from robustcls.explanation.batching import in_batches
 from robustcls.explanation.flattening import flatten
 from robustcls.explanation.layers import choose_layer
+from robustcls.explanation.logits_model import LogitsModel
 from robustcls.explanation.maps import Maps
 from robustcls.explanation.resampling import enlarge
 
@@ -138,6 +140,15 @@ class Explainer:
             InputError: there is none.
         """
         return self._network_and_layer()[1].name
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Returns the probabilities, float32 [N, classes], of float32 `images` [N, H, W, C]."""
+        size = 4 * self.batch_size
+        logits = [
+            self.classifier.predict(images[start : start + size])
+            for start in range(0, len(images), size)
+        ]
+        return scipy.special.softmax(np.concatenate(logits), axis=1)
 
     @contextlib.contextmanager
     def random_weights(self, seed: int = 0) -> Iterator[None]:
@@ -268,24 +279,3 @@ class Explainer:
             ]
             self._compiled[key] = tf.function(function, input_signature=signature, autograph=False)
         return self._compiled[key]
-
-
-class LogitsModel:
-    """A function of images to logits, as tf-keras-vis calls a Keras model.
-
-    Args:
-        logits: images float32 [N, H, W, C] to logits [N, classes].
-        image_shape: (H, W, C).
-    """
-
-    def __init__(
-        self, logits: Callable[[tf.Tensor], tf.Tensor], image_shape: tuple[int, ...]
-    ) -> None:
-        self.inputs = [tf.TensorSpec([None, *image_shape], tf.float32, name="images")]
-        self.outputs = [None]
-        self.layers: list[keras.layers.Layer] = []
-        self._logits = logits
-
-    def __call__(self, inputs: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
-        del training  # tf-keras-vis names it; the logits are those of inference
-        return [self._logits(inputs[0])]

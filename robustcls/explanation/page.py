@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from robustcls.attacks import Attack
 from robustcls.evaluation.robustness import measure
 from robustcls.explanation.quality import Estimate
-from robustcls.explanation.results import ModelResults, Subject
+from robustcls.explanation.results import ModelResults
+from robustcls.explanation.subject import Subject
 from robustcls.explanation.views import Viewer, amplification, bytes_for_each
 from robustcls.reports.gallery import Card, Page, Panel, Row, Section, Table
 from robustcls.reports.pictures import data_uri, to_pixels

@@ -11,24 +11,18 @@ from typing import Any
 
 import keras
 import numpy as np
-import scipy.special
 from tqdm import tqdm
 
-from robustcls._validation import (
-    InputError,
-    check_choice,
-    check_images,
-    check_labels,
-    check_number,
-)
+from robustcls._validation import InputError, check_choice, check_number
 from robustcls.attacks import Attack
 from robustcls.data.splits import Split, Splits
 from robustcls.explanation.class_images import class_images
 from robustcls.explanation.explainer import METHODS, Explainer
 from robustcls.explanation.page import make_page
 from robustcls.explanation.quality import assess
-from robustcls.explanation.results import ModelResults, Subject
-from robustcls.explanation.selection import ONLY, class_ids, select
+from robustcls.explanation.results import ModelResults
+from robustcls.explanation.selection import ONLY, choose, in_words
+from robustcls.explanation.subject import Subject, make_subject
 from robustcls.models.classifier import load_classifier
 from robustcls.reports.gallery import write_gallery
 from robustcls.runs import write_text
@@ -126,7 +120,7 @@ def explain(
     _check_attack(attack, only)
     out = Path(out)
     _check_writable(out)
-    everything = _subject(data, class_names, ids)
+    everything = make_subject(data, class_names, ids)
     if everything.labels is None and only in ("correct", "wrong"):
         raise InputError(
             f"only must be 'all' or 'flipped' for images without labels; got {only!r}."
@@ -135,8 +129,14 @@ def explain(
         name: Explainer(loaded, layer=layer, batch_size=batch_size, seed=seed)
         for name, loaded in models.items()
     }
-    subject = _choose(
-        everything, next(iter(explainers.values())), attack, limit, only, classes, batch_size, seed
+    subject = choose(
+        everything,
+        next(iter(explainers.values())),
+        attack,
+        limit=limit,
+        only=only,
+        classes=classes,
+        seed=seed,
     )
 
     found: list[ModelResults] = []
@@ -161,7 +161,7 @@ def explain(
         subject,
         found,
         attack,
-        selected=_in_words(only, classes),
+        selected=in_words(only, classes),
         source=source or (data.source if isinstance(data, Splits) else "given as arrays"),
         seed=seed,
         accuracies=accuracies or {},
@@ -190,7 +190,7 @@ def _explain_one(
     progress: bool,
 ) -> ModelResults:
     images, size = subject.images, explainer.batch_size
-    probabilities = _probabilities(explainer, images)
+    probabilities = explainer.predict(images)
     predicted = probabilities.argmax(-1)
     adversarial = adversarial_probabilities = None
     if attack is not None:
@@ -198,7 +198,7 @@ def _explain_one(
         adversarial = attack(
             explainer.model, images, labels, batch_size=size, progress=progress
         ).adversarial
-        adversarial_probabilities = _probabilities(explainer, adversarial)
+        adversarial_probabilities = explainer.predict(adversarial)
     maps, adversarial_maps = {}, {}
     for method in tqdm(methods, desc=name, unit="method", disable=not progress, leave=False):
         maps[method] = explainer(method, images, predicted)
@@ -227,68 +227,6 @@ def _explain_one(
     )
 
 
-def _choose(
-    subject: Subject,
-    explainer: Explainer,
-    attack: Attack | None,
-    limit: int,
-    only: str,
-    classes: Sequence[str],
-    batch_size: int,
-    seed: int,
-) -> Subject:
-    explainer.classifier.prepare(subject.images[:1])
-    candidates = np.arange(len(subject.images))
-    if classes:
-        if subject.labels is None:
-            raise InputError("classes must be left out for images without labels.")
-        wanted = class_ids(classes, subject.class_names)
-        candidates = candidates[np.isin(subject.labels, wanted)]
-
-    def test(indices: np.ndarray) -> np.ndarray:
-        if only == "all":
-            return np.ones(len(indices), bool)
-        images = subject.images[indices]
-        predicted = _probabilities(explainer, images).argmax(-1)
-        labels = predicted if subject.labels is None else subject.labels[indices]
-        right = predicted == labels
-        if only == "correct":
-            return right
-        if only == "wrong":
-            return ~right
-        turned = np.zeros(len(indices), bool)
-        if attack is not None and right.any():
-            turned[right] = attack(
-                explainer.model, images[right], labels[right], batch_size=batch_size
-            ).success
-        return turned
-
-    chosen = select(
-        len(subject.images),
-        limit=limit,
-        seed=seed,
-        only=only,
-        candidates=candidates,
-        test=test,
-        chunk=max(4 * batch_size, limit),
-    )
-    return Subject(
-        subject.images[chosen],
-        None if subject.labels is None else subject.labels[chosen],
-        subject.ids[chosen],
-        subject.class_names,
-    )
-
-
-def _probabilities(explainer: Explainer, images: np.ndarray) -> np.ndarray:
-    size = explainer.batch_size
-    logits = [
-        explainer.classifier.predict(images[start : start + size])
-        for start in range(0, len(images), size)
-    ]
-    return scipy.special.softmax(np.concatenate(logits), axis=1)
-
-
 def _models(model: Any) -> dict[str, keras.Model]:
     named = model if isinstance(model, Mapping) else {"model": model}
     if not named:
@@ -299,33 +237,6 @@ def _models(model: Any) -> dict[str, keras.Model]:
             raise InputError(f"model names must do as file names; received {name!r}.")
         loaded[name] = load_classifier(given) if isinstance(given, str | Path) else given
     return loaded
-
-
-def _subject(data: Any, class_names: Sequence[str] | None, ids: Sequence[str] | None) -> Subject:
-    if isinstance(data, Splits):
-        class_names = data.class_names if class_names is None else class_names
-        data = data.test
-    labels: np.ndarray | None
-    if isinstance(data, Split):
-        images, labels, names = data.float_images(), data.labels, data.ids
-    elif isinstance(data, tuple) and len(data) == 2:
-        images = check_images(data[0])
-        labels = None if data[1] is None else check_labels(data[1], len(images))
-        names = np.array([f"image {number}" for number in range(len(images))])
-    else:
-        raise InputError(
-            f"data must be Splits, a Split or (images, labels); received {type(data).__name__}."
-        )
-    if not len(images):
-        raise InputError("data must have at least one image; received an empty split.")
-    if ids is not None:
-        if len(ids) != len(images):
-            raise InputError(f"ids must be {len(images)} names; received {len(ids)}.")
-        names = np.array(list(ids))
-    if class_names is None:
-        highest = 0 if labels is None else int(labels.max())
-        class_names = [f"class {label}" for label in range(highest + 1)]
-    return Subject(images, labels, names, tuple(class_names))
 
 
 def _check_attack(attack: Attack | None, only: str) -> None:
@@ -350,13 +261,3 @@ def _check_writable(folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"out must be a folder to write to; {folder}: {reason}.") from None
-
-
-def _in_words(only: str, classes: Sequence[str]) -> str:
-    words = {
-        "all": "",
-        "correct": "only images the first model classifies right",
-        "wrong": "only images the first model classifies wrong",
-        "flipped": "only images on which the attack turns the first model",
-    }[only]
-    return "; ".join(filter(None, [words, f"classes: {', '.join(classes)}" if classes else ""]))

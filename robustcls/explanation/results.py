@@ -11,30 +11,10 @@ import numpy as np
 from robustcls.explanation.maps import Maps
 from robustcls.explanation.quality import Quality
 from robustcls.explanation.similarity import spearman, ssim
+from robustcls.explanation.subject import Subject
 from robustcls.runs import atomic
 
 TOP = 5
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """The images that are explained.
-
-    Attributes:
-        images: float32 [N, H, W, C] in [0, 1].
-        labels: int64 [N]; None when they are not known.
-        ids: str [N].
-        class_names: one name a class id.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray | None
-    ids: np.ndarray
-    class_names: tuple[str, ...]
-
-    def name(self, label: int) -> str:
-        """The class's name; a number for a class that the images do not have."""
-        return self.class_names[label] if label < len(self.class_names) else f"class {label}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from robustcls.explanation.maps import Maps
-from robustcls.explanation.results import TOP, ModelResults, Subject
+from robustcls.explanation.results import TOP, ModelResults
+from robustcls.explanation.subject import Subject
 from robustcls.reports.gallery import Bar, Panel, Row, Table, View
 from robustcls.reports.pictures import (
     HEAT,

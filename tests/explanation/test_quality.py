@@ -2,14 +2,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import sobel
 
+from robustcls.explanation.estimates import estimate
+from robustcls.explanation.faithfulness import faithfulness
 from robustcls.explanation.maps import Maps
-from robustcls.explanation.quality import (
-    assess,
-    estimate,
-    faithfulness,
-    randomization,
-    stability,
-)
+from robustcls.explanation.quality import assess, randomization, stability
 from robustcls.explanation.similarity import spearman, ssim
 
 
