@@ -164,7 +164,7 @@ def explain_models(
     limit: int = 24,
     only: str = "all",
     layer: str | None = None,
-    quality_limit: int = 24,
+    quality_limit: int = 40,
     show_classes: bool = False,
     batch_size: int = 32,
     seed: int = 0,

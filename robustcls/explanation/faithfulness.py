@@ -14,8 +14,7 @@ from robustcls.explanation.maps import Maps
 from robustcls.explanation.resampling import enlarge
 
 # Steps of the deletion and insertion curves.
-POINTS = 16
-_RANDOM_MAPS = 2
+POINTS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +115,7 @@ def random_curves(
     resolution: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> Curves:
-    """Returns the curves of random maps, the mean of two draws for each image.
+    """Returns the curves of random maps, one for each image.
 
     Coarse maps replace patches, which does other things to an image than replacing pixels here
     and there, wherever the patches are. So the random maps have the grain of those they are
@@ -130,15 +129,9 @@ def random_curves(
         seed: of the noise.
     """
     shape = images.shape[1:3]
-    keys = draws.derive(draws.image_keys(images), seed)
-    drawn = []
-    for number in range(_RANDOM_MAPS):
-        noise = draws.uniform(draws.derive(keys, number + 1), resolution or shape)
-        drawn.append(_curves(explainer, enlarge(noise, *shape), images, classes, seed))
-    return Curves(
-        np.mean([curves.deletion for curves in drawn], axis=0),
-        np.mean([curves.insertion for curves in drawn], axis=0),
-    )
+    keys = draws.derive(draws.image_keys(images), seed, 1)
+    noise = draws.uniform(keys, resolution or shape)
+    return _curves(explainer, enlarge(noise, *shape), images, classes, seed)
 
 
 def _order(relevance: np.ndarray, keys: np.ndarray) -> np.ndarray:

@@ -67,7 +67,7 @@ def explain(
     class_names: Sequence[str] | None = None,
     ids: Sequence[str] | None = None,
     layer: str | None = None,
-    quality_limit: int = 24,
+    quality_limit: int = 40,
     show_classes: bool = False,
     batch_size: int = 32,
     seed: int = 0,
@@ -99,7 +99,8 @@ def explain(
         class_names: one name a class id; those of `Splits`, or numbers.
         ids: a name for each image in place of the split's.
         layer: for class activation maps; see `Explainer`.
-        quality_limit: images for the tests of the methods; 0 leaves them out.
+        quality_limit: images for the tests of the methods, of which `limit` are shown; 0 leaves
+            the tests out.
         show_classes: also make the images that each model takes for a class most.
         batch_size: images a model sees at a time.
         seed: of everything random.
@@ -129,15 +130,17 @@ def explain(
         name: Explainer(loaded, layer=layer, batch_size=batch_size, seed=seed)
         for name, loaded in models.items()
     }
-    subject = choose(
+    check_number("limit", limit, minimum=1, integer=True)
+    chosen = choose(
         everything,
         next(iter(explainers.values())),
         attack,
-        limit=limit,
+        limit=max(limit, quality_limit),
         only=only,
         classes=classes,
         seed=seed,
     )
+    subject = chosen.take(np.arange(min(limit, len(chosen.images))))
 
     found: list[ModelResults] = []
     entries: list[str] = []
@@ -148,7 +151,7 @@ def explain(
             subject,
             attack,
             methods,
-            quality_limit=quality_limit,
+            tested=chosen.images[:quality_limit],
             show_classes=show_classes,
             seed=seed,
             progress=progress,
@@ -184,7 +187,7 @@ def _explain_one(
     attack: Attack | None,
     methods: Sequence[str],
     *,
-    quality_limit: int,
+    tested: np.ndarray,
     show_classes: bool,
     seed: int,
     progress: bool,
@@ -204,12 +207,10 @@ def _explain_one(
         maps[method] = explainer(method, images, predicted)
         if adversarial is not None:
             adversarial_maps[method] = explainer(method, adversarial, predicted)
-    few = slice(0, quality_limit)
     quality = {}
-    if quality_limit:
-        quality = assess(
-            explainer, methods, images[few], predicted[few], seed=seed, progress=progress
-        )
+    if len(tested):
+        classes = explainer.predict(tested).argmax(-1)
+        quality = assess(explainer, methods, tested, classes, seed=seed, progress=progress)
     pictures = None
     if show_classes:
         every = np.arange(min(probabilities.shape[1], _MOST_CLASSES))

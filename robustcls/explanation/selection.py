@@ -24,7 +24,7 @@ def choose(
     classes: Sequence[str],
     seed: int,
 ) -> Subject:
-    """Returns at most `limit` images, in their own order.
+    """Returns at most `limit` images, in random order.
 
     No more images are looked at than are needed.
 
@@ -63,7 +63,7 @@ def choose(
             f"classes and only must leave at least one image; none of {len(subject.images)} "
             f"images is in the classes asked for{condition}."
         )
-    return subject.take(np.sort(np.array(found[:limit], np.int64)))
+    return subject.take(np.array(found[:limit], np.int64))
 
 
 def _are(only: str, subject: Subject, explainer: Explainer, attack: Attack | None) -> np.ndarray:
