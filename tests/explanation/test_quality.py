@@ -15,13 +15,9 @@ def edges(images, classes):
     return Maps(np.hypot(sobel(gray, 1), sobel(gray, 2)).astype(np.float32))
 
 
-def noise(images, classes):
-    return Maps(np.random.default_rng(0).random(images.shape[:3]).astype(np.float32))
-
-
 @pytest.fixture(scope="module")
 def assessed(explainer, pictures):
-    methods = {"gradients": "gradients", "grad_cam": "grad_cam", "edges": edges, "noise": noise}
+    methods = {"gradients": "gradients", "grad_cam": "grad_cam", "edges": edges}
     return assess(explainer, methods, *pictures, seed=0)
 
 
@@ -35,8 +31,14 @@ def test_maps_of_a_trained_model_beat_random_maps(assessed):
         assert assessed[method].verdict == "Finds what counts."
 
 
-def test_random_maps_do_not(assessed):
-    assert not assessed["noise"].faithfulness.beats_random
+def test_random_maps_do_not(explainer, pictures):
+    """But for one in forty, which is what a 95 % interval allows."""
+    images, labels = pictures
+    beaten = []
+    for seed in range(12):
+        noise = Maps(np.random.default_rng(seed).random(images.shape[:3]).astype(np.float32))
+        beaten.append(faithfulness(explainer, noise, images, labels, seed=seed).beats_random)
+    assert sum(beaten) <= 2
 
 
 def test_an_edge_detector_is_flagged(assessed):
