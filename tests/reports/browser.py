@@ -62,15 +62,18 @@ class Browser:
             width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
         )  # fmt: skip
         self.call("Page.navigate", url=path.resolve().as_uri())
-        deadline = time.monotonic() + 60
-        while self.run("document.readyState") != "complete":
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        self.wait_for("document.readyState === 'complete'")
 
     def run(self, expression):
         found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
+
+    def wait_for(self, condition):
+        deadline = time.monotonic() + 60
+        while not self.run(condition):
+            assert time.monotonic() < deadline, condition
+            time.sleep(0.05)
 
     def press(self, key):
         text = {"text": key} if len(key) == 1 else {}

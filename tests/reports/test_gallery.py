@@ -163,6 +163,7 @@ def test_in_a_browser(tmp_path):
         browser.press("ArrowRight")
         assert browser.run(enlarged) == "image 4 panel 1"
         browser.run("document.querySelector('dialog').close()")
+        browser.wait_for("document.activeElement.matches('.panel button')")
         browser.press("/")
         assert browser.run("document.activeElement.id") == "search"
 
