@@ -23,6 +23,7 @@ setup(
     package_data={
         "robustcls.data": ["embedded/*"],
         "robustcls.evaluation": ["templates/*"],
+        "robustcls.reports": ["templates/*"],
     },
     install_requires=[
         "importlib_resources>=6,<8",

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from robustcls.data.splits import Split as Split
     from robustcls.data.splits import Splits as Splits
     from robustcls.evaluation.robustness import evaluate as evaluate
+    from robustcls.explanation.explainer import Explainer as Explainer
+    from robustcls.explanation.report import explain as explain
     from robustcls.models.classifier import build_classifier as build_classifier
     from robustcls.models.classifier import load_classifier as load_classifier
     from robustcls.models.normalization import FusedBatchNormalization as FusedBatchNormalization
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AdversarialRegularization": "training.adversarial",
     "AugmentationPolicy": "data.augment",
+    "Explainer": "explanation.explainer",
     "FusedBatchNormalization": "models.normalization",
     "InputError": "_validation",
     "PlateauUnfreezing": "training.unfreezing",
@@ -36,6 +39,7 @@ _HOMES = {
     "Splits": "data.splits",
     "build_classifier": "models.classifier",
     "evaluate": "evaluation.robustness",
+    "explain": "explanation.report",
     "evaluation_batches": "data.pipeline",
     "export": "serving",
     "load": "data.sources",

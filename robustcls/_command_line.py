@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -16,10 +17,20 @@ def new_parser(description: str) -> ArgumentParser:
     return ArgumentParser(description=description, exit_on_error=False)
 
 
-def function_parser(function: Callable[..., None]) -> ArgumentParser:
-    """Returns the parser of a command: its arguments, their types and help are the function's."""
+def function_parser(function: Callable[..., None], *, lists: Sequence[str] = ()) -> ArgumentParser:
+    """Returns the parser of a command: its arguments, their types and help are the function's.
+
+    Args:
+        function: what the command calls.
+        lists: its arguments that are lists of words, `--images a.png b.png`; empty by default.
+    """
     made = new_parser((function.__doc__ or "").partition("\n\n    Args:")[0])
-    made.add_function_arguments(function, as_positional=True, as_group=False)
+    made.add_function_arguments(function, as_positional=True, as_group=False, skip=set(lists))
+    for name in lists:
+        words = re.search(rf"^        {name}: (.+)$", function.__doc__ or "", re.MULTILINE)
+        made.add_argument(
+            f"--{name}", nargs="+", type=str, default=[], help=words[1] if words else None
+        )
     return made
 
 

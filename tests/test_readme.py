@@ -16,6 +16,10 @@ CHEAPER = {
         "bash scripts/quickstart runs/quickstart --epochs 1"
         " --model.resize_to 32 --model.output_stride 32"
     ),
+    "robustcls explain runs/quickstart --epsilon 0.05 --limit 16": (
+        "robustcls explain runs/quickstart --limit 2 --quality_limit 0 --steps 2"
+        " --methods gradients --out explained"
+    ),
     "bash scripts/test": "bash scripts/test --collect-only -q",
     "robustcls evaluate runs/quickstart --attack autoattack --corruptions cifar_c --trust"
     " --limit 500": "robustcls evaluate runs/quickstart --attack apgd --corruptions cifar_c"

@@ -1,0 +1,52 @@
+"""`Maps`: what a method of explanation says about images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Raw maps, not scaled to any range; those of different images can be compared.
+
+    Attributes:
+        positive: float32 [N, H, W] >= 0. What speaks for the class: where a brighter pixel, or
+            the pixel as it is, raises its logit.
+        negative: float32 [N, H, W] >= 0, what speaks against it; None for methods that do not
+            say.
+        attribution: the maps share a sum out among the pixels (integrated gradients), so that
+            what speaks against the class is least relevant; else they say how sensitive the
+            logit is, in either direction.
+        resolution: (h, w) of the feature map that the maps were enlarged from; None when every
+            pixel has a value of its own.
+    """
+
+    positive: np.ndarray
+    negative: np.ndarray | None = None
+    attribution: bool = False
+    resolution: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.positive)
+
+    @property
+    def signed(self) -> np.ndarray:
+        """float32 [N, H, W], for minus against."""
+        return self.positive if self.negative is None else self.positive - self.negative
+
+    @property
+    def relevance(self) -> np.ndarray:
+        """float32 [N, H, W], by which pixels are ranked."""
+        if self.negative is None or self.attribution:
+            return self.signed
+        return np.maximum(self.positive, self.negative)
+
+    @property
+    def size(self) -> np.ndarray:
+        """float32 [N], the largest value of either sign, where a common scale has its end."""
+        highest = self.positive.max(axis=(1, 2))
+        if self.negative is None:
+            return highest
+        return np.maximum(highest, self.negative.max(axis=(1, 2)))

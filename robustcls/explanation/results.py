@@ -1,0 +1,140 @@
+"""`ModelResults`: what was found out about one model, before it becomes a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustcls.explanation.maps import Maps
+from robustcls.explanation.quality import Quality
+from robustcls.explanation.similarity import spearman, ssim
+from robustcls.explanation.subject import Subject
+from robustcls.runs import atomic
+
+TOP = 5
+
+
+@dataclass(frozen=True, eq=False)
+class ModelResults:
+    """What one model says about the images.
+
+    Attributes:
+        name: of the model.
+        probabilities: float32 [N, classes], for the images as they are.
+        maps: by method, for the class predicted.
+        adversarial: float32 [N, H, W, C], the attacked twins; None without an attack.
+        adversarial_probabilities: float32 [N, classes], for the twins.
+        adversarial_maps: by method, for the class predicted before the attack.
+        quality: by method; empty when not measured.
+        layer: whose feature map class activation maps weigh; None when there are none.
+        class_images: float32 [classes, H, W, C], by activation maximization; None when not made.
+    """
+
+    name: str
+    probabilities: np.ndarray
+    maps: dict[str, Maps]
+    adversarial: np.ndarray | None
+    adversarial_probabilities: np.ndarray | None
+    adversarial_maps: dict[str, Maps]
+    quality: dict[str, Quality]
+    layer: str | None
+    class_images: np.ndarray | None = None
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """int64 [N], the classes that the maps explain."""
+        return self.probabilities.argmax(-1)
+
+    @property
+    def drop(self) -> np.ndarray:
+        """Float [N], how much of the predicted class's probability the attack takes."""
+        own = np.take_along_axis(self.probabilities, self.predicted[:, None], 1)[:, 0]
+        if self.adversarial_probabilities is None:
+            return 1 - own
+        after = np.take_along_axis(self.adversarial_probabilities, self.predicted[:, None], 1)
+        return own - after[:, 0]
+
+    @property
+    def flipped(self) -> np.ndarray:
+        """Bool [N], the attack changes the prediction."""
+        if self.adversarial_probabilities is None:
+            return np.zeros(len(self.predicted), bool)
+        return self.adversarial_probabilities.argmax(-1) != self.predicted
+
+    def similarities(self) -> dict[str, dict[str, np.ndarray]]:
+        """Spearman's rank correlation and SSIM of the maps before and after, by method."""
+        return {
+            method: {
+                "spearman": spearman(maps.signed, self.adversarial_maps[method].signed),
+                "ssim": ssim(maps, self.adversarial_maps[method]),
+            }
+            for method, maps in self.maps.items()
+            if method in self.adversarial_maps
+        }
+
+    def records(self, subject: Subject) -> list[dict[str, Any]]:
+        """A JSON-serializable entry for each image."""
+        similarities = self.similarities()
+        entries = []
+        for at, name in enumerate(subject.ids):
+            label = None if subject.labels is None else int(subject.labels[at])
+            entry: dict[str, Any] = {
+                "id": str(name),
+                "model": self.name,
+                "row": at,
+                "label": label,
+                "label_name": None if label is None else subject.name(label),
+                "explained": int(self.predicted[at]),
+                "clean": _top(self.probabilities[at], subject),
+                "correct": None if label is None else bool(self.predicted[at] == label),
+            }
+            if self.adversarial_probabilities is not None:
+                entry["adversarial"] = _top(self.adversarial_probabilities[at], subject)
+                entry["confidence_drop"] = float(self.drop[at])
+                entry["flipped"] = bool(self.flipped[at])
+            entry["maps"] = {
+                method: {
+                    "largest": float(maps.size[at]),
+                    **{
+                        key: float(found[at]) for key, found in similarities.get(method, {}).items()
+                    },
+                }
+                for method, maps in self.maps.items()
+            }
+            entries.append(entry)
+        return entries
+
+    def save_maps(self, subject: Subject, path: Path | str) -> None:
+        """Writes the raw maps and the images as `.npz`, whole or not at all.
+
+        Arrays are float32 [N, H, W], named METHOD_positive and METHOD_negative, with
+        `adversarial_` before those of the twins; `images` and `adversarial` are float32
+        [N, H, W, C] in [0, 1], `explained` int64 [N], `ids` str [N].
+        """
+        arrays: dict[str, Any] = {
+            "images": subject.images,
+            "ids": subject.ids,
+            "explained": self.predicted,
+        }
+        if self.adversarial is not None:
+            arrays["adversarial"] = self.adversarial
+        if self.class_images is not None:
+            arrays["class_images"] = self.class_images
+        for prefix, found in (("", self.maps), ("adversarial_", self.adversarial_maps)):
+            for method, maps in found.items():
+                arrays[f"{prefix}{method}_positive"] = maps.positive
+                if maps.negative is not None:
+                    arrays[f"{prefix}{method}_negative"] = maps.negative
+        with atomic(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays)
+
+
+def _top(probabilities: np.ndarray, subject: Subject) -> list[dict[str, Any]]:
+    order = np.argsort(-probabilities, kind="stable")[:TOP]
+    return [
+        {"class": int(label), "name": subject.name(int(label)), "probability": float(p)}
+        for label, p in zip(order, probabilities[order], strict=True)
+    ]

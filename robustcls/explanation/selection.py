@@ -1,0 +1,96 @@
+"""Which images a report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from robustcls._validation import InputError, check_choice, check_number
+from robustcls.attacks import Attack
+from robustcls.explanation.explainer import Explainer
+from robustcls.explanation.subject import Subject
+
+ONLY = ("all", "correct", "wrong", "flipped")
+
+
+def choose(
+    subject: Subject,
+    explainer: Explainer,
+    attack: Attack | None,
+    *,
+    limit: int,
+    only: str,
+    classes: Sequence[str],
+    seed: int,
+) -> Subject:
+    """Returns at most `limit` images, in random order.
+
+    No more images are looked at than are needed.
+
+    Args:
+        subject: to choose from.
+        explainer: of the model that `only` is about.
+        attack: for "flipped".
+        limit: how many to choose, at random.
+        only: one of `ONLY`.
+        classes: names of the classes to choose from; all when empty.
+        seed: of the order in which images are looked at.
+
+    Raises:
+        InputError: no image is left.
+    """
+    check_number("limit", limit, minimum=1, integer=True)
+    explainer.classifier.prepare(subject.images[:1])
+    candidates = np.arange(len(subject.images))
+    if classes:
+        if subject.labels is None:
+            raise InputError("classes must be left out for images without labels.")
+        names = list(subject.class_names)
+        wanted = [names.index(check_choice("classes", name, names)) for name in classes]
+        candidates = candidates[np.isin(subject.labels, wanted)]
+    order = np.random.default_rng(seed).permutation(candidates)
+    chunk = max(4 * explainer.batch_size, limit)
+    found: list[int] = []
+    for start in range(0, len(order), chunk):
+        indices = order[start : start + chunk]
+        found += indices[_are(only, subject.take(indices), explainer, attack)].tolist()
+        if len(found) >= limit:
+            break
+    if not found:
+        condition = "" if only == "all" else f" and {only}"
+        raise InputError(
+            f"classes and only must leave at least one image; none of {len(subject.images)} "
+            f"images is in the classes asked for{condition}."
+        )
+    return subject.take(np.array(found[:limit], np.int64))
+
+
+def _are(only: str, subject: Subject, explainer: Explainer, attack: Attack | None) -> np.ndarray:
+    if only == "all":
+        return np.ones(len(subject.images), bool)
+    predicted = explainer.predict(subject.images).argmax(-1)
+    labels = predicted if subject.labels is None else subject.labels
+    right = predicted == labels
+    if only != "flipped":
+        return right if only == "correct" else ~right
+    turned = np.zeros(len(right), bool)
+    if attack is not None and right.any():
+        turned[right] = attack(
+            explainer.model,
+            subject.images[right],
+            labels[right],
+            batch_size=explainer.batch_size,
+        ).success
+    return turned
+
+
+def in_words(only: str, classes: Sequence[str]) -> str:
+    """Returns how images were chosen; empty when at random from all."""
+    words = {
+        "all": "",
+        "correct": "only images the first model classifies right",
+        "wrong": "only images the first model classifies wrong",
+        "flipped": "only images on which the attack turns the first model",
+    }[only]
+    return "; ".join(filter(None, [words, f"classes: {', '.join(classes)}" if classes else ""]))

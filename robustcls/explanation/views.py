@@ -1,0 +1,178 @@
+"""What a report shows of one image and one model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from robustcls.explanation.maps import Maps
+from robustcls.explanation.results import TOP, ModelResults
+from robustcls.explanation.subject import Subject
+from robustcls.reports.gallery import Bar, Panel, Row, Table, View
+from robustcls.reports.pictures import (
+    HEAT,
+    NEGATIVE,
+    POSITIVE,
+    data_uri,
+    overlay,
+    to_colours,
+    to_pixels,
+)
+
+# What the pictures of a whole report may take, and one picture.
+_MOST_BYTES = 11_000_000
+_PICTURE_BYTES = 40_000
+
+
+def amplification(subject: Subject, models: Sequence[ModelResults]) -> int:
+    """Returns the largest whole factor that keeps all changes within the colours there are."""
+    changes = [
+        float(np.abs(model.adversarial - subject.images).max())
+        for model in models
+        if model.adversarial is not None
+    ]
+    largest = max(changes, default=0.0)
+    return max(1, int(0.5 / largest + 1e-3)) if largest > 0 else 1
+
+
+def bytes_for_each(models: Sequence[ModelResults]) -> int:
+    """Returns how large a picture may be for the whole report to stay below 20 MB."""
+    pictures = 0
+    for model in models:
+        maps = (*model.maps.values(), *model.adversarial_maps.values())
+        shown = sum(1 if found.negative is None else 2 for found in maps)
+        pictures += len(model.predicted) * (shown + (1 if model.adversarial is None else 3))
+    return min(_PICTURE_BYTES, _MOST_BYTES // pictures)
+
+
+class Viewer:
+    """Makes the views of one model.
+
+    Args:
+        subject: the images.
+        model: what was found out about it.
+        factor: by which changes are amplified.
+        most_bytes: of a picture.
+    """
+
+    def __init__(self, subject: Subject, model: ModelResults, factor: int, most_bytes: int) -> None:
+        self.subject, self.model = subject, model
+        self.factor, self.most_bytes = factor, most_bytes
+        self.similarities = model.similarities()
+
+    def view(self, at: int) -> View:
+        """Returns the view of the image at that index."""
+        model, subject = self.model, self.subject
+        predicted = int(model.predicted[at])
+        heading = self._answer(model.probabilities[at])
+        tags = []
+        if model.adversarial_probabilities is not None:
+            heading += f" → {self._answer(model.adversarial_probabilities[at])}"
+            tags.append("flipped" if model.flipped[at] else "held")
+        if subject.labels is not None:
+            tags.append("correct" if predicted == subject.labels[at] else "wrong")
+        return View(
+            group=model.name,
+            heading=heading,
+            rank=round(float(model.drop[at]), 6),
+            tags=tags,
+            rows=[self._photographs(at), *(self._maps(method, at) for method in model.maps)],
+            tables=[self._top(at)],
+        )
+
+    def _answer(self, probabilities: np.ndarray) -> str:
+        best = int(probabilities.argmax())
+        return f"{self.subject.name(best)}, {100 * float(probabilities[best]):.1f} %"
+
+    def _panel(self, at: int, caption: str, pixels: np.ndarray, alt: str) -> Panel:
+        words = f"{self.subject.ids[at]}, {self.model.name}: {alt}"
+        return Panel(caption, data_uri(pixels, most_bytes=self.most_bytes), words)
+
+    def _photographs(self, at: int) -> Row:
+        image = self.subject.images[at]
+        answer = self._answer(self.model.probabilities[at])
+        panels = [self._panel(at, "as it is", to_pixels(image), f"the image, taken for {answer}")]
+        if self.model.adversarial is None or self.model.adversarial_probabilities is None:
+            return Row("Image", panels)
+        twin = self.model.adversarial[at]
+        answer = self._answer(self.model.adversarial_probabilities[at])
+        change = 0.5 + self.factor * (twin - image)
+        panels += [
+            self._panel(at, "attacked", to_pixels(twin), f"the attacked image, taken for {answer}"),
+            self._panel(
+                at,
+                f"change × {self.factor}",
+                to_pixels(change),
+                f"what the attack changed, amplified {self.factor} times; gray is no change",
+            ),
+        ]
+        return Row("Image", panels)
+
+    def _maps(self, method: str, at: int) -> Row:
+        maps, twins = self.model.maps[method], self.model.adversarial_maps.get(method)
+        name = self.subject.name(int(self.model.predicted[at]))
+        scale = max(float(found.size[at]) for found in (maps, twins) if found is not None)
+        panels = self._map_panels(method, at, "clean", maps, self.subject.images[at], scale)
+        note = ""
+        if twins is not None and self.model.adversarial is not None:
+            twin = self.model.adversarial[at]
+            panels += self._map_panels(method, at, "attacked", twins, twin, scale)
+            found = self.similarities[method]
+            note = (
+                f"Before and after: Spearman {found['spearman'][at]:.2f}, "
+                f"SSIM {found['ssim'][at]:.2f}."
+            )
+        if maps.negative is None:
+            bars = [Bar(HEAT, "0", f"{scale:.3g}")]
+        else:
+            bars = [Bar(POSITIVE, "+ 0", f"{scale:.3g}"), Bar(NEGATIVE, "− 0", f"{scale:.3g}")]
+        return Row(f"{method}, {name}", panels, bars, note)
+
+    def _map_panels(
+        self, method: str, at: int, kind: str, maps: Maps, image: np.ndarray, scale: float
+    ) -> list[Panel]:
+        scale = scale or 1.0
+        about = f"{method} of the {kind} image, largest value {maps.size[at]:.3g}"
+        if maps.negative is None:
+            pixels = overlay(image, maps.positive[at] / scale, HEAT)
+            return [self._panel(at, kind, pixels, about)]
+        return [
+            self._panel(
+                at,
+                f"{kind}, {sign}",
+                to_colours(part[at] / scale, ramp),
+                f"{about}, {words}",
+            )
+            for sign, words, part, ramp in (
+                ("+", "what speaks for the class", maps.positive, POSITIVE),
+                ("−", "what speaks against the class", maps.negative, NEGATIVE),
+            )
+        ]
+
+    def _top(self, at: int) -> Table:
+        """The top classes before and after, with the probabilities of both."""
+        before, after = self.model.probabilities[at], self.model.adversarial_probabilities
+        order = list(np.argsort(-before, kind="stable")[:TOP])
+        if after is None:
+            rows = [[self.subject.name(int(k)), f"{100 * before[k]:.1f}"] for k in order]
+            return Table("Top classes, probability in %", ["class", "image"], rows)
+        order += [k for k in np.argsort(-after[at], kind="stable")[:TOP] if k not in order]
+        rows = [
+            [
+                self.subject.name(int(k)),
+                _ranked(before, int(k)),
+                _ranked(after[at], int(k)),
+            ]
+            for k in order
+        ]
+        return Table(
+            f"Top {min(TOP, len(before))} before and after, probability in % (rank)",
+            ["class", "as it is", "attacked"],
+            rows,
+        )
+
+
+def _ranked(probabilities: np.ndarray, label: int) -> str:
+    rank = 1 + int((probabilities > probabilities[label]).sum())
+    return f"{100 * probabilities[label]:.1f} ({rank})"

@@ -1,0 +1,95 @@
+(() => {
+  "use strict";
+  const gallery = document.getElementById("gallery");
+  const cards = [...gallery.querySelectorAll(".card")];
+  const control = (name) => document.getElementById(name);
+  const value = (name) => (control(name) ? control(name).value : "");
+  const dialog = document.querySelector("dialog");
+  let opened = null;
+
+  const views = (card) => [...card.querySelectorAll(".view:not([hidden])")];
+  const shown = () => [...gallery.querySelectorAll(".card:not([hidden])")];
+  const panels = () =>
+    [...gallery.querySelectorAll(".card:not([hidden]) .view:not([hidden]) .panel button")];
+
+  function update() {
+    const group = value("group"), tag = value("tag"), category = value("category");
+    const words = value("search").toLowerCase().split(/\s+/).filter(Boolean);
+    for (const card of cards) {
+      for (const view of card.querySelectorAll(".view")) {
+        view.hidden = (group && view.dataset.group !== group) ||
+          (tag && !view.dataset.tags.split(" ").includes(tag));
+      }
+      const text = card.dataset.text.toLowerCase();
+      card.hidden = !views(card).length || (category && card.dataset.category !== category) ||
+        !words.every((word) => text.includes(word));
+    }
+    const rank = (card) => Math.max(...views(card).map((view) => Number(view.dataset.rank)));
+    const visible = shown();
+    visible.sort((a, b) => rank(b) - rank(a)).forEach((card) => gallery.append(card));
+    control("count").value = `${visible.length} of ${cards.length} images`;
+    control("empty").hidden = visible.length > 0;
+  }
+
+  function step(direction) {
+    const visible = shown();
+    if (!visible.length) return;
+    const at = visible.indexOf(document.activeElement.closest(".card"));
+    const next = at < 0 ? 0 : Math.min(visible.length - 1, Math.max(0, at + direction));
+    visible[next].focus();
+    visible[next].scrollIntoView({ block: "start" });
+  }
+
+  function enlarge(button) {
+    opened = button;
+    const picture = button.querySelector("img");
+    dialog.querySelector("img").src = picture.src;
+    dialog.querySelector("img").alt = picture.alt;
+    dialog.querySelector("p").textContent = picture.alt;
+    if (!dialog.open) dialog.showModal();
+  }
+
+  function turn(direction) {
+    const all = panels();
+    const next = all[all.indexOf(opened) + direction];
+    if (next) enlarge(next);
+  }
+
+  gallery.addEventListener("click", (event) => {
+    const button = event.target.closest(".panel button");
+    if (button) enlarge(button);
+  });
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
+  dialog.addEventListener("close", () => {
+    if (opened) opened.focus();
+  });
+  for (const name of ["group", "tag", "category", "search"]) {
+    if (control(name)) control(name).addEventListener("input", update);
+  }
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const forward = event.key === "ArrowRight" || event.key === "j";
+    const back = event.key === "ArrowLeft" || event.key === "k";
+    if (dialog.open) {
+      if (forward || back) {
+        event.preventDefault();
+        turn(forward ? 1 : -1);
+      }
+      return;
+    }
+    if (/^(INPUT|SELECT)$/.test(event.target.tagName)) return;
+    if (forward || back) {
+      event.preventDefault();
+      step(forward ? 1 : -1);
+    } else if (event.key === "/") {
+      event.preventDefault();
+      control("search").focus();
+    } else if (event.key === "Enter" && event.target.classList.contains("card")) {
+      const first = event.target.querySelector(".view:not([hidden]) .panel button");
+      if (first) enlarge(first);
+    }
+  });
+  update();
+})();

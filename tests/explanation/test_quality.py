@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+from scipy.ndimage import sobel
+
+from robustcls.explanation.estimates import estimate
+from robustcls.explanation.faithfulness import faithfulness
+from robustcls.explanation.maps import Maps
+from robustcls.explanation.quality import assess, randomization, stability
+from robustcls.explanation.similarity import spearman, ssim
+
+
+def edges(images, classes):
+    """Finds edges, whatever the model."""
+    gray = images.mean(-1)
+    return Maps(np.hypot(sobel(gray, 1), sobel(gray, 2)).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def assessed(explainer, pictures):
+    methods = {"gradients": "gradients", "grad_cam": "grad_cam", "edges": edges}
+    return assess(explainer, methods, *pictures, seed=0)
+
+
+def test_maps_of_a_trained_model_beat_random_maps(assessed):
+    for method in ("gradients", "grad_cam"):
+        found = assessed[method].faithfulness
+        assert found.beats_random, method
+        assert found.gain.low > 0
+        assert found.insertion.mean > found.random_insertion.mean
+        assert assessed[method].explains_this_model
+        assert assessed[method].verdict == "Finds what counts."
+
+
+def test_random_maps_do_not(explainer, pictures):
+    """But for one in forty, which is what a 95 % interval allows."""
+    images, labels = pictures
+    beaten = []
+    for seed in range(12):
+        noise = Maps(np.random.default_rng(seed).random(images.shape[:3]).astype(np.float32))
+        beaten.append(faithfulness(explainer, noise, images, labels, seed=seed).beats_random)
+    assert sum(beaten) <= 2
+
+
+def test_an_edge_detector_is_flagged(assessed):
+    assert assessed["edges"].randomization.mean == 1
+    assert not assessed["edges"].explains_this_model
+    assert "Does not explain this model" in assessed["edges"].verdict
+
+
+def test_curves_begin_and_end_where_they_must(assessed, explainer, pictures):
+    images, labels = pictures
+    found = assessed["grad_cam"].faithfulness
+    logits = explainer.classifier.predict(images)
+    odds = np.exp(logits - logits.max(-1, keepdims=True))
+    own = np.take_along_axis(odds / odds.sum(-1, keepdims=True), labels[:, None], 1).mean()
+    assert found.curves["deletion"][0] == pytest.approx(own, abs=1e-5)
+    assert found.curves["insertion"][-1] == pytest.approx(own, abs=1e-5)
+    assert found.curves["deletion"][-1] == pytest.approx(found.curves["insertion"][0], abs=1e-5)
+    assert found.share[0] == 0
+    assert found.share[-1] == 1
+
+
+def test_the_best_order_is_better_than_the_worst(explainer, pictures):
+    images, labels = pictures
+    maps = explainer("gradients", images, labels)
+    upside_down = Maps(maps.relevance.max() - maps.relevance)
+    good = faithfulness(explainer, maps, images, labels)
+    bad = faithfulness(explainer, upside_down, images, labels)
+    assert good.gain.low > bad.gain.high
+
+
+def test_stability_tells_smooth_from_chaotic(explainer, pictures):
+    images, labels = pictures
+    assert stability(explainer, "grad_cam", images, labels).mean > 0.8
+
+    def chaos(images, classes):
+        return Maps(np.modf(images[..., 0] * 1e4)[0].astype(np.float32))
+
+    assert abs(stability(explainer, chaos, images, labels).mean) < 0.2
+
+
+def test_randomization_leaves_the_model_alone(explainer, network, pictures):
+    images, labels = pictures
+    before = network.predict(images, verbose=0)
+    randomization(explainer, "gradients", images, labels)
+    np.testing.assert_array_equal(network.predict(images, verbose=0), before)
+
+
+def test_spearman_and_ssim():
+    generator = np.random.default_rng(0)
+    maps = generator.random((3, 12, 12)).astype(np.float32)
+    np.testing.assert_allclose(spearman(maps, maps), 1)
+    np.testing.assert_allclose(spearman(maps, maps**3), 1)  # ranks alone count
+    np.testing.assert_allclose(spearman(maps, -maps), -1)
+    assert abs(spearman(maps, generator.random((3, 12, 12)))).max() < 0.4
+    np.testing.assert_array_equal(spearman(maps, np.zeros_like(maps)), 0)
+    np.testing.assert_allclose(ssim(Maps(maps), Maps(maps)), 1)
+    assert ssim(Maps(maps), Maps(0.2 * maps)).max() < 0.8  # on one scale, a faint map differs
+    nothing = np.zeros_like(maps)
+    np.testing.assert_allclose(ssim(Maps(nothing, nothing), Maps(nothing, nothing)), 1)
+
+
+def test_intervals_hold_what_they_promise():
+    """Of 200 means of 40 draws each, about 95 % lie in the interval of another 40."""
+    generator = np.random.default_rng(0)
+    held = [estimate(generator.normal(0, 1, 40), seed=at) for at in range(200)]
+    assert 0.88 < np.mean([found.low < 0 < found.high for found in held]) < 0.99

@@ -1,0 +1,89 @@
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from robustcls import load
+from robustcls.cli import main
+from robustcls.runs import Run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run as training leaves it, with networks that have learnt nothing."""
+    splits = load("fashion_mnist_mini")
+    config = {
+        "train": {"data": {"name": "fashion_mnist_mini"}},
+        "data": {
+            "source": splits.source,
+            "fingerprint": splits.fingerprint,
+            "class_names": list(splits.class_names),
+            "image_shape": [28, 28, 1],
+        },
+        "seed": 0,
+    }
+    made = Run.create(tmp_path_factory.mktemp("runs") / "run", config)
+    layers = keras.layers
+    for name in ("base", "adversarial"):
+        model = keras.Sequential(
+            [
+                keras.Input((28, 28, 1)),
+                layers.Conv2D(4, 3, strides=2, name="convolution"),
+                layers.GlobalAveragePooling2D(),
+                layers.Dense(10),
+            ]
+        )
+        made.folder(name).mkdir()
+        model.save(made.folder(name) / "model.keras")
+    return made
+
+
+def fail(capsys, *arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main(["explain", *map(str, arguments)])
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_the_command_writes_a_report(run, capsys, tmp_path):
+    arguments = ["--limit", "3", "--quality_limit", "2", "--attack", "fgsm", "--epsilon", "0.1"]
+    main(["explain", str(run.path), *arguments])
+    path = run.path / "report" / "explanations.html"
+    assert capsys.readouterr().out.strip().splitlines()[-1] == str(path)
+    html = path.read_text()
+    assert "fgsm, L∞, epsilon 0.1" in html
+    assert 'data-group="base"' in html
+    assert 'data-group="adversarial"' in html
+    assert html.count('class="card"') == 3
+
+
+def test_pictures_of_ones_own(run, capsys, tmp_path):
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in paths:
+        pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    flags = ["--out", str(tmp_path / "out"), "--methods", "gradients"]
+    flags += ["--quality-limit", "0", "--steps", "2", "--images", *map(str, paths)]
+    main(["explain", str(run.path), *flags])
+    html = (tmp_path / "out" / "explanations.html").read_text()
+    assert html.count('class="card"') == 2
+    assert "b.png" in html
+
+
+def test_bad_input_is_one_line(run, capsys, tmp_path):
+    Image.new("L", (30, 20)).save(tmp_path / "large.png")
+    (tmp_path / "broken.png").write_text("no image")
+    for arguments, message in [
+        (["--images", tmp_path / "large.png"], "images must be 28 x 28 pixels"),
+        (["--images", tmp_path / "broken.png"], "broken.png: not an image"),
+        (["--images", tmp_path / "none.png"], "none.png: no such file"),
+        (["--layer", "convolutoin"], "Did you mean 'convolution'"),
+        (["--attack", "cw"], "attack must be one of fgsm, none, pgd"),
+        (["--epsilon", "8"], "Did you mean 8/255?"),
+        (["--classes", "Shoe"], "classes must be one of Ankle boot"),
+        (["--methods", "gradcam"], "Did you mean 'grad_cam'"),
+    ]:
+        assert message in fail(capsys, run.path, *arguments)
+    assert "does not exist" in fail(capsys, tmp_path / "nowhere")

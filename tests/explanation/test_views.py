@@ -1,0 +1,49 @@
+import base64
+import io
+
+import numpy as np
+from PIL import Image
+
+from robustcls.explanation.maps import Maps
+from robustcls.explanation.results import ModelResults
+from robustcls.explanation.subject import Subject
+from robustcls.explanation.views import Viewer, amplification
+from robustcls.reports.pictures import POSITIVE
+
+
+def corner(panel):
+    """The colour of a panel's first pixel."""
+    data = base64.b64decode(panel.picture.partition(",")[2])
+    with Image.open(io.BytesIO(data)) as picture:
+        return "#" + bytes(picture.getpixel((0, 0))).hex()
+
+
+def test_an_image_and_its_twin_share_one_scale():
+    images = np.full((1, 4, 4, 1), 0.5, np.float32)
+    positive = np.zeros((1, 4, 4), np.float32)
+    positive[0, 0, 0] = 2.0
+    negative = np.zeros_like(positive)
+    twins = images + np.float32(0.1)
+    model = ModelResults(
+        name="base",
+        probabilities=np.array([[0.9, 0.1]]),
+        maps={"gradients": Maps(positive, negative)},
+        adversarial=twins,
+        adversarial_probabilities=np.array([[0.3, 0.7]]),
+        adversarial_maps={"gradients": Maps(positive / 2, negative)},
+        quality={},
+        layer=None,
+    )
+    subject = Subject(images, np.array([0]), np.array(["a"]), ("cat", "dog"))
+    factor = amplification(subject, [model])
+    assert factor == 5
+    view = Viewer(subject, model, factor, 40_000).view(0)
+    assert view.heading == "cat, 90.0 % → dog, 70.0 %"
+    assert view.rank == 0.6
+    assert set(view.tags) == {"flipped", "correct"}
+    photographs, maps = view.rows
+    assert [corner(panel) for panel in photographs.panels] == ["#808080", "#999999", "#ffffff"]
+    colours = [corner(panel) for panel in maps.panels]
+    assert colours == [POSITIVE[2], "#ffffff", POSITIVE[1], "#ffffff"]
+    assert [bar.high for bar in maps.bars] == ["2", "2"]
+    assert view.tables[0].rows == [["cat", "90.0 (1)", "30.0 (2)"], ["dog", "10.0 (2)", "70.0 (1)"]]
