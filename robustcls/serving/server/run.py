@@ -79,6 +79,8 @@ async def _run(
             log_level="warning",
             access_log=False,
             lifespan="off",
+            # Clients keep connections open between requests.
+            timeout_keep_alive=75,
             timeout_graceful_shutdown=GRACE,
         )
     )
