@@ -6,6 +6,8 @@ from setuptools import find_packages, setup
 
 SERVING = [
     "grpcio>=1.70,<2",
+    "grpcio-health-checking>=1.70,<2",
+    "prometheus-client>=0.21,<1",
     "starlette>=0.46,<2",
     "tensorflow-serving-api>=2.19,<3",
     "uvicorn>=0.34,<1",
@@ -20,7 +22,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["robustcls", "robustcls.*", "anomaly", "anomaly.*"]),
-    package_data={"robustcls.data": ["embedded/*"]},
+    package_data={
+        "robustcls.data": ["embedded/*"],
+        "robustcls.serving": ["templates/*"],
+        "robustcls.serving.server": ["page.html"],
+    },
     install_requires=[
         "importlib_resources>=6,<8",
         "jinja2>=3.1,<4",
@@ -47,6 +53,7 @@ setup(
         "serving": SERVING,
         "benchmarks": ["tf-keras>=2.21,<2.22"],
         "test": [
+            *SERVING,
             "dill>=0.3.8,<1",
             "mypy>=1.13,<3",
             "pytest>=8.3,<10",

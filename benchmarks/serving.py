@@ -144,7 +144,7 @@ def server(folder: str | Path, *flags: str) -> Iterator[tuple[subprocess.Popen, 
         yield process, int(rest), int(grpc_port)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(300)  # it ends what it is doing, which takes its time under load
 
 
 async def grpc_load(

@@ -18,8 +18,10 @@ CHEAPER = {
     ),
     "bash scripts/test": "bash scripts/test --collect-only -q",
 }
+DRY_RUN = "pip install --dry-run --no-deps --no-build-isolation"
 UNTRIED = {
-    "pip install .": f"pip install --dry-run --no-deps --no-build-isolation {ROOT}",
+    "pip install .": f"{DRY_RUN} {ROOT}",
+    "pip install '.[serving]'": f"{DRY_RUN} {ROOT}[serving]",
     'pip install . "tensorflow[and-cuda]"': "true",
 }
 
