@@ -22,6 +22,7 @@ class DetectorConfig:
         epochs: passes over the normal images; null is the method's own.
         false_alarm_rate: share of normal images that may be called anomalies, in (0, 1).
         seed: seed of weights, order, augmentation and the held-out images.
+        augmentation: arguments of `robustcls.AugmentationPolicy`; null augments nothing.
         settings: what else the method's class takes, for example learning_rate.
     """
 
@@ -35,6 +36,7 @@ class DetectorConfig:
     epochs: int | None = None
     false_alarm_rate: float = 0.05
     seed: int = 0
+    augmentation: dict[str, Any] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
