@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
@@ -76,10 +77,15 @@ def test_configuration_is_what_tensorflow_serving_reads(exported):
     (entry,) = config.model_config_list.config
     assert (entry.name, entry.base_path) == ("tiny", "/models/tiny")
     assert read_batching(exported / "batching_parameters.txt")["max_batch_size"] == 32
-    compose = (exported / "compose.yaml").read_text()
-    assert "tensorflow/serving:2.21.0\n" in compose
-    assert "tensorflow/serving:2.21.0-gpu\n" in compose
-    assert "/models/tiny/models.config" in (exported / "kubernetes.yaml").read_text()
+    services = yaml.safe_load((exported / "compose.yaml").read_text())["services"]
+    images = [services[name]["image"] for name in ("serving", "serving-gpu")]
+    assert images == ["tensorflow/serving:2.21.0", "tensorflow/serving:2.21.0-gpu"]
+    deployment, _ = yaml.safe_load_all((exported / "kubernetes.yaml").read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    for arguments in (services["serving"]["command"], container["args"]):
+        assert "--model_config_file=/models/tiny/models.config" in arguments
+        assert "--batching_parameters_file=/models/tiny/batching_parameters.txt" in arguments
+    assert container["readinessProbe"]["httpGet"]["path"] == "/v1/models/tiny/metadata"
     (found,) = find_models(exported.parent)
     assert (found.name, found.folder, found.latest) == ("tiny", exported, 1)
 
