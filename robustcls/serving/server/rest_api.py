@@ -101,14 +101,13 @@ class _RestApi:
             return Response(status_code=400)
 
     async def _predict(self, target: Target, body: bytes) -> Response:
-        def parse() -> tuple[str, Any, bool]:
-            parsed = json_format.parse_body(body)
-            name = json_format.signature_name(parsed)
-            with self._engine.registry.lease(target.model, target.version, target.label) as served:
-                signature = find_signature(served, name)
-            return signature.name, *json_format.parse_inputs(parsed, signature)
-
-        name, inputs, by_row = await _in_turn(parse, len(body))
+        parsed = await _in_turn(lambda: json_format.parse_body(body), len(body))
+        name = json_format.signature_name(parsed)
+        with self._engine.registry.lease(target.model, target.version, target.label) as served:
+            signature = find_signature(served, name)
+        inputs, by_row = await _in_turn(
+            lambda: json_format.parse_inputs(parsed, signature), len(body)
+        )
         outputs, _ = await self._engine.predict(target, name, inputs, api="rest")
         size = sum(array.size for array in outputs.values())
         return _answer(await _in_turn(lambda: json_format.format_outputs(outputs, by_row), size))
