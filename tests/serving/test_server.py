@@ -240,6 +240,7 @@ def predict(body):
         (predict("{"), 400, "body must be JSON"),
         (predict("[" * 100_000), 400, "too deep"),
         (predict("[]"), 400, "must be a JSON object"),
+        (predict('{"signature": "decode"}'), 400, "Did you mean 'signature_name'?"),
         (predict("{}"), 400, "either instances or inputs"),
         (predict('{"instances": []}'), 400, "list of rows"),
         (predict('{"instances": [1], "inputs": [1]}'), 400, "either instances or inputs"),

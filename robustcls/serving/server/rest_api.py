@@ -101,7 +101,9 @@ class _RestApi:
             return Response(status_code=400)
 
     async def _predict(self, target: Target, body: bytes) -> Response:
-        parsed = await _in_turn(lambda: json_format.parse_body(body), len(body))
+        parsed = await _in_turn(
+            lambda: json_format.parse_body(body, "instances", "inputs"), len(body)
+        )
         name = json_format.signature_name(parsed)
         with self._engine.registry.lease(target.model, target.version, target.label) as served:
             signature = find_signature(served, name)
@@ -114,7 +116,7 @@ class _RestApi:
 
     async def _classify(self, target: Target, body: bytes) -> Response:
         def parse() -> tuple[str, Any]:
-            parsed = json_format.parse_body(body)
+            parsed = json_format.parse_body(body, "examples")
             return json_format.signature_name(parsed), json_format.parse_examples(parsed)
 
         name, inputs = await _in_turn(parse, len(body))
