@@ -80,13 +80,14 @@ def _predict_body(signature: Signature) -> dict[str, Any]:
         "required": signature.required,
         "additionalProperties": False,
     }
+    default = [] if signature.name == "serving_default" else ["signature_name"]
     return {
         "type": "object",
         "properties": {
             "signature_name": {"const": signature.name},
             "instances": {"type": "array", "items": row, "minItems": 1},
         },
-        "required": ["signature_name", "instances"],
+        "required": [*default, "instances"],
         "additionalProperties": False,
     }
 
