@@ -6,6 +6,8 @@ from setuptools import find_packages, setup
 
 SERVING = [
     "grpcio>=1.70,<2",
+    "grpcio-health-checking>=1.70,<2",
+    "prometheus-client>=0.21,<1",
     "starlette>=0.46,<2",
     "tensorflow-serving-api>=2.19,<3",
     "uvicorn>=0.34,<1",
@@ -24,6 +26,8 @@ setup(
         "robustcls.data": ["embedded/*"],
         "robustcls.evaluation": ["templates/*"],
         "robustcls.reports": ["templates/*"],
+        "robustcls.serving": ["templates/*"],
+        "robustcls.serving.server": ["page.html"],
     },
     install_requires=[
         "importlib_resources>=6,<8",
@@ -56,6 +60,7 @@ setup(
             "tf-keras>=2.21,<2.22",
         ],
         "test": [
+            *SERVING,
             "dill>=0.3.8,<1",
             "mypy>=1.13,<3",
             "pytest>=8.3,<10",

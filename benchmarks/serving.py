@@ -1,6 +1,6 @@
 """How fast a model answers: Keras, its SavedModel, and `robustcls serve` over gRPC and REST.
 
-    python benchmarks/serving.py [--json] [--out benchmarks/results/serving.json]
+    python benchmarks/serving.py [--json] [--seconds 5] [--out benchmarks/results/serving.json]
 
 The model is MobileNetV2 on float32 [N, 28, 28, 1] resized to 64 pixels, random weights. Server and
 load generator share the machine. Images a second over gRPC stand beside those of plain
@@ -71,7 +71,8 @@ def measure(seconds: float) -> dict[str, Any]:
     for load in loads:
         load["over_predict"] = load["images_per_second"] / predict
     return {
-        "command": "python benchmarks/serving.py --out benchmarks/results/serving.json",
+        "command": f"python benchmarks/serving.py --seconds {seconds:g} "
+        "--out benchmarks/results/serving.json",
         "date": date.today().isoformat(),
         "cores": os.cpu_count(),
         "model": "mobilenet_v2, [28, 28, 1] resized to 64, 10 classes",
@@ -144,7 +145,7 @@ def server(folder: str | Path, *flags: str) -> Iterator[tuple[subprocess.Popen, 
         yield process, int(rest), int(grpc_port)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(300)  # it ends what it is doing, which takes its time under load
 
 
 async def grpc_load(

@@ -31,8 +31,10 @@ CHEAPER = {
         "robustcls certify runs/quickstart --samples 50 --limit 4"
     ),
 }
+DRY_RUN = "pip install --dry-run --no-deps --no-build-isolation"
 UNTRIED = {
-    "pip install .": f"pip install --dry-run --no-deps --no-build-isolation {ROOT}",
+    "pip install .": f"{DRY_RUN} {ROOT}",
+    "pip install '.[serving]'": f"{DRY_RUN} {ROOT}[serving]",
     'pip install . "tensorflow[and-cuda]"': "true",
 }
 

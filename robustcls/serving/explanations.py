@@ -7,11 +7,16 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+#: Below that many pixels a side a class activation map only says "somewhere".
+SMALLEST_SIDE = 4
+_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+_PADDING = (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
+
 #: How the maps read; the model card says it to whoever calls the signature.
 DEFINITIONS = {
     "positive": "positive part of the logit's gradient over the pixels, largest over the channels",
     "negative": "negative part of the same gradient, its sign dropped",
-    "cam": "Grad-CAM on the last feature map, resized to the image, not normalized",
+    "cam": "Grad-CAM on the last feature map of at least 4x4, resized to the image, not normalized",
 }
 
 
@@ -60,9 +65,17 @@ class Explainer:
 
 
 def last_feature_map(model: keras.Model) -> Any:
-    """Returns the last output of a layer of `model` that is [N, h, w, c], None if there is none."""
-    for layer in reversed(model.layers[1:]):
-        output = getattr(layer, "output", None)
-        if not isinstance(output, list | dict) and len(getattr(output, "shape", ())) == 4:
-            return output
-    return None
+    """Returns the output that a class activation map is drawn from, None if there is none.
+
+    That is the last output [N, h, w, c] after a convolution that is at least `SMALLEST_SIDE`
+    pixels high and wide, or the last of the largest ones where all are smaller.
+    """
+    maps: list[Any] = []
+    for layer in model.layers:
+        shape = getattr(getattr(layer, "output", None), "shape", ())
+        is_map = len(shape) == 4 and None not in shape[1:] and not isinstance(layer, _PADDING)
+        if is_map and (maps or isinstance(layer, _CONVOLUTIONS)):
+            maps.append(layer.output)
+    sides = [min(output.shape[1:3]) for output in maps]
+    enough = min(SMALLEST_SIDE, max(sides, default=0))
+    return next((output for output in reversed(maps) if min(output.shape[1:3]) >= enough), None)

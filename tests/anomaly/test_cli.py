@@ -100,6 +100,12 @@ def test_train_and_evaluate(folder, tmp_path):
     with Image.open(out / "report" / "scores.png") as picture:
         assert picture.size[0] > 500
 
+    cli.main(["export", str(out), "--name", "waves"])
+    card = (out / "export" / "1" / "MODEL_CARD.md").read_text()
+    assert "- normal class: wave" in card
+    assert f"| auroc | {100 * metrics['auroc']:.1f} % |" in card
+    assert 'name: "waves"' in (out / "export" / "models.config").read_text()
+
     kept = folder / "test" / "wave" / "0.png"
     kept.rename(tmp_path / "0.png")
     changed = run_command("evaluate", out)

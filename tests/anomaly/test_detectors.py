@@ -7,11 +7,14 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from anomaly import OneClassDetector
 from anomaly.methods import METHODS, detector_class
 from anomaly.training import Training
 from robustcls import AugmentationPolicy, InputError
+from robustcls.serving.fresh_process import check_case, read_cases
+from robustcls.serving.parity import CASES_FILE
 
 SHAPE = (28, 28, 1)
 QUICK = {"autoencoder": {"epochs": 12, "batch_size": 32, "learning_rate": 0.005}}
@@ -48,6 +51,31 @@ def test_defects_score_higher_and_are_found_where_they_are(
     inside = maps[:, 8:14, 12:18].mean()
     maps[:, 6:16, 10:20] = 0
     assert inside > 3 * maps.sum() / (40 * (28 * 28 - 100))
+
+
+def test_an_export_answers_as_the_detector_does(fitted, other_normal_images, tmp_path):
+    images = other_normal_images[:9]
+    version = fitted.export(tmp_path, images=np.round(images * 255).astype(np.uint8), name="waves")
+    loaded = tf.saved_model.load(str(version))
+    with pytest.raises(InputError, match="images must be of shape"):
+        fitted.export(tmp_path, images=np.zeros((9, 14, 14, 1), np.uint8))
+    scores, limit = fitted.score(images), np.median(fitted.score(images))
+    asked = np.array([np.nan, limit] * 4 + [limit], np.float32)
+    answer = loaded.signatures["detect"](images=tf.constant(images), threshold=tf.constant(asked))
+    used = np.where(np.isnan(asked), np.float32(fitted.threshold), asked)
+    np.testing.assert_allclose(answer["score"], scores, rtol=1e-5)
+    np.testing.assert_allclose(answer["threshold"], used)
+    np.testing.assert_array_equal(answer["is_anomaly"], answer["score"].numpy() > used)
+    maps = loaded.signatures["anomaly_map"](images=tf.constant(images))["anomaly_map"]
+    np.testing.assert_allclose(maps, fitted.anomaly_map(images), atol=1e-5)
+    checks = [
+        check
+        for name, (inputs, expected) in read_cases(version / CASES_FILE).items()
+        for check in check_case(name, loaded.signatures[name], inputs, expected, 1e-5)
+    ]
+    failed = [check["check"] for check in checks if not check["passed"]]
+    assert not failed, checks
+    assert len(checks) > 20
 
 
 def test_predictions_are_scores_above_the_threshold(fitted, other_normal_images):

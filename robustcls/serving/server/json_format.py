@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from robustcls._validation import nearest
 from robustcls.serving.endpoints import EXAMPLE_FEATURE
 from robustcls.serving.errors import invalid
 from robustcls.serving.server.signature import Arrays, Signature
 
 
-def parse_body(body: bytes) -> dict[str, Any]:
+def parse_body(body: bytes, *keys: str) -> dict[str, Any]:
     """Returns the JSON object of a request.
 
     Raises:
-        ServingError: it is none.
+        ServingError: it is none, or has other keys than `keys` and `signature_name`.
     """
     try:
         value = json.loads(body)
@@ -30,6 +31,13 @@ def parse_body(body: bytes) -> dict[str, Any]:
         raise invalid(f"body must be JSON; {reason}.") from None
     if not isinstance(value, dict):
         raise invalid(f"body must be a JSON object; received {type(value).__name__}.")
+    known = ("signature_name", *keys)
+    for key in value:
+        if key not in known:
+            raise invalid(
+                f"body must have no keys but {', '.join(known)}; received {key[:100]!r}."
+                + nearest(key, known)
+            )
     return value
 
 

@@ -74,31 +74,33 @@ def _predict_body(signature: Signature) -> dict[str, Any]:
     row = {
         "type": "object",
         "properties": {
-            name: _array(spec, spec.shape.as_list()[1:]) for name, spec in signature.inputs.items()
+            name: _array(name, spec, spec.shape.as_list()[1:])
+            for name, spec in signature.inputs.items()
         },
         "required": signature.required,
         "additionalProperties": False,
     }
+    default = [] if signature.name == "serving_default" else ["signature_name"]
     return {
         "type": "object",
         "properties": {
             "signature_name": {"const": signature.name},
             "instances": {"type": "array", "items": row, "minItems": 1},
         },
-        "required": ["signature_name", "instances"],
+        "required": [*default, "instances"],
         "additionalProperties": False,
     }
 
 
-def _array(spec: tf.TensorSpec, shape: list[int | None]) -> dict[str, Any]:
+def _array(name: str, spec: tf.TensorSpec, shape: list[int | None]) -> dict[str, Any]:
     if shape:
         count = {} if shape[0] is None else {"minItems": shape[0], "maxItems": shape[0]}
-        return {"type": "array", "items": _array(spec, shape[1:]), **count}
+        return {"type": "array", "items": _array(name, spec, shape[1:]), **count}
     if spec.dtype == tf.string:
         return _B64
     if spec.dtype.is_integer:
         return {"type": "integer"}
-    return {"type": "number", "minimum": 0, "maximum": 1}
+    return {"type": "number", **({"minimum": 0, "maximum": 1} if name == "images" else {})}
 
 
 def _get(what: str) -> dict[str, Any]:

@@ -31,6 +31,8 @@ _PATH = re.compile(
     r"(?P<model>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
     r"(?:/(?P<metadata>metadata)|:(?P<verb>predict|classify|regress))?"
 )
+# Which of them an address takes is said by the address.
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 # JSON above this is read and written in a thread, so that other requests go on.
 _LARGE = 1 << 15
 _PAGE_HEADERS = {
@@ -65,7 +67,7 @@ def make_app(engine: Engine) -> Starlette:
             Route("/models.json", show_models),
             Route("/openapi.json", show_openapi),
             Route(METRICS_PATH, show_metrics),
-            Route("/v1/models/{path:path}", api.answer, methods=["GET", "POST"]),
+            Route("/v1/models/{path:path}", api.answer, methods=_METHODS),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
@@ -84,10 +86,10 @@ class _RestApi:
                 return _error(404, f"no such address: {request.url.path[:200]}")
             version = None if match["version"] is None else int(match["version"])
             target = Target(match["model"], version, match["label"])
-            wanted = "POST" if match["verb"] else "GET"
-            if request.method not in (wanted, "HEAD" if wanted == "GET" else wanted):
-                message = f"method must be {wanted}; received {request.method}."
-                return _error(405, message, {"Allow": wanted})
+            allowed = ["POST"] if match["verb"] else ["GET", "HEAD"]
+            if request.method not in allowed:
+                message = f"method must be {allowed[0]}; received {request.method}."
+                return _error(405, message, {"Allow": ", ".join(allowed)})
             if match["verb"] is None:
                 message = (metadata if match["metadata"] else status)(self._engine, target)
                 return Response(_proto(message), media_type="application/json")
@@ -99,21 +101,22 @@ class _RestApi:
             return Response(status_code=400)
 
     async def _predict(self, target: Target, body: bytes) -> Response:
-        def parse() -> tuple[str, Any, bool]:
-            parsed = json_format.parse_body(body)
-            name = json_format.signature_name(parsed)
-            with self._engine.registry.lease(target.model, target.version, target.label) as served:
-                signature = find_signature(served, name)
-            return signature.name, *json_format.parse_inputs(parsed, signature)
-
-        name, inputs, by_row = await _in_turn(parse, len(body))
+        parsed = await _in_turn(
+            lambda: json_format.parse_body(body, "instances", "inputs"), len(body)
+        )
+        name = json_format.signature_name(parsed)
+        with self._engine.registry.lease(target.model, target.version, target.label) as served:
+            signature = find_signature(served, name)
+        inputs, by_row = await _in_turn(
+            lambda: json_format.parse_inputs(parsed, signature), len(body)
+        )
         outputs, _ = await self._engine.predict(target, name, inputs, api="rest")
         size = sum(array.size for array in outputs.values())
         return _answer(await _in_turn(lambda: json_format.format_outputs(outputs, by_row), size))
 
     async def _classify(self, target: Target, body: bytes) -> Response:
         def parse() -> tuple[str, Any]:
-            parsed = json_format.parse_body(body)
+            parsed = json_format.parse_body(body, "examples")
             return json_format.signature_name(parsed), json_format.parse_examples(parsed)
 
         name, inputs = await _in_turn(parse, len(body))

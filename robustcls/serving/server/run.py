@@ -25,6 +25,8 @@ from robustcls.serving.server.rest_api import make_app
 
 #: Seconds that requests have to end in when the server is told to stop.
 GRACE = 10
+#: Seconds in which it says that it is stopping and still takes requests that are on their way.
+LAME_DUCK = 1
 
 
 def serve(
@@ -79,6 +81,8 @@ async def _run(
             log_level="warning",
             access_log=False,
             lifespan="off",
+            # Clients keep connections open between requests.
+            timeout_keep_alive=75,
             timeout_graceful_shutdown=GRACE,
         )
     )
@@ -89,8 +93,9 @@ async def _run(
     print(f"gRPC          {name}:{grpc_port}", flush=True)
     await stop.wait()
     LOG.info("stopping")
-    await healthy.enter_graceful_shutdown()
     watching.cancel()
+    await healthy.enter_graceful_shutdown()
+    await asyncio.sleep(LAME_DUCK)
     rest.should_exit = True
     await asyncio.gather(server.stop(GRACE), serving)
     await engine.close()
