@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anomaly.autoencoder import AutoEncoder as AutoEncoder
     from anomaly.detector import OneClassDetector as OneClassDetector
+    from anomaly.localization import Box as Box
+    from anomaly.localization import draw_boxes as draw_boxes
     from anomaly.protocol import OneClassSplits as OneClassSplits
     from anomaly.protocol import evaluate_scores as evaluate_scores
     from anomaly.protocol import one_class_splits as one_class_splits
@@ -15,9 +17,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AutoEncoder": "autoencoder",
+    "Box": "localization",
     "OneClassDetector": "detector",
     "OneClassSplits": "protocol",
     "conformal_threshold": "thresholds",
+    "draw_boxes": "localization",
     "evaluate_scores": "protocol",
     "one_class_splits": "protocol",
 }

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from anomaly.layers import check_image_shape
+from anomaly.localization import Box, find_boxes, smooth
 from anomaly.methods import detector_class
 from anomaly.saving import SavedDetector
 from anomaly.thresholds import check_rate, conformal_threshold, hold_out, smallest_sample
@@ -23,6 +24,8 @@ from anomaly.training import Training
 from robustcls._validation import InputError, check_images, check_number, nearest
 from robustcls.data.augment import AugmentationPolicy
 from robustcls.runs import Run, versions
+
+_THRESHOLDS = ("threshold", "pixel_threshold")
 
 Detector = TypeVar("Detector", bound="OneClassDetector")
 
@@ -41,6 +44,7 @@ class OneClassDetector(abc.ABC):
         false_alarm_rate: share of normal images that may be called anomalies, in (0, 1).
         seed: of weights, order, augmentation and the held-out images.
         threshold: images that score above it are anomalies; NaN before `fit`.
+        pixel_threshold: pixels of the smoothed map above it belong to a box; NaN before `fit`.
 
     Raises:
         InputError: a setting out of range.
@@ -56,6 +60,7 @@ class OneClassDetector(abc.ABC):
     false_alarm_rate: float = 0.05
     seed: int = 0
     threshold: float = field(default=math.nan, init=False)
+    pixel_threshold: float = field(default=math.nan, init=False)
 
     def __post_init__(self) -> None:
         self.image_shape = check_image_shape(self.image_shape)
@@ -100,7 +105,7 @@ class OneClassDetector(abc.ABC):
         resume: bool = False,
         verbose: int = 1,
     ) -> Detector:
-        """Learns from normal images and sets the threshold.
+        """Learns from normal images and sets the thresholds.
 
         Args:
             normal_images: float32 [N, H, W, C] in [0, 1].
@@ -165,7 +170,7 @@ class OneClassDetector(abc.ABC):
     def calibrate(
         self: Detector, normal_images: Any, false_alarm_rate: float | None = None
     ) -> Detector:
-        """Takes the threshold anew from other normal images, or for another false-alarm rate.
+        """Takes the thresholds anew from other normal images, or for another false-alarm rate.
 
         Args:
             normal_images: float32 [N, H, W, C] in [0, 1], never trained on.
@@ -181,6 +186,9 @@ class OneClassDetector(abc.ABC):
                 "normal_images must have finite scores; the training diverged. Try a smaller "
                 "learning rate."
             )
+        # An image has boxes where its highest pixel is above, so this too counts images.
+        highest = smooth(self.anomaly_map(normal_images)).max(axis=(1, 2))
+        self.pixel_threshold = conformal_threshold(highest, rate)
         self.threshold = conformal_threshold(scores, rate)
         self.false_alarm_rate = rate
         return self
@@ -211,6 +219,17 @@ class OneClassDetector(abc.ABC):
         Args and Raises: as for `score`.
         """
         return self._apply("_anomaly_map", images, batch_size)
+
+    def boxes(self, images: Any, *, batch_size: int = 256) -> list[list[Box]]:
+        """Returns the boxes around what is anomalous in each image, the most anomalous first.
+
+        At most a share `false_alarm_rate` of normal images has any, as for `conformal_threshold`.
+        An image need not have boxes because `predict` says so, nor the other way round.
+
+        Args and Raises: as for `score`.
+        """
+        maps = self.anomaly_map(images, batch_size=batch_size)
+        return find_boxes(smooth(maps), self.pixel_threshold)
 
     def encode(self, images: Any, *, batch_size: int = 256) -> np.ndarray:
         """Returns what the detector makes of each image, float32 [N, D].
@@ -262,7 +281,8 @@ class OneClassDetector(abc.ABC):
             for name, network in self._networks.items()
             for index, array in enumerate(network.get_weights())
         }
-        saved = SavedDetector(self.method, self.get_config(), self.threshold, arrays)
+        thresholds = {name: getattr(self, name) for name in _THRESHOLDS}
+        saved = SavedDetector(self.method, self.get_config(), thresholds, arrays)
         return saved.write(Path(folder))
 
     @classmethod
@@ -285,7 +305,8 @@ class OneClassDetector(abc.ABC):
             count = len(network.get_weights())
             network.set_weights([saved.arrays[f"{name}/{index}"] for index in range(count)])
         detector._set(networks)
-        detector.threshold = saved.threshold
+        for name in _THRESHOLDS:
+            setattr(detector, name, saved.thresholds[name])
         return detector
 
     def _set(self, networks: dict[str, keras.Model]) -> None:

@@ -60,6 +60,19 @@ def test_predictions_are_scores_above_the_threshold(fitted, other_normal_images)
     assert scores.min() < fitted.threshold
 
 
+def test_boxes_are_around_the_defects(fitted, other_normal_images, defective_images):
+    """The square is in rows 8 to 13 and columns 12 to 17."""
+    for boxes in fitted.boxes(defective_images):
+        best = boxes[0]
+        left, top = max(best.left, 12), max(best.top, 8)
+        right, bottom = min(best.right, 18), min(best.bottom, 14)
+        shared = max(right - left, 0) * max(bottom - top, 0)
+        area = (best.right - best.left) * (best.bottom - best.top)
+        assert shared / (area + 36 - shared) > 0.4
+        assert best.score > fitted.pixel_threshold
+    assert np.mean([len(boxes) > 0 for boxes in fitted.boxes(other_normal_images)]) < 0.25
+
+
 def test_an_image_scores_the_same_in_any_company(fitted, other_normal_images, defective_images):
     images = np.concatenate([other_normal_images[:40], defective_images[:5]])
     scores = fitted.score(images)
@@ -107,6 +120,7 @@ def test_calibration(method, normal_images, other_normal_images):
     # The ⌈301 · 0.8⌉ = 241st of its own scores is the threshold.
     assert detector.predict(other_normal_images).sum() == 59
     assert detector.calibrate(other_normal_images).predict(other_normal_images).sum() == 59
+    assert sum(len(boxes) > 0 for boxes in detector.boxes(other_normal_images)) == 59
     with pytest.raises(InputError, match="at least 999 normal images"):
         detector.calibrate(other_normal_images, 0.001)
     assert detector.false_alarm_rate == 0.2
@@ -175,6 +189,7 @@ def test_save_and_load_keep_everything(fitted, tmp_path, normal_images):
     assert type(loaded) is type(fitted)
     assert loaded.get_config() == fitted.get_config()
     assert loaded.threshold == fitted.threshold
+    assert loaded.pixel_threshold == fitted.pixel_threshold
     np.testing.assert_array_equal(loaded.score(normal_images), fitted.score(normal_images))
 
 
@@ -292,7 +307,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_result(
 def test_nothing_but_fit_works_before_fit(method, normal_images, tmp_path):
     detector = make(method)
     assert np.isnan(detector.threshold)
-    for name in ("score", "predict", "anomaly_map", "encode"):
+    for name in ("score", "predict", "anomaly_map", "encode", "boxes"):
         with pytest.raises(InputError, match="detector must be fitted before"):
             getattr(detector, name)(normal_images)
     with pytest.raises(InputError, match="fitted before save"):
