@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 
 from anomaly.layers import check_image_shape
-from anomaly.localization import Box, find_boxes, smooth
 from anomaly.methods import detector_class
 from anomaly.saving import SavedDetector
 from anomaly.thresholds import check_rate, conformal_threshold, hold_out, smallest_sample
@@ -24,8 +23,6 @@ from anomaly.training import Training
 from robustcls._validation import InputError, check_images, check_number, nearest
 from robustcls.data.augment import AugmentationPolicy
 from robustcls.runs import Run, versions
-
-_THRESHOLDS = ("threshold", "pixel_threshold")
 
 Detector = TypeVar("Detector", bound="OneClassDetector")
 
@@ -44,7 +41,6 @@ class OneClassDetector(abc.ABC):
         false_alarm_rate: share of normal images that may be called anomalies, in (0, 1).
         seed: of weights, order, augmentation and the held-out images.
         threshold: images that score above it are anomalies; NaN before `fit`.
-        pixel_threshold: pixels of the smoothed map above it belong to a box; NaN before `fit`.
 
     Raises:
         InputError: a setting out of range.
@@ -52,6 +48,7 @@ class OneClassDetector(abc.ABC):
 
     method: ClassVar[str]
     takes_anomalies: ClassVar[bool] = False
+    _thresholds: ClassVar[tuple[str, ...]] = ("threshold",)
 
     image_shape: tuple[int, int, int]
     epochs: int = 20
@@ -60,7 +57,6 @@ class OneClassDetector(abc.ABC):
     false_alarm_rate: float = 0.05
     seed: int = 0
     threshold: float = field(default=math.nan, init=False)
-    pixel_threshold: float = field(default=math.nan, init=False)
 
     def __post_init__(self) -> None:
         self.image_shape = check_image_shape(self.image_shape)
@@ -88,10 +84,6 @@ class OneClassDetector(abc.ABC):
         """Maps images [B, H, W, C] to scores [B], each from its own image alone."""
 
     @abc.abstractmethod
-    def _anomaly_map(self, images: tf.Tensor) -> tf.Tensor:
-        """Maps images [B, H, W, C] to maps [B, H, W]."""
-
-    @abc.abstractmethod
     def _encode(self, images: tf.Tensor) -> tf.Tensor:
         """Maps images [B, H, W, C] to features [B, D]."""
 
@@ -104,6 +96,7 @@ class OneClassDetector(abc.ABC):
         folder: Path | str | None = None,
         resume: bool = False,
         verbose: int = 1,
+        watch: Callable[[str, int], None] | None = None,
     ) -> Detector:
         """Learns from normal images and sets the thresholds.
 
@@ -117,6 +110,8 @@ class OneClassDetector(abc.ABC):
             folder: a new folder for checkpoints, `history.csv` and TensorBoard; None keeps none.
             resume: go on from the last finished epoch of an interrupted fit in `folder`.
             verbose: 1 shows Keras' progress bars, 0 nothing.
+            watch: called with the stage and the number of its epoch after each epoch. It may call
+                `score`; nothing it does changes what is learned.
 
         Returns:
             The detector itself. A second `fit` starts from nothing again.
@@ -125,7 +120,6 @@ class OneClassDetector(abc.ABC):
             InputError: unusable images, all alike, or fewer than a batch; too few for the
                 threshold; anomalies for a method that takes none; `folder` exists.
         """
-        images = self._check(normal_images, "normal_images")
         if anomalies is not None:
             anomalies = self._check(anomalies, "anomalies")
             if not self.takes_anomalies:
@@ -133,23 +127,7 @@ class OneClassDetector(abc.ABC):
                     f"anomalies must be None for {self.method}, which learns from normal images "
                     f"alone; received {len(anomalies)}."
                 )
-        if (images == images[0]).all():
-            raise InputError(f"normal_images must differ; all {len(images)} are the same.")
-        if validation is None:
-            images, held_out = hold_out(images, self.false_alarm_rate, self.seed)
-        else:
-            held_out = self._check(validation, "validation")
-            needed = smallest_sample(self.false_alarm_rate)
-            if len(held_out) < needed:
-                raise InputError(
-                    f"validation must be at least {needed} normal images for a false-alarm rate "
-                    f"of {self.false_alarm_rate:g}; received {len(held_out)}."
-                )
-        if len(images) < self.batch_size:
-            raise InputError(
-                f"batch_size must be at most the number of images to train on, {len(images)}; "
-                f"received {self.batch_size}."
-            )
+        images, held_out = self._parts(normal_images, validation)
         if folder is not None:
             folder = self._open(folder, resume, images, held_out, anomalies)
         self._set(self._build())
@@ -159,6 +137,7 @@ class OneClassDetector(abc.ABC):
             anomalies=anomalies,
             folder=folder,
             verbose=verbose,
+            watch=watch,
         )
         try:
             self._train(training)
@@ -186,9 +165,6 @@ class OneClassDetector(abc.ABC):
                 "normal_images must have finite scores; the training diverged. Try a smaller "
                 "learning rate."
             )
-        # An image has boxes where its highest pixel is above, so this too counts images.
-        highest = smooth(self.anomaly_map(normal_images)).max(axis=(1, 2))
-        self.pixel_threshold = conformal_threshold(highest, rate)
         self.threshold = conformal_threshold(scores, rate)
         self.false_alarm_rate = rate
         return self
@@ -212,24 +188,6 @@ class OneClassDetector(abc.ABC):
         """
         scores = self.score(images, batch_size=batch_size)
         return scores > np.float32(self.threshold)
-
-    def anomaly_map(self, images: Any, *, batch_size: int = 256) -> np.ndarray:
-        """Returns how anomalous each pixel is, float32 [N, H, W], ≥ 0.
-
-        Args and Raises: as for `score`.
-        """
-        return self._apply("_anomaly_map", images, batch_size)
-
-    def boxes(self, images: Any, *, batch_size: int = 256) -> list[list[Box]]:
-        """Returns the boxes around what is anomalous in each image, the most anomalous first.
-
-        At most a share `false_alarm_rate` of normal images has any, as for `conformal_threshold`.
-        An image need not have boxes because `predict` says so, nor the other way round.
-
-        Args and Raises: as for `score`.
-        """
-        maps = self.anomaly_map(images, batch_size=batch_size)
-        return find_boxes(smooth(maps), self.pixel_threshold)
 
     def encode(self, images: Any, *, batch_size: int = 256) -> np.ndarray:
         """Returns what the detector makes of each image, float32 [N, D].
@@ -281,7 +239,7 @@ class OneClassDetector(abc.ABC):
             for name, network in self._networks.items()
             for index, array in enumerate(network.get_weights())
         }
-        thresholds = {name: getattr(self, name) for name in _THRESHOLDS}
+        thresholds = {name: getattr(self, name) for name in self._thresholds}
         saved = SavedDetector(self.method, self.get_config(), thresholds, arrays)
         return saved.write(Path(folder))
 
@@ -305,9 +263,31 @@ class OneClassDetector(abc.ABC):
             count = len(network.get_weights())
             network.set_weights([saved.arrays[f"{name}/{index}"] for index in range(count)])
         detector._set(networks)
-        for name in _THRESHOLDS:
+        for name in kind._thresholds:
             setattr(detector, name, saved.thresholds[name])
         return detector
+
+    def _parts(self, normal_images: Any, validation: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the images to train on and those to take the thresholds from."""
+        images = self._check(normal_images, "normal_images")
+        if (images == images[0]).all():
+            raise InputError(f"normal_images must differ; all {len(images)} are the same.")
+        if validation is None:
+            images, held_out = hold_out(images, self.false_alarm_rate, self.seed)
+        else:
+            held_out = self._check(validation, "validation")
+            needed = smallest_sample(self.false_alarm_rate)
+            if len(held_out) < needed:
+                raise InputError(
+                    f"validation must be at least {needed} normal images for a false-alarm rate "
+                    f"of {self.false_alarm_rate:g}; received {len(held_out)}."
+                )
+        if len(images) < self.batch_size:
+            raise InputError(
+                f"batch_size must be at most the number of images to train on, {len(images)}; "
+                f"received {self.batch_size}."
+            )
+        return images, held_out
 
     def _set(self, networks: dict[str, keras.Model]) -> None:
         self._networks = networks
