@@ -20,7 +20,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["robustcls", "robustcls.*", "anomaly", "anomaly.*"]),
-    package_data={"robustcls.data": ["embedded/*"]},
+    package_data={"anomaly": ["templates/*"], "robustcls.data": ["embedded/*"]},
     install_requires=[
         "importlib_resources>=6,<8",
         "jinja2>=3.1,<4",

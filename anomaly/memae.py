@@ -40,6 +40,8 @@ class MemAE(ReconstructionDetector):
         shrinkage: λ of `MemoryModule`; None is 1 / items, the low end of the paper's range.
         entropy_weight: α.
         similarity: "dot" or "cosine", how `MemoryModule` compares.
+        query: "image" asks the memory once for all features of an image, as a vector; "position"
+            for those of each position on its own, which holds more detail and more anomalies.
         svdd_weight: adds that multiple of the squared distance of the encoder's mean features to
             their centre of before the training, in the loss and in the score (Ruff et al., 2018);
             0 leaves it out.
@@ -50,7 +52,7 @@ class MemAE(ReconstructionDetector):
         >>> images = np.random.default_rng(0).random((128, 28, 28, 1), "float32")
         >>> detector = MemAE(image_shape=(28, 28, 1), epochs=1).fit(images, verbose=0)
         >>> detector.score(images).shape, detector.memory.shape
-        ((128,), (100, 64))
+        ((128,), (100, 576))
 
     Reference: Gong et al., 2019, "Memorizing Normality to Detect Anomaly: Memory-augmented Deep
     Autoencoder for Unsupervised Anomaly Detection", sections 3 and 4.1.
@@ -78,6 +80,7 @@ class MemAE(ReconstructionDetector):
         check_number("entropy_weight", self.entropy_weight, minimum=0)
         check_number("svdd_weight", self.svdd_weight, minimum=0)
         check_choice("similarity", self.similarity, ("cosine", "dot"))
+        check_choice("query", self.query, ("image", "position"))
         check_number("learning_rate", self.learning_rate, above=0)
 
     @property
