@@ -24,6 +24,7 @@ class DetectorConfig:
         labelled_anomalies: known anomalies for methods that take some, as a share of the normal
             training images, of one other class; in [0, 1].
         seed: seed of weights, order, augmentation and the held-out images.
+        augmentation: arguments of `robustcls.AugmentationPolicy`; null augments nothing.
         settings: what else the method's class takes, for example learning_rate.
     """
 
@@ -38,6 +39,7 @@ class DetectorConfig:
     false_alarm_rate: float = 0.05
     labelled_anomalies: float = 0
     seed: int = 0
+    augmentation: dict[str, Any] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

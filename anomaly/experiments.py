@@ -49,7 +49,7 @@ def train_detector(
         InputError: a setting or the images are unusable, or `out` exists.
     """
     kind = detector_class(config.method)
-    own = {"image_shape", "epochs", "false_alarm_rate", "seed"}
+    own = {"image_shape", "epochs", "augmentation", "false_alarm_rate", "seed"}
     for name in own & config.settings.keys():
         raise InputError(f"settings must not hold {name}, which has a place of its own.")
     splits, parts = _load(config)
@@ -63,6 +63,7 @@ def train_detector(
             )
     settings = {
         "image_shape": splits.image_shape,
+        "augmentation": config.augmentation,
         "false_alarm_rate": config.false_alarm_rate,
         "seed": config.seed,
         **({} if config.epochs is None else {"epochs": config.epochs}),
