@@ -64,22 +64,25 @@ class DeepSVDD(OneClassDetector):
 
     def _train(self, training: Training) -> None:
         encoder = self._networks["encoder"]
-        settings = {"batch_size": self.batch_size, "policy": self.augmentation}
         if self.pretraining_epochs:
             autoencoder = Reconstruction(Decoded(encoder, self._decoder()))
             autoencoder.compile(self._optimizer(), loss="mse")
-            training.run(
-                "1_autoencoder",
-                autoencoder,
-                epochs=self.pretraining_epochs,
-                seed=self.seed,
-                **settings,
-            )
+            self._run(training, "1_autoencoder", autoencoder, self.pretraining_epochs)
         features = self._apply("_encode", training.images, 256)
         encoder.get_layer("sphere").set_center(features)
         model = self._sphere(training)
         model.compile(self._optimizer())
-        training.run("2_sphere", model, epochs=self.epochs, seed=self.seed + 1, **settings)
+        self._run(training, "2_sphere", model, self.epochs)
+
+    def _run(self, training: Training, stage: str, model: keras.Model, epochs: int) -> None:
+        training.run(
+            stage,
+            model,
+            epochs=epochs,
+            batch_size=self.batch_size,
+            seed=self.seed + int(stage[0]),
+            policy=self.augmentation,
+        )
 
     def _sphere(self, training: Training) -> Sphere:
         return Sphere(self._networks["encoder"])

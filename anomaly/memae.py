@@ -118,7 +118,8 @@ class MemAE(ReconstructionDetector):
     def _build(self) -> dict[str, keras.Model]:
         images = keras.Input(self.image_shape, dtype="float32", name="images")
         code, sizes = encode_image(images, self.image_shape)
-        memory = MemoryModule(self.items, self.shrinkage, self.similarity, name="memory")
+        items, shrinkage = int(self.items or 0), float(self.shrinkage or 0)
+        memory = MemoryModule(items, shrinkage, self.similarity, name="memory")
         queries = code
         if self.query == "image":
             queries = keras.layers.Reshape((1, 1, int(np.prod(code.shape[1:]))))(code)

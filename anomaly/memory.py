@@ -61,7 +61,7 @@ class MemoryModule(keras.layers.Layer):
         self.seed = seed
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        channels = input_shape[-1]
+        channels = int(input_shape[-1] or 0)
         bound = channels**-0.5
         self.memory = self.add_weight(
             name="memory",

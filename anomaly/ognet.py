@@ -99,29 +99,34 @@ class OGNet(ReconstructionDetector):
             keras.optimizers.Adam(self.learning_rate),
             keras.optimizers.Adam(self.discriminator_rate),
         )
-        settings = {"batch_size": self.batch_size, "policy": self.augmentation}
-        training.run("1_old", first, epochs=self.old_epochs, seed=self.seed, **settings)
+        self._run(training, "1_old", first, self.old_epochs)
         old = keras.models.clone_model(generator)
         old.set_weights(generator.get_weights())
-        training.run(
-            "2_generator",
-            first,
-            epochs=self.epochs - self.old_epochs,
-            seed=self.seed + 1,
-            **settings,
-        )
+        self._run(training, "2_generator", first, self.epochs - self.old_epochs)
         if not self.iterations:
             return
         second = PhaseTwo(generator, old, discriminator, self.old_weight, self.image_weight)
         second.compile(keras.optimizers.Adam(self.phase_two_rate))
         steps = min(_CHECK_EVERY, len(training.images) // self.batch_size)
+        epochs = -(-self.iterations // steps)
+        self._run(training, "3_discriminator", second, epochs, steps)
+
+    def _run(
+        self,
+        training: Training,
+        stage: str,
+        model: keras.Model,
+        epochs: int,
+        steps: int | None = None,
+    ) -> None:
         training.run(
-            "3_discriminator",
-            second,
-            epochs=-(-self.iterations // steps),
+            stage,
+            model,
+            epochs=epochs,
+            batch_size=self.batch_size,
+            seed=self.seed + int(stage[0]),
+            policy=self.augmentation,
             steps=steps,
-            seed=self.seed + 2,
-            **settings,
         )
 
     def _generate(self, images: tf.Tensor) -> tf.Tensor:

@@ -21,7 +21,7 @@ def test_nothing_can_map_all_images_to_the_centre(shape):
         if isinstance(layer, keras.layers.BatchNormalization):
             assert not layer.center
             assert not layer.scale
-    assert encoder.output_shape["features"] == (None, 32 if shape[-1] == 1 else 128)
+    assert encoder.output["features"].shape == (None, 32 if shape[-1] == 1 else 128)
 
 
 def test_the_centre_is_the_mean_and_not_near_zero():

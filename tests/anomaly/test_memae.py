@@ -103,7 +103,7 @@ def test_a_query_is_an_image_or_a_position():
     ):
         network = MemAE(image_shape=(28, 28, 1), query=query)._build()["memae"]
         assert network.get_layer("memory").memory.shape == items
-        assert network.output_shape["addresses"] == addresses
+        assert network.output["addresses"].shape == addresses
     assert MemAE(image_shape=(32, 32, 3)).items == 500
 
 
