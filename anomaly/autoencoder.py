@@ -22,7 +22,7 @@ class AutoEncoder(ReconstructionDetector):
 
     The networks are MemAE's for images without the memory. It learns to give back images in the
     mean square; an image's map is the length of each pixel's residual over the channels, its score
-    the mean of the map. With an `augmentation` that has noise it is a denoising autoencoder: the
+    the root mean square of the map. With an `augmentation` that has noise it is a denoising autoencoder: the
     noise is only in the input, everything else in the target too.
 
     Attributes:
@@ -41,6 +41,7 @@ class AutoEncoder(ReconstructionDetector):
 
     method: ClassVar[str] = "autoencoder"
 
+    epochs: int = 30
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from anomaly.localization import draw_boxes
 from anomaly.methods import detector_class
 from anomaly.protocol import OneClassSplits, evaluate_scores, known_anomalies, one_class_splits
 from anomaly.reconstruction import ReconstructionDetector
-from anomaly.report import write_report
+from anomaly.overview import write_overview
 from robustcls._validation import InputError
 from robustcls.data.decoding import EXTENSIONS, read_image
 from robustcls.data.sources import load
@@ -138,7 +138,7 @@ def evaluate_detector(
         "data_fingerprint": splits.fingerprint,
     }
     write_json(run.path / METRICS, metrics)
-    write_report(run, detector, parts.test, scores, metrics, table_lines(metrics))
+    write_overview(run, detector, parts.test, scores, metrics, table_lines(metrics))
     return metrics
 
 

@@ -60,7 +60,7 @@ class MemAE(ReconstructionDetector):
 
     method: ClassVar[str] = "memae"
 
-    epochs: int = 60
+    epochs: int = 30
     items: int | None = None
     shrinkage: float | None = None
     entropy_weight: float = 0.0002

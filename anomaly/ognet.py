@@ -57,10 +57,10 @@ class OGNet(ReconstructionDetector):
 
     method: ClassVar[str] = "ognet"
 
-    epochs: int = 8
+    epochs: int = 10
     old_epochs: int = 1
     iterations: int = 75
-    width: float = 0.25
+    width: float = 0.125
     noise: float = 0.81
     old_weight: float = 0.001
     image_weight: float = 0.1

@@ -2,7 +2,7 @@
 
     python scripts/pasted_defects.py [PNG]
 
-trains on 870 pictures of trousers, in about half a minute on two cores.
+trains on 870 pictures of trousers, in less than a minute on two cores.
 """
 
 import sys
@@ -24,9 +24,11 @@ def paste_defects(images: np.ndarray, seed: int) -> np.ndarray:
         row, column = generator.integers(6, 18, 2)
         if number % 2:
             for step in range(7):
-                image[row + step // 2, column - 3 + step] = 1 - image.mean()
+                place = row + step // 2, column - 3 + step
+                image[place] = float(image[place] < 0.5)
+                image[place[0] + 1, place[1]] = image[place]
         else:
-            image[row : row + 4, column : column + 4] = float(image[row, column, 0] < 0.5)
+            image[row : row + 5, column : column + 5] = float(image[row, column, 0] < 0.5)
     return images
 
 

@@ -115,7 +115,7 @@ def test_the_score_is_the_loss_of_being_good(images):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"old_epochs": 8},
+        {"old_epochs": 10},
         {"old_epochs": 0},
         {"iterations": -1},
         {"width": 0},

@@ -47,7 +47,7 @@ class Picture:
         return cls(title, caption, base64.b64encode(stream.getvalue()).decode())
 
 
-def write_report(
+def write_overview(
     run: Run,
     detector: OneClassDetector,
     test: Split,
