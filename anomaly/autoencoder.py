@@ -22,8 +22,8 @@ class AutoEncoder(ReconstructionDetector):
 
     The networks are MemAE's for images without the memory. It learns to give back images in the
     mean square; an image's map is the length of each pixel's residual over the channels, its score
-    the root mean square of the map. With an `augmentation` that has noise it is a denoising autoencoder: the
-    noise is only in the input, everything else in the target too.
+    the root mean square of the map. With an `augmentation` that has noise it is a denoising
+    autoencoder: the noise is only in the input, everything else in the target too.
 
     Attributes:
         learning_rate: of Adam.

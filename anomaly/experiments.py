@@ -15,9 +15,9 @@ from anomaly.config import DetectorConfig
 from anomaly.detector import OneClassDetector
 from anomaly.localization import draw_boxes
 from anomaly.methods import detector_class
+from anomaly.overview import write_overview
 from anomaly.protocol import OneClassSplits, evaluate_scores, known_anomalies, one_class_splits
 from anomaly.reconstruction import ReconstructionDetector
-from anomaly.overview import write_overview
 from robustcls._validation import InputError
 from robustcls.data.decoding import EXTENSIONS, read_image
 from robustcls.data.sources import load
