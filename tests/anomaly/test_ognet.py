@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from anomaly import ognet
-from anomaly.ognet import OGNet, PhaseOne, PhaseTwo, build_discriminator, build_generator
+from anomaly import ognet_phases
+from anomaly.ognet import OGNet, build_discriminator, build_generator
+from anomaly.ognet_phases import PhaseOne, PhaseTwo
 from robustcls import InputError
 
 SHAPE = (20, 20, 1)
@@ -41,14 +42,14 @@ def test_phase_one_updates_the_discriminator_before_the_generator(networks, imag
     model = PhaseOne(generator, discriminator, noise=0.81, seed=0)
     model.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1))
     seen = []
-    original = ognet.cross_entropy
+    original = ognet_phases.cross_entropy
 
     def watch(logits, target):
         weights = [v.numpy().copy() for v in discriminator.trainable_variables]
         seen.append((target, weights))
         return original(logits, target)
 
-    monkeypatch.setattr(ognet, "cross_entropy", watch)
+    monkeypatch.setattr(ognet_phases, "cross_entropy", watch)
     before = [v.numpy().copy() for v in generator.trainable_variables]
     model.train_step((tf.constant(images), None))
     # Images are good, 0, reconstructions bad, 1; the generator wants 0 of the updated one.
