@@ -290,13 +290,16 @@ class StopError(Exception):
     pass
 
 
-@pytest.mark.parametrize("method", TRAINED)
+@pytest.mark.parametrize(
+    ("method", "stage"), [(method, None) for method in TRAINED] + [("ognet", "2_generator")]
+)
 def test_an_interrupted_fit_goes_on_to_the_same_result(
-    method, fitted_all, normal_images, anomalies, tmp_path, monkeypatch
+    method, stage, fitted_all, normal_images, anomalies, tmp_path, monkeypatch
 ):
+    """Interrupted in its last stage, or in the one that is named."""
     # With noise and shuffling, so that a resumed epoch which draws others is found out.
     whole, folder = fitted_all(method)
-    last = sorted(path.parent.name for path in folder.glob("*/history.csv"))[-1]
+    last = stage or sorted(path.parent.name for path in folder.glob("*/history.csv"))[-1]
     original = keras.callbacks.TensorBoard.on_epoch_end
 
     def interrupt(self, epoch, logs=None):
