@@ -25,7 +25,7 @@ def paste_defects(images: np.ndarray, seed: int) -> np.ndarray:
         if number % 2:
             for step in range(7):
                 place = row + step // 2, column - 3 + step
-                image[place] = float(image[place] < 0.5)
+                image[place] = float(image[place][0] < 0.5)
                 image[place[0] + 1, place[1]] = image[place]
         else:
             image[row : row + 5, column : column + 5] = float(image[row, column, 0] < 0.5)

@@ -64,7 +64,7 @@ def test_the_tables_say_what_was_measured(finished):
     svm = [r["auroc"] for r in whole["results"] if r["row"] == "one_class_svm"]
     assert min(svm) > 0.7
     assert whole["summary"]["one_class_svm"]["AUROC %"] == pytest.approx(100 * np.mean(svm))
-    rows = list(csv.DictReader((out / "results.csv").open()))
+    rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
     assert len(rows) == 8
     assert float(rows[0]["AUROC %"]) == pytest.approx(100 * svm[0], abs=1e-3)
     text = (out / "results.md").read_text()
