@@ -23,6 +23,7 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["robustcls", "robustcls.*", "anomaly", "anomaly.*"]),
     package_data={
+        "anomaly": ["templates/*"],
         "robustcls.data": ["embedded/*"],
         "robustcls.evaluation": ["templates/*"],
         "robustcls.reports": ["templates/*"],

@@ -7,11 +7,11 @@ once.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jsonargparse import ArgumentParser, Namespace
 
-from anomaly.config import DetectorConfig
+from anomaly.config import BenchmarkConfig, DetectorConfig
 from anomaly.methods import METHODS
 from robustcls._command_line import (
     first_line,
@@ -31,10 +31,26 @@ def train_command(config: DetectorConfig, out: str, resume: bool, overwrite: boo
     print(train_detector(config, out, resume=resume, overwrite=overwrite).path)
 
 
+def benchmark_command(config: BenchmarkConfig, out: str, resume: bool, overwrite: bool) -> None:
+    """Train and measure methods on each class in turn; tables are written as results come in."""
+    from anomaly.benchmark import run_benchmark
+
+    run = run_benchmark(config, out, resume=resume, overwrite=overwrite)
+    print((run.path / "results.md").read_text(encoding="utf-8"))
+    print(run.path)
+
+
+def boxes_command(run: str, images: list[str], out: str, batch_size: int) -> None:
+    """Draw red boxes around what is anomalous in image files."""
+    from anomaly.experiments import box_images
+
+    print(box_images(run, images, out, batch_size=batch_size, progress=sys.stderr.isatty()))
+
+
 def evaluate_command(run: str, batch_size: int = 256) -> None:
     """Measure a run's detector on the whole test split.
 
-    Writes metrics.json and report/scores.png into the run.
+    Writes metrics.json and report/anomaly.html into the run.
 
     Args:
         run: the run folder.
@@ -65,25 +81,53 @@ def export_command(
     print(export_detector(run, out, name=name, version=version))
 
 
+_RUNS: dict[str, tuple[type, Callable[..., None]]] = {
+    "train": (DetectorConfig, train_command),
+    "benchmark": (BenchmarkConfig, benchmark_command),
+}
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "evaluate": evaluate_command,
+    "export": export_command,
+    "boxes": boxes_command,
+}
+
+
 def parser() -> ArgumentParser:
     """Returns the parser of the whole command."""
     top = new_parser("Find images that are not like the normal ones.")
     commands = top.add_subcommands(metavar="COMMAND")
-    training = new_parser(f"{train_command.__doc__} Methods: {', '.join(METHODS)}.")
-    training.add_argument("--config", action="config", help="a YAML file with any of the settings")
-    training.add_class_arguments(DetectorConfig, as_group=False)
-    training.add_argument("--out", type=str, required=True, help="the run folder to make")
-    training.add_argument(
-        "--resume", action="store_true", help="go on with an interrupted run in --out"
-    )
-    training.add_argument(
-        "--overwrite", action="store_true", help="delete the run that is in --out"
-    )
-    commands.add_subcommand("train", training, help=train_command.__doc__)
+    for name, (config, command) in _RUNS.items():
+        making = new_parser(f"{command.__doc__} Methods: {', '.join(METHODS)}.")
+        making.add_argument(
+            "--config", action="config", help="a YAML file with any of the settings"
+        )
+        making.add_class_arguments(config, as_group=False)
+        making.add_argument("--out", type=str, required=True, help="the run folder to make")
+        making.add_argument(
+            "--resume", action="store_true", help="go on with an interrupted run in --out"
+        )
+        making.add_argument(
+            "--overwrite", action="store_true", help="delete the run that is in --out"
+        )
+        commands.add_subcommand(name, making, help=command.__doc__)
     evaluation = function_parser(evaluate_command)
     commands.add_subcommand("evaluate", evaluation, help=first_line(evaluation.description))
     exporting = function_parser(export_command)
     commands.add_subcommand("export", exporting, help=first_line(exporting.description))
+    boxing = new_parser(
+        f"{boxes_command.__doc__} Writes a PNG for each image and boxes.json into --out."
+    )
+    boxing.add_argument("run", type=str, help="the run folder of a detector that reconstructs")
+    boxing.add_argument(
+        "--images",
+        type=str,
+        nargs="+",
+        required=True,
+        help="files, or folders whose image files are taken at any depth",
+    )
+    boxing.add_argument("--out", type=str, required=True, help="the folder to write into")
+    boxing.add_argument("--batch_size", type=int, default=64, help="images a forward pass")
+    commands.add_subcommand("boxes", boxing, help=boxes_command.__doc__)
     return top
 
 
@@ -94,16 +138,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(values: Namespace) -> None:
-    if values.subcommand == "train":
-        flags = values.train.as_dict()
-        flags.pop("config", None)
+    flags = values[values.subcommand].as_dict()
+    if values.subcommand in _COMMANDS:
+        import_tensorflow()
+        _COMMANDS[values.subcommand](**flags)
+        return
+    config, command = _RUNS[values.subcommand]
+    flags.pop("config", None)
+    if "method" in flags:
         check_choice("method", flags["method"], METHODS)
-        run_flags = {key: flags.pop(key) for key in ("out", "resume", "overwrite")}
-        import_tensorflow()
-        train_command(DetectorConfig(**flags), **run_flags)
-    elif values.subcommand == "export":
-        import_tensorflow()
-        export_command(**values.export.as_dict())
-    else:
-        import_tensorflow()
-        evaluate_command(**values.evaluate.as_dict())
+    run_flags = {key: flags.pop(key) for key in ("out", "resume", "overwrite")}
+    import_tensorflow()
+    command(config(**flags), **run_flags)

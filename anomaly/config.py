@@ -1,4 +1,4 @@
-"""All settings of a detector's training; each is a YAML key and a command-line flag."""
+"""All settings of a training and of a benchmark; each is a YAML key and a command-line flag."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class DetectorConfig:
         data_dir: where TFDS keeps prepared sets; null is its default.
         epochs: passes over the normal images; null is the method's own.
         false_alarm_rate: share of normal images that may be called anomalies, in (0, 1).
+        labelled_anomalies: known anomalies for methods that take some, as a share of the normal
+            training images, of one other class; in [0, 1].
         seed: seed of weights, order, augmentation and the held-out images.
         augmentation: arguments of `robustcls.AugmentationPolicy`; null augments nothing.
         settings: what else the method's class takes, for example learning_rate.
@@ -35,6 +37,7 @@ class DetectorConfig:
     data_dir: str | None = None
     epochs: int | None = None
     false_alarm_rate: float = 0.05
+    labelled_anomalies: float = 0
     seed: int = 0
     augmentation: dict[str, Any] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
@@ -42,3 +45,38 @@ class DetectorConfig:
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-serializable dictionaries."""
         return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """All settings of a benchmark; each is a YAML key and a command-line flag.
+
+    Args:
+        data: an embedded set, a TFDS name or an image folder.
+        methods: entries like memae, each trained on each class with each seed.
+        classes: the normal classes by number; null takes all.
+        seeds: how many, from 0 on.
+        epochs: passes over the normal images; null is each method's own.
+        false_alarm_rate: share of normal images that may be called anomalies, in (0, 1).
+        labelled_anomalies: known anomalies for deep_sad, as a share of the normal training
+            images, of one other class; in [0, 1].
+        oracle: after every epoch, score test images for the oracle's best, which nothing uses.
+        image_size: side in pixels that images are resized to; null keeps theirs.
+        channels: 1 gray, 3 colour; null keeps theirs.
+        data_dir: where TFDS keeps prepared sets; null is its default.
+        settings: by method, what its class takes, for example {memae: {items: 50}}; a key like
+            memae@control makes a second row of a method under that name.
+    """
+
+    data: str
+    methods: list[str]
+    classes: list[int] | None = None
+    seeds: int = 3
+    epochs: int | None = None
+    false_alarm_rate: float = 0.05
+    labelled_anomalies: float = 0.05
+    oracle: bool = True
+    image_size: int | None = None
+    channels: int | None = None
+    data_dir: str | None = None
+    settings: dict[str, Any] | None = None

@@ -49,6 +49,7 @@ class OneClassDetector(abc.ABC):
 
     method: ClassVar[str]
     takes_anomalies: ClassVar[bool] = False
+    _thresholds: ClassVar[tuple[str, ...]] = ("threshold",)
 
     image_shape: tuple[int, int, int]
     epochs: int = 20
@@ -84,10 +85,6 @@ class OneClassDetector(abc.ABC):
         """Maps images [B, H, W, C] to scores [B], each from its own image alone."""
 
     @abc.abstractmethod
-    def _anomaly_map(self, images: tf.Tensor) -> tf.Tensor:
-        """Maps images [B, H, W, C] to maps [B, H, W]."""
-
-    @abc.abstractmethod
     def _encode(self, images: tf.Tensor) -> tf.Tensor:
         """Maps images [B, H, W, C] to features [B, D]."""
 
@@ -100,8 +97,9 @@ class OneClassDetector(abc.ABC):
         folder: Path | str | None = None,
         resume: bool = False,
         verbose: int = 1,
+        watch: Callable[[str, int], None] | None = None,
     ) -> Detector:
-        """Learns from normal images and sets the threshold.
+        """Learns from normal images and sets the thresholds.
 
         Args:
             normal_images: float32 [N, H, W, C] in [0, 1].
@@ -113,6 +111,8 @@ class OneClassDetector(abc.ABC):
             folder: a new folder for checkpoints, `history.csv` and TensorBoard; None keeps none.
             resume: go on from the last finished epoch of an interrupted fit in `folder`.
             verbose: 1 shows Keras' progress bars, 0 nothing.
+            watch: called with the stage and the number of its epoch after each epoch. It may call
+                `score`; nothing it does changes what is learned.
 
         Returns:
             The detector itself. A second `fit` starts from nothing again.
@@ -121,7 +121,6 @@ class OneClassDetector(abc.ABC):
             InputError: unusable images, all alike, or fewer than a batch; too few for the
                 threshold; anomalies for a method that takes none; `folder` exists.
         """
-        images = self._check(normal_images, "normal_images")
         if anomalies is not None:
             anomalies = self._check(anomalies, "anomalies")
             if not self.takes_anomalies:
@@ -129,23 +128,7 @@ class OneClassDetector(abc.ABC):
                     f"anomalies must be None for {self.method}, which learns from normal images "
                     f"alone; received {len(anomalies)}."
                 )
-        if (images == images[0]).all():
-            raise InputError(f"normal_images must differ; all {len(images)} are the same.")
-        if validation is None:
-            images, held_out = hold_out(images, self.false_alarm_rate, self.seed)
-        else:
-            held_out = self._check(validation, "validation")
-            needed = smallest_sample(self.false_alarm_rate)
-            if len(held_out) < needed:
-                raise InputError(
-                    f"validation must be at least {needed} normal images for a false-alarm rate "
-                    f"of {self.false_alarm_rate:g}; received {len(held_out)}."
-                )
-        if len(images) < self.batch_size:
-            raise InputError(
-                f"batch_size must be at most the number of images to train on, {len(images)}; "
-                f"received {self.batch_size}."
-            )
+        images, held_out = self._parts(normal_images, validation)
         if folder is not None:
             folder = self._open(folder, resume, images, held_out, anomalies)
         self._set(self._build())
@@ -155,6 +138,7 @@ class OneClassDetector(abc.ABC):
             anomalies=anomalies,
             folder=folder,
             verbose=verbose,
+            watch=watch,
         )
         try:
             self._train(training)
@@ -166,7 +150,7 @@ class OneClassDetector(abc.ABC):
     def calibrate(
         self: Detector, normal_images: Any, false_alarm_rate: float | None = None
     ) -> Detector:
-        """Takes the threshold anew from other normal images, or for another false-alarm rate.
+        """Takes the thresholds anew from other normal images, or for another false-alarm rate.
 
         Args:
             normal_images: float32 [N, H, W, C] in [0, 1], never trained on.
@@ -205,13 +189,6 @@ class OneClassDetector(abc.ABC):
         """
         scores = self.score(images, batch_size=batch_size)
         return scores > np.float32(self.threshold)
-
-    def anomaly_map(self, images: Any, *, batch_size: int = 256) -> np.ndarray:
-        """Returns how anomalous each pixel is, float32 [N, H, W], ≥ 0.
-
-        Args and Raises: as for `score`.
-        """
-        return self._apply("_anomaly_map", images, batch_size)
 
     def encode(self, images: Any, *, batch_size: int = 256) -> np.ndarray:
         """Returns what the detector makes of each image, float32 [N, D].
@@ -263,7 +240,8 @@ class OneClassDetector(abc.ABC):
             for name, network in self._networks.items()
             for index, array in enumerate(network.get_weights())
         }
-        saved = SavedDetector(self.method, self.get_config(), self.threshold, arrays)
+        thresholds = {name: getattr(self, name) for name in self._thresholds}
+        saved = SavedDetector(self.method, self.get_config(), thresholds, arrays)
         return saved.write(Path(folder))
 
     @classmethod
@@ -286,7 +264,8 @@ class OneClassDetector(abc.ABC):
             count = len(network.get_weights())
             network.set_weights([saved.arrays[f"{name}/{index}"] for index in range(count)])
         detector._set(networks)
-        detector.threshold = saved.threshold
+        for name in kind._thresholds:
+            setattr(detector, name, saved.thresholds[name])
         return detector
 
     def export(
@@ -321,6 +300,28 @@ class OneClassDetector(abc.ABC):
             images = embedded_images(self.image_shape)
         name = name or self.method
         return write_detector(self, out, images=images, name=name, version=version)
+
+    def _parts(self, normal_images: Any, validation: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the images to train on and those to take the thresholds from."""
+        images = self._check(normal_images, "normal_images")
+        if (images == images[0]).all():
+            raise InputError(f"normal_images must differ; all {len(images)} are the same.")
+        if validation is None:
+            images, held_out = hold_out(images, self.false_alarm_rate, self.seed)
+        else:
+            held_out = self._check(validation, "validation")
+            needed = smallest_sample(self.false_alarm_rate)
+            if len(held_out) < needed:
+                raise InputError(
+                    f"validation must be at least {needed} normal images for a false-alarm rate "
+                    f"of {self.false_alarm_rate:g}; received {len(held_out)}."
+                )
+        if len(images) < self.batch_size:
+            raise InputError(
+                f"batch_size must be at most the number of images to train on, {len(images)}; "
+                f"received {self.batch_size}."
+            )
+        return images, held_out
 
     def _set(self, networks: dict[str, keras.Model]) -> None:
         self._networks = networks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from tqdm import tqdm
 
 from anomaly.config import DetectorConfig
 from anomaly.detector import OneClassDetector
+from anomaly.localization import draw_boxes
 from anomaly.methods import detector_class
-from anomaly.pictures import plot_scores
-from anomaly.protocol import OneClassSplits, evaluate_scores, one_class_splits
+from anomaly.overview import write_overview
+from anomaly.protocol import OneClassSplits, evaluate_scores, known_anomalies, one_class_splits
+from anomaly.reconstruction import ReconstructionDetector
 from robustcls._validation import InputError
+from robustcls.data.decoding import EXTENSIONS, read_image
 from robustcls.data.sources import load
 from robustcls.data.splits import Split, Splits
 from robustcls.runs import CONFIG, METRICS, Run, read_json, versions, write_json
@@ -50,6 +54,14 @@ def train_detector(
     for name in own & config.settings.keys():
         raise InputError(f"settings must not hold {name}, which has a place of its own.")
     splits, parts = _load(config)
+    anomalies = None
+    if config.labelled_anomalies:
+        anomalies = known_anomalies(splits, parts, config.labelled_anomalies, config.seed)
+        if not kind.takes_anomalies:
+            raise InputError(
+                f"labelled_anomalies must be 0 for {config.method}, which learns from normal "
+                f"images alone; received {config.labelled_anomalies:g}."
+            )
     settings = {
         "image_shape": splits.image_shape,
         "augmentation": config.augmentation,
@@ -78,6 +90,7 @@ def train_detector(
     if not (run.folder(_DETECTOR) / CONFIG).is_file():
         detector.fit(
             parts.train.float_images(),
+            anomalies=anomalies,
             validation=parts.validation.float_images(),
             folder=run.path / "training",
             resume=resume,
@@ -92,7 +105,7 @@ def evaluate_detector(
 ) -> dict[str, Any]:
     """Measures a run's detector on the whole test split.
 
-    Writes `metrics.json` and `report/scores.png` into the run.
+    Writes `metrics.json` and `report/anomaly.html` into the run.
 
     Args:
         run: a run or its folder.
@@ -106,7 +119,7 @@ def evaluate_detector(
         InputError: there is no run or no trained detector, or the images have changed since.
     """
     run, detector, splits, parts = _open(run)
-    scores = _score(detector, parts.test, batch_size, progress)
+    scores = score_split(detector, parts.test, batch_size, progress)
     metrics = {
         "method": detector.method,
         "normal_class": run.config["data"]["normal_class"],
@@ -120,7 +133,7 @@ def evaluate_detector(
         "data_fingerprint": splits.fingerprint,
     }
     write_json(run.path / METRICS, metrics)
-    plot_scores(scores, parts.test.labels, detector.threshold, run.path / "report" / "scores.png")
+    write_overview(run, detector, parts.test, scores, metrics, table_lines(metrics))
     return metrics
 
 
@@ -174,28 +187,54 @@ def export_detector(
     )
 
 
-def print_evaluation(metrics: dict[str, Any], console: Console | None = None) -> None:
-    """Prints the figures of `metrics`, rates with their 95 % intervals."""
-    false_alarms, detected = metrics["false_alarm_rate"], metrics["detection_rate"]
-    table = Table(title=f"{metrics['method']}, normal: {metrics['normal_class']}; figures in %")
-    table.add_column("on the test split")
-    table.add_column("measured", justify="right")
-    table.add_column("beside it")
-    share = 100 * metrics["anomaly_share"]
-    table.add_row("AUROC", f"{100 * metrics['auroc']:.1f}", "chance 50.0")
-    table.add_row("AUPR", f"{100 * metrics['aupr']:.1f}", f"chance {share:.1f}")
-    table.add_row("F1", f"{100 * metrics['f1']:.1f}", f"threshold {metrics['threshold']:.4g}")
-    for name, rate, beside in (
-        ("false alarms", false_alarms, f"asked {100 * false_alarms['asked']:g}"),
-        ("anomalies found", detected, f"of {detected['count']}"),
-    ):
-        interval = f"[{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
-        table.add_row(name, f"{100 * rate['got']:.1f} {interval}", beside)
-    (console or Console()).print(table)
+def box_images(
+    run: Run | Path | str,
+    images: Sequence[str],
+    out: Path | str,
+    *,
+    batch_size: int = 64,
+    progress: bool = False,
+) -> Path:
+    """Writes image files with red boxes around what a run's detector finds anomalous.
+
+    Args:
+        run: a run or its folder.
+        images: files, or folders whose image files are taken at any depth; they are resized to
+            what the detector takes, and so are the boxes.
+        out: where the PNGs and `boxes.json` go.
+        batch_size: images a forward pass.
+        progress: show a progress bar.
+
+    Returns:
+        The path of `boxes.json`.
+
+    Raises:
+        InputError: no trained detector or one that does not reconstruct, no images, or unreadable
+            ones.
+    """
+    detector = load_detector(run)
+    if not isinstance(detector, ReconstructionDetector):
+        raise InputError(
+            f"run must be of a method that reconstructs images; {detector.method} does not."
+        )
+    paths = [path for name in images for path in _image_files(Path(name))]
+    if not paths:
+        raise InputError(f"images must name at least one image file; received {list(images)}.")
+    height, width, channels = detector.image_shape
+    pixels = np.stack([read_image(path, (height, width), channels) for path in paths])
+    floats = pixels.astype(np.float32) / np.float32(255)
+    boxes = []
+    for start in tqdm(range(0, len(floats), batch_size), "Boxes", disable=not progress):
+        boxes += detector.boxes(floats[start : start + batch_size], batch_size=batch_size)
+    return draw_boxes(floats, boxes, out, [str(path) for path in paths])
 
 
-def _open(run: Run | Path | str) -> tuple[Run, OneClassDetector, Splits, OneClassSplits]:
-    """Returns a run with its detector and its images, the same as at its training."""
+def load_detector(run: Run | Path | str) -> OneClassDetector:
+    """Loads the detector that `train_detector` left in a run.
+
+    Raises:
+        InputError: there is no run, or no trained detector in it.
+    """
     run = run if isinstance(run, Run) else Run(run)
     if "detector" not in run.config:
         raise InputError(f"run must be one of `anomaly train`; {run.path} is another kind of run.")
@@ -204,7 +243,48 @@ def _open(run: Run | Path | str) -> tuple[Run, OneClassDetector, Splits, OneClas
             f"run must hold a trained detector; {run.path} holds none. Was its training "
             "interrupted? Go on with --resume."
         )
-    detector = OneClassDetector.load(run.folder(_DETECTOR))
+    return OneClassDetector.load(run.folder(_DETECTOR))
+
+
+def _image_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
+
+
+def print_evaluation(metrics: dict[str, Any], console: Console | None = None) -> None:
+    """Prints the figures of `metrics`, rates with their 95 % intervals."""
+    table = Table(title=f"{metrics['method']}, normal: {metrics['normal_class']}; figures in %")
+    table.add_column("on the test split")
+    table.add_column("measured", justify="right")
+    table.add_column("beside it")
+    for line in table_lines(metrics):
+        table.add_row(*line)
+    (console or Console()).print(table)
+
+
+def table_lines(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Returns name, value in % and remark of each figure of `evaluate_detector`."""
+    false_alarms, detected = metrics["false_alarm_rate"], metrics["detection_rate"]
+    share = 100 * metrics["anomaly_share"]
+    lines = [
+        ("AUROC", f"{100 * metrics['auroc']:.1f}", "chance 50.0"),
+        ("AUPR", f"{100 * metrics['aupr']:.1f}", f"chance {share:.1f}"),
+        ("F1", f"{100 * metrics['f1']:.1f}", f"threshold {metrics['threshold']:.4g}"),
+    ]
+    for name, rate, beside in (
+        ("false alarms", false_alarms, f"asked {100 * false_alarms['asked']:g}"),
+        ("anomalies found", detected, f"of {detected['count']}"),
+    ):
+        interval = f"[{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+        lines.append((name, f"{100 * rate['got']:.1f} {interval}", beside))
+    return lines
+
+
+def _open(run: Run | Path | str) -> tuple[Run, OneClassDetector, Splits, OneClassSplits]:
+    """Returns a run with its detector and its images, the same as at its training."""
+    run = run if isinstance(run, Run) else Run(run)
+    detector = load_detector(run)
     splits, parts = _load(DetectorConfig(**run.config["train"]))
     if splits.fingerprint != run.config["data"]["fingerprint"]:
         raise InputError(
@@ -230,8 +310,10 @@ def _load(config: DetectorConfig) -> tuple[Splits, OneClassSplits]:
     return splits, parts
 
 
-def _score(detector: OneClassDetector, split: Split, batch_size: int, progress: bool) -> np.ndarray:
-    """Scores a split that may be larger than memory."""
+def score_split(
+    detector: OneClassDetector, split: Split, batch_size: int = 256, progress: bool = False
+) -> np.ndarray:
+    """Returns the scores of a split that may be larger than memory, float32 [N]."""
     starts = range(0, len(split), _CHUNK)
     return np.concatenate(
         [

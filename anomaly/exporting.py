@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from anomaly.reconstruction import ReconstructionDetector
 from robustcls._validation import InputError
 from robustcls.models.folding import fold_batch_norm
 from robustcls.serving.card import Card
@@ -48,7 +49,7 @@ def write_detector(
     """Writes a fitted detector as the next version in `out`.
 
     Signatures: `serving_default` and `serving_bytes` (score and verdict), `score`, `detect` (with
-    an optional `threshold`), `anomaly_map` and `decode`.
+    an optional `threshold`), `decode`, and `anomaly_map` where the detector reconstructs.
 
     Args:
         detector: fitted.
@@ -113,16 +114,19 @@ def _endpoints(detector: OneClassDetector) -> tuple[Endpoint, ...]:
     def score(images: tf.Tensor) -> Outputs:
         return {"score": detector._score(images)}
 
-    def anomaly_map(images: tf.Tensor) -> Outputs:
-        return {"anomaly_map": detector._anomaly_map(images)}
-
     threshold_input = tf.TensorSpec([None], tf.float32, "threshold")
-    return (
+    endpoints = (
         *image_endpoints(serve, detector.image_shape),
         Endpoint("score", score, (images_input,)),
         Endpoint("detect", detect, (images_input, threshold_input)),
-        Endpoint("anomaly_map", anomaly_map, (images_input,)),
     )
+    if not isinstance(detector, ReconstructionDetector):
+        return endpoints
+
+    def anomaly_map(images: tf.Tensor) -> Outputs:
+        return {"anomaly_map": detector._anomaly_map(images)}
+
+    return (*endpoints, Endpoint("anomaly_map", anomaly_map, (images_input,)))
 
 
 def _cases(detector: OneClassDetector, samples: Samples) -> dict[str, Case]:
@@ -135,12 +139,14 @@ def _cases(detector: OneClassDetector, samples: Samples) -> dict[str, Case]:
     used = np.where(np.isnan(asked), stored, asked).astype(np.float32)
     chosen = {"score": scores, "threshold": used, "is_anomaly": scores > used}
     images = {"images": samples.images}
-    maps = detector.anomaly_map(samples.images)
-    return {
+    cases = {
         "serving_default": Case(images, verdict),
         "serving_bytes": Case({"image_bytes": samples.files}, verdict),
         "decode": Case({"image_bytes": samples.photos}, {"images": samples.read_photos}),
         "score": Case(images, {"score": scores}),
         "detect": Case({**images, "threshold": asked.astype(np.float32)}, chosen),
-        "anomaly_map": Case(images, {"anomaly_map": maps}),
     }
+    if isinstance(detector, ReconstructionDetector):
+        maps = detector.anomaly_map(samples.images)
+        cases["anomaly_map"] = Case(images, {"anomaly_map": maps})
+    return cases

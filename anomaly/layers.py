@@ -9,8 +9,8 @@ import keras
 from robustcls._validation import InputError
 
 MINIMUM_SIDE = 16
-# One class of a small set is a few hundred steps; averages must have followed the data by then.
-_MOMENTUM = 0.9
+#: One class of a small set is a few hundred steps; averages must have followed the data by then.
+NORM_MOMENTUM = 0.9
 
 
 def check_image_shape(image_shape: Any) -> tuple[int, int, int]:
@@ -92,5 +92,5 @@ def decode_image(code: Any, sizes: list[Any], image_shape: tuple[int, int, int])
 
 
 def _normalize(x: Any, name: str) -> Any:
-    x = keras.layers.BatchNormalization(momentum=_MOMENTUM, name=f"{name}_norm")(x)
+    x = keras.layers.BatchNormalization(momentum=NORM_MOMENTUM, name=f"{name}_norm")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)

@@ -10,7 +10,15 @@ from robustcls._validation import check_choice
 if TYPE_CHECKING:
     from anomaly.detector import OneClassDetector
 
-METHODS = {"autoencoder": "AutoEncoder"}
+METHODS = {
+    "autoencoder": "AutoEncoder",
+    "deep_sad": "DeepSAD",
+    "deep_svdd": "DeepSVDD",
+    "ebgan": "EBGAN",
+    "memae": "MemAE",
+    "ognet": "OGNet",
+    "one_class_svm": "OneClassSVM",
+}
 """The class of each method, which lives in the module `anomaly.METHOD`."""
 
 

@@ -72,6 +72,35 @@ def one_class_splits(
     return OneClassSplits(normal_class, train, validation, test)
 
 
+def known_anomalies(splits: Splits, parts: OneClassSplits, share: float, seed: int) -> np.ndarray:
+    """Draws labelled anomalies for the methods that learn from some.
+
+    They are training images of one other class, so that most anomalies of the test split are of
+    kinds never seen, as Ruff et al., 2020, section 4.3, have it.
+
+    Args:
+        splits: the labelled set.
+        parts: what `one_class_splits` made of it.
+        share: how many, as a share of the normal training images, in [0, 1].
+        seed: of the class and the draw.
+
+    Returns:
+        float32 [K, H, W, C] in [0, 1], K ≥ 1.
+
+    Raises:
+        InputError: a share out of range, or no training image of another class.
+    """
+    check_number("labelled_anomalies", share, above=0, maximum=1)
+    others = np.setdiff1d(splits.train.labels, [parts.normal_class])
+    if not len(others):
+        raise InputError("data must have training images of a second class; received one class.")
+    generator = np.random.default_rng(seed)
+    members = np.flatnonzero(splits.train.labels == generator.choice(others))
+    count = min(len(members), max(1, round(share * len(parts.train))))
+    chosen = np.sort(generator.choice(members, count, replace=False))
+    return splits.train.take(chosen).float_images()
+
+
 def evaluate_scores(
     scores: Any, labels: Any, *, threshold: float, false_alarm_rate: float
 ) -> dict[str, Any]:

@@ -26,13 +26,13 @@ class SavedDetector:
     Attributes:
         method: its name.
         settings: its constructor's arguments, JSON-serializable.
-        threshold: the score above which images are anomalies.
+        thresholds: the score above which images are anomalies, and what else it compares with.
         arrays: the networks' weights by name.
     """
 
     method: str
     settings: Mapping[str, Any]
-    threshold: float
+    thresholds: Mapping[str, float]
     arrays: Mapping[str, np.ndarray]
 
     def write(self, folder: Path) -> Path:
@@ -56,7 +56,7 @@ class SavedDetector:
             "version": VERSION,
             "method": self.method,
             "settings": self.settings,
-            "threshold": self.threshold,
+            "thresholds": self.thresholds,
             "weights": {"file": name, "sha256": digest},
             "versions": versions(),
         }
@@ -79,7 +79,7 @@ class SavedDetector:
             raise InputError(f"folder must hold a whole detector; {path} is missing or damaged.")
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = dict(archive)
-        return cls(config["method"], config["settings"], config["threshold"], arrays)
+        return cls(config["method"], config["settings"], config["thresholds"], arrays)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from robustcls.data.pipeline import Policy, evaluation_batches, train_batches
 from robustcls.training.checkpoints import EpochCheckpoint
@@ -25,6 +27,7 @@ class Training:
         anomalies: float32 [K, H, W, C] in [0, 1], for methods that take some; else None.
         folder: where checkpoints, `history.csv` and TensorBoard's files go; None keeps none.
         verbose: 1 shows Keras' progress bars, 0 nothing.
+        watch: called with the stage and the number of its epoch after each epoch.
     """
 
     images: np.ndarray
@@ -32,6 +35,7 @@ class Training:
     anomalies: np.ndarray | None = None
     folder: Path | None = None
     verbose: int = 1
+    watch: Callable[[str, int], None] | None = None
 
     def run(
         self,
@@ -42,6 +46,7 @@ class Training:
         batch_size: int,
         seed: int,
         policy: Policy | None = None,
+        steps: int | None = None,
     ) -> None:
         """Trains a compiled `model` on batches `(images, zeros)`, from its newest checkpoint on.
 
@@ -55,6 +60,7 @@ class Training:
             batch_size: images a step.
             seed: of the order and the augmentation.
             policy: augmentation of the batches.
+            steps: batches of an epoch, the first ones of its order; None takes all.
 
         Raises:
             InputError: fewer images than one batch.
@@ -68,6 +74,13 @@ class Training:
             callbacks = [checkpoint, keras.callbacks.TensorBoard(str(logs), write_graph=False)]
         if first_epoch >= epochs:
             return
+        if self.watch is not None:
+            watch = self.watch
+            callbacks.append(
+                keras.callbacks.LambdaCallback(
+                    on_epoch_end=lambda epoch, logs: watch(stage, epoch + 1)
+                )
+            )
         if self.verbose:
             after = f", after epoch {first_epoch}" if first_epoch else ""
             print(f"Training {stage} ({epochs} epochs{after})", flush=True)
@@ -79,7 +92,7 @@ class Training:
             epochs=itertools.count(first_epoch),
         )
         model.fit(
-            batches,
+            batches if steps is None else batches.take(steps),
             validation_data=evaluation_batches(_labelled(self.validation)),
             epochs=epochs,
             initial_epoch=first_epoch,
@@ -91,3 +104,10 @@ class Training:
 
 def _labelled(images: np.ndarray) -> tuple[np.ndarray, Any]:
     return images, np.zeros(len(images), np.int64)
+
+
+def draw(images: tf.Tensor, count: Any, seed: int, step: Any) -> tf.Tensor:
+    """Returns `count` of images [K, H, W, C], drawn evenly; `seed` and `step` decide which."""
+    key = tf.stack([tf.constant(seed, tf.int64), tf.cast(step, tf.int64)])
+    last = tf.shape(images)[0]
+    return tf.gather(images, tf.random.stateless_uniform([count], key, 0, last, tf.int32))

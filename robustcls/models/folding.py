@@ -89,7 +89,8 @@ def _folds(model: keras.Model) -> dict[str, str]:
 
 def _graph(model: keras.Model) -> keras.Model:
     """The model as a functional one; a `Sequential` cannot be copied step by step."""
-    inputs, outputs = (x[0] if len(x) == 1 else x for x in (model.inputs, model.outputs))
+    inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
+    outputs = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
     return keras.Model(inputs, outputs, name=model.name)
 
 

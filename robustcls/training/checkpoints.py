@@ -21,8 +21,9 @@ class EpochCheckpoint(keras.callbacks.Callback):
     """Writes all that decides the next epochs to `checkpoints/epoch-NNN.npz`.
 
     That is every variable of the model (weights, batch-norm statistics, seeds) and of the
-    optimizer (momentum, iterations), the history so far, and the state of `unfreezing`. The
-    last two checkpoints are kept. `history.csv` is written anew beside the folder.
+    optimizer (momentum, iterations), the history so far, and the state of `unfreezing`. A model
+    that trains with several optimizers has them, built, in its attribute `optimizers`. The last
+    two checkpoints are kept. `history.csv` is written anew beside the folder.
 
     Args:
         folder: the model's folder in the run.
@@ -86,14 +87,15 @@ class EpochCheckpoint(keras.callbacks.Callback):
 
 
 def _variables(model: keras.Model) -> list[Any]:
-    optimizer = model.optimizer
-    if not optimizer.built:
-        optimizer.build(model.trainable_weights)
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_weights)
+    optimizers = getattr(model, "optimizers", [model.optimizer])
+    state = [variable for optimizer in optimizers for variable in optimizer.variables]
     # Metrics start anew each epoch, and `model.variables` may list the optimizer's own.
-    apart = [*optimizer.variables, *(v for metric in model.metrics for v in metric.variables)]
+    apart = [*state, *(v for metric in model.metrics for v in metric.variables)]
     apart_ids = {id(variable) for variable in apart}
     own = [variable for variable in model.variables if id(variable) not in apart_ids]
-    return own + list(optimizer.variables)
+    return own + state
 
 
 def _csv(history: list[dict[str, float]]) -> str:

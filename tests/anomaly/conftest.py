@@ -27,3 +27,9 @@ def other_normal_images():
 @pytest.fixture(scope="session")
 def defective_images():
     return draw_images(40, 2, square=True)
+
+
+@pytest.fixture(scope="session")
+def anomalies():
+    """Known ones, for the methods that learn from some."""
+    return draw_images(20, 3, square=True)

@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 
 from anomaly import AutoEncoder
-from anomaly.autoencoder import Reconstruction, split_noise
 from anomaly.layers import stages
+from anomaly.reconstruction import Reconstruction, split_noise
 from robustcls import AugmentationPolicy, InputError
 
 QUICK = {"image_shape": (28, 28, 1), "batch_size": 32, "learning_rate": 0.005}
@@ -17,13 +17,14 @@ def fitted(normal_images):
     )
 
 
-def test_the_score_is_the_mean_length_of_the_residual():
+def test_the_score_is_the_root_mean_square_of_the_residuals_lengths():
     images = np.random.default_rng(0).random((40, 32, 32, 3), np.float32)
     detector = AutoEncoder(image_shape=(32, 32, 3), epochs=1, batch_size=16).fit(images, verbose=0)
     residual = images - detector.reconstruct(images)
     lengths = np.sqrt((residual**2).sum(-1))
     np.testing.assert_allclose(detector.anomaly_map(images), lengths, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(detector.score(images), lengths.mean((1, 2)), rtol=1e-5)
+    expected = np.sqrt((lengths**2).mean((1, 2)))
+    np.testing.assert_allclose(detector.score(images), expected, rtol=1e-5)
 
 
 def test_the_code_is_the_one_the_images_are_reconstructed_from(fitted, normal_images):

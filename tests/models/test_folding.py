@@ -117,3 +117,18 @@ def unsupported():
 def test_unsupported_models_come_back_unchanged(name):
     model = unsupported()[name]
     assert fold_batch_norm(model) is model
+
+
+def test_a_dictionary_of_outputs_stays_one():
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, use_bias=False)(images)
+    x = keras.layers.BatchNormalization()(x)
+    model = keras.Model(images, {"features": x, "mean": keras.layers.GlobalMaxPooling2D()(x)})
+    model.layers[2].set_weights([np.full(4, value, np.float32) for value in (2, 1, 0.3, 0.5)])
+    folded = fold_batch_norm(model)
+    assert len(folded.layers) == len(model.layers) - 1
+    given = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
+    expected, outputs = model(given), folded(given)
+    assert outputs.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_allclose(outputs[name], expected[name], atol=1e-5)

@@ -1,0 +1,131 @@
+"""`MemoryModule`: replaces features by what a memory of normal ones has to offer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from robustcls._validation import check_choice, check_number
+
+_SMALLEST = 1e-12
+
+
+@keras.saving.register_keras_serializable(package="anomaly")
+class MemoryModule(keras.layers.Layer):
+    """Reads each feature vector anew from a memory of items, addressed by likeness.
+
+    A query z is compared with all items, w = softmax(z Mᵀ). Hard shrinkage drops addresses up to
+    `shrinkage`, ŵ = max(w - λ, 0) w / (|w - λ| + ε), and what is left is normalized to a sum of 1
+    and reads ẑ = ŵ M. While λ is at most 1 / items, at least one item is left unless all are
+    equally alike.
+
+    Args:
+        items: items in the memory, ≥ 2.
+        shrinkage: λ in [0, 1); 0 keeps all addresses.
+        similarity: "dot" as the authors' code, or "cosine" as their text.
+        seed: of the items.
+
+    Input shape: [N, ..., C] of rank 3 (sequence), 4 (image) or 5 (clip); a query each position.
+    Output shape: the input's, and the addresses [N, ..., items], float, ≥ 0 with sum 1.
+
+    Raises:
+        InputError: a setting out of range.
+
+    Example:
+        >>> read, addresses = MemoryModule(items=100, shrinkage=0.01)(tf.ones((2, 3, 3, 64)))
+        >>> read.shape, addresses.shape
+        (TensorShape([2, 3, 3, 64]), TensorShape([2, 3, 3, 100]))
+
+    Reference: Gong et al., 2019, "Memorizing Normality to Detect Anomaly: Memory-augmented Deep
+    Autoencoder for Unsupervised Anomaly Detection", section 3.3, equations 3 to 7.
+    """
+
+    def __init__(
+        self,
+        items: int,
+        shrinkage: float = 0.0025,
+        similarity: str = "dot",
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_number("items", items, minimum=2, integer=True)
+        check_number("shrinkage", shrinkage, minimum=0)
+        check_number("shrinkage", 1 - shrinkage, above=0)
+        check_choice("similarity", similarity, ("cosine", "dot"))
+        self.items = items
+        self.shrinkage = shrinkage
+        self.similarity = similarity
+        self.seed = seed
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        channels = int(input_shape[-1] or 0)
+        bound = channels**-0.5
+        self.memory = self.add_weight(
+            name="memory",
+            shape=(self.items, channels),
+            initializer=keras.initializers.RandomUniform(-bound, bound, seed=self.seed),
+        )
+
+    def call(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Reads the memory; see the class."""
+        memory = tf.convert_to_tensor(self.memory)
+        queries, keys = inputs, memory
+        if self.similarity == "cosine":
+            queries, keys = tf.nn.l2_normalize(queries, -1), tf.nn.l2_normalize(keys, -1)
+        addresses = tf.nn.softmax(tf.tensordot(queries, keys, [[-1], [1]]))
+        if self.shrinkage:
+            above = addresses - self.shrinkage
+            addresses = tf.nn.relu(above) * addresses / (tf.abs(above) + _SMALLEST)
+            total = tf.reduce_sum(addresses, -1, keepdims=True)
+            addresses = addresses / tf.maximum(total, _SMALLEST)
+        return tf.tensordot(addresses, memory, [[-1], [0]]), addresses
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
+        return tuple(input_shape), (*input_shape[:-1], self.items)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "items": self.items,
+            "shrinkage": self.shrinkage,
+            "similarity": self.similarity,
+            "seed": self.seed,
+        }
+
+
+def address_entropy(addresses: tf.Tensor) -> tf.Tensor:
+    """Returns the entropy of each query's addresses in nats, [...] from [..., items]."""
+    return -tf.reduce_sum(addresses * tf.math.log(tf.maximum(addresses, _SMALLEST)), -1)
+
+
+@keras.saving.register_keras_serializable(package="anomaly")
+class MemoryUsage(keras.metrics.Metric):
+    """The number of items in use: exp of the entropy of the addresses' mean over an epoch.
+
+    It is `items` when all serve alike, 1 when one item serves every query, and 0 when no query
+    reads anything. The last two are a collapsed memory.
+
+    Args:
+        items: items in the memory.
+    """
+
+    def __init__(self, items: int, name: str = "memory_usage", **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self.items = items
+        self.total = self.add_variable((items,), "zeros", name="total")
+
+    def update_state(self, addresses: tf.Tensor) -> None:
+        """Adds a batch of addresses [..., items]."""
+        self.total.assign_add(tf.reduce_sum(tf.reshape(addresses, [-1, self.items]), 0))
+
+    def result(self) -> tf.Tensor:
+        total = tf.convert_to_tensor(self.total)
+        whole = tf.reduce_sum(total)
+        used = tf.exp(address_entropy(total / tf.maximum(whole, _SMALLEST)))
+        return tf.where(whole > 0, used, tf.zeros_like(used))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "items": self.items}

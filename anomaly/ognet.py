@@ -1,0 +1,188 @@
+"""`OGNet`: a discriminator that learned good from bad reconstructions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import keras
+import tensorflow as tf
+
+from anomaly.layers import NORM_MOMENTUM
+from anomaly.ognet_phases import PhaseOne, PhaseTwo, signed
+from anomaly.reconstruction import ReconstructionDetector
+from anomaly.training import Training
+from robustcls._validation import InputError, check_number
+from robustcls.models.finishing import finish
+
+#: Filters of the generator's encoder and of the discriminator at width 1.
+FILTERS = (64, 128, 256, 512)
+# Four valid 5×5 convolutions take 16 pixels.
+_MINIMUM_SIDE = 20
+_CHECK_EVERY = 25
+
+
+@dataclass(kw_only=True, eq=False)
+class OGNet(ReconstructionDetector):
+    """Old is Gold, scored by -log(1 - D(G(x))).
+
+    Phase one trains a denoising autoencoder G against a discriminator D. A copy of G from its
+    beginning, G_old, reconstructs badly. Phase two freezes both and teaches D alone to tell good
+    reconstructions (images, G(x)) from bad ones (G_old(x), and pseudo-anomalies: G of the mean of
+    two different images' bad reconstructions).
+
+    Nothing is chosen by labels: both phases have fixed lengths, the authors' for phase two. The
+    score rises with D(G(x)), which in float32 would round to 1 for many images.
+
+    Attributes:
+        epochs: of phase one, ≥ 2.
+        old_epochs: of phase one, after which G_old is copied.
+        iterations: steps of phase two, in whole checks of 25 (or of an epoch, if that has fewer);
+            0 leaves phase two out.
+        width: multiplies the filters; 1.0 is the paper's network.
+        noise: standard deviation of the input's noise in phase one, for images in [-1, 1].
+        old_weight: of G_old(x) among bad reconstructions; the pseudo-anomalies have the rest.
+        image_weight: of the images among good ones; G(x) has the rest.
+        learning_rate, discriminator_rate, phase_two_rate: of Adam for G, D and D in phase two.
+        (others): as for `ReconstructionDetector`.
+
+    Example:
+        >>> images = np.random.default_rng(0).random((128, 28, 28, 1), "float32")
+        >>> detector = OGNet(image_shape=(28, 28, 1), epochs=2, width=0.0625)
+        >>> detector.fit(images, verbose=0).score(images).shape
+        (128,)
+
+    Reference: Zaheer et al., 2020, "Old is Gold: Redefining the Adversarially Learned One-Class
+    Classifier Training Paradigm", section 3.
+    """
+
+    method: ClassVar[str] = "ognet"
+
+    epochs: int = 10
+    old_epochs: int = 1
+    iterations: int = 75
+    width: float = 0.125
+    noise: float = 0.81
+    old_weight: float = 0.001
+    image_weight: float = 0.1
+    learning_rate: float = 1e-3
+    discriminator_rate: float = 1e-4
+    phase_two_rate: float = 5e-5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.image_shape[:2]) < _MINIMUM_SIDE:
+            raise InputError(
+                f"image_shape must be of at least {_MINIMUM_SIDE} pixels a side for ognet; "
+                f"received {self.image_shape!r}."
+            )
+        check_number("epochs", self.epochs, minimum=1, integer=True)
+        check_number("old_epochs", self.old_epochs, minimum=1, integer=True)
+        check_number("old_epochs", self.old_epochs, maximum=self.epochs - 1)
+        check_number("iterations", self.iterations, minimum=0, integer=True)
+        check_number("width", self.width, above=0)
+        check_number("noise", self.noise, minimum=0)
+        check_number("old_weight", self.old_weight, minimum=0, maximum=1)
+        check_number("image_weight", self.image_weight, minimum=0, maximum=1)
+        for name in ("learning_rate", "discriminator_rate", "phase_two_rate"):
+            check_number(name, getattr(self, name), above=0)
+
+    def _build(self) -> dict[str, keras.Model]:
+        return {
+            "generator": finish(build_generator(self.image_shape, self.width), self.seed),
+            "discriminator": finish(build_discriminator(self.image_shape, self.width), self.seed),
+        }
+
+    def _train(self, training: Training) -> None:
+        generator, discriminator = self._networks["generator"], self._networks["discriminator"]
+        first = PhaseOne(generator, discriminator, self.noise, self.seed)
+        first.compile(
+            keras.optimizers.Adam(self.learning_rate),
+            keras.optimizers.Adam(self.discriminator_rate),
+        )
+        self._run(training, "1_old", first, self.old_epochs)
+        old = keras.models.clone_model(generator)
+        old.set_weights(generator.get_weights())
+        self._run(training, "2_generator", first, self.epochs - self.old_epochs)
+        if not self.iterations:
+            return
+        second = PhaseTwo(generator, old, discriminator, self.old_weight, self.image_weight)
+        second.compile(keras.optimizers.Adam(self.phase_two_rate))
+        steps = min(_CHECK_EVERY, len(training.images) // self.batch_size)
+        epochs = -(-self.iterations // steps)
+        self._run(training, "3_discriminator", second, epochs, steps)
+
+    def _run(
+        self,
+        training: Training,
+        stage: str,
+        model: keras.Model,
+        epochs: int,
+        steps: int | None = None,
+    ) -> None:
+        training.run(
+            stage,
+            model,
+            epochs=epochs,
+            batch_size=self.batch_size,
+            seed=self.seed + int(stage[0]),
+            policy=self.augmentation,
+            steps=steps,
+        )
+
+    def _generate(self, images: tf.Tensor) -> tf.Tensor:
+        return self._networks["generator"](signed(images), training=False)
+
+    def _reconstruct(self, images: tf.Tensor) -> tf.Tensor:
+        return (self._generate(images) + 1) / 2
+
+    def _score(self, images: tf.Tensor) -> tf.Tensor:
+        logits = self._networks["discriminator"](self._generate(images), training=False)
+        return tf.nn.softplus(logits)
+
+    def _encode(self, images: tf.Tensor) -> tf.Tensor:
+        generator = self._networks["generator"]
+        last = generator.get_layer(f"encoder_{len(FILTERS)}_relu").output
+        features = keras.Model(generator.input, last)(signed(images), training=False)
+        return tf.reduce_mean(features, [1, 2])
+
+
+def build_generator(image_shape: tuple[int, int, int], width: float) -> keras.Model:
+    """Returns the denoising autoencoder, [N, H, W, C] in [-1, 1] to the same."""
+    filters = [max(1, round(width * count)) for count in FILTERS]
+    images = keras.Input(image_shape, dtype="float32", name="images")
+    x = images
+    for number, count in enumerate(filters, 1):
+        name = f"encoder_{number}"
+        x = _normalize(keras.layers.Conv2D(count, 5, use_bias=False, name=name)(x), name)
+        x = keras.layers.ReLU(name=f"{name}_relu")(x)
+    for number, count in zip((4, 3, 2), reversed(filters[:-1]), strict=True):
+        name = f"decoder_{number}"
+        x = _normalize(keras.layers.Conv2DTranspose(count, 5, use_bias=False, name=name)(x), name)
+        x = keras.layers.ReLU(name=f"{name}_relu")(x)
+    outputs = keras.layers.Conv2DTranspose(image_shape[-1], 5, activation="tanh", name="decoder_1")(
+        x
+    )
+    return keras.Model(images, outputs)
+
+
+def build_discriminator(image_shape: tuple[int, int, int], width: float) -> keras.Model:
+    """Returns the discriminator, [N, H, W, C] in [-1, 1] to logits [N]; high means bad.
+
+    As in the authors' code the first three convolutions have batch norm alone, the last a ReLU
+    alone.
+    """
+    images = keras.Input(image_shape, dtype="float32", name="images")
+    x = images
+    for number, count in enumerate(FILTERS, 1):
+        name, last = f"discriminator_{number}", number == len(FILTERS)
+        x = keras.layers.Conv2D(
+            max(1, round(width * count)), 5, 2, "same", use_bias=last, name=name
+        )(x)
+        x = keras.layers.ReLU(name=f"{name}_relu")(x) if last else _normalize(x, name)
+    logits = keras.layers.Dense(1, name="logits")(keras.layers.Flatten(name="flatten")(x))
+    return keras.Model(images, keras.layers.Reshape((), name="squeeze")(logits))
+
+
+def _normalize(x: Any, name: str) -> Any:
+    return keras.layers.BatchNormalization(momentum=NORM_MOMENTUM, name=f"{name}_norm")(x)

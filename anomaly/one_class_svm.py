@@ -1,0 +1,102 @@
+"""`OneClassSVM`: the control on raw pixels, without a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+import tensorflow as tf
+from sklearn import svm
+
+from anomaly.detector import OneClassDetector
+from anomaly.training import Training
+from robustcls._validation import InputError, check_number
+
+
+@dataclass(kw_only=True, eq=False)
+class OneClassSVM(OneClassDetector):
+    """One-class SVM with a Gaussian kernel on raw pixels, scored by ρ - Σ αᵢ k(xᵢ, x).
+
+    Attributes:
+        epochs: 1; it is solved, not trained by steps, and `batch_size` has no effect.
+        augmentation: None.
+        nu: ν in (0, 1], an upper bound on the share of outliers among the training images.
+        gamma: γ of k(x, y) = exp(-γ ‖x - y‖²).
+        max_images: training images; of more, that many are drawn.
+        (others): as for `OneClassDetector`.
+
+    Reference: Schölkopf et al., 2001, "Estimating the Support of a High-Dimensional Distribution".
+    """
+
+    method: ClassVar[str] = "one_class_svm"
+
+    epochs: int = 1
+    nu: float = 0.1
+    gamma: float = 2**-7
+    max_images: int = 3000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("epochs", self.epochs, maximum=1)
+        if self.augmentation is not None:
+            raise InputError("augmentation must be None for one_class_svm; received a policy.")
+        check_number("nu", self.nu, above=0, maximum=1)
+        check_number("gamma", self.gamma, above=0)
+        check_number("max_images", self.max_images, minimum=2, integer=True)
+
+    def _build(self) -> dict[str, keras.Model]:
+        images = keras.Input(self.image_shape, dtype="float32", name="images")
+        pixels = keras.layers.Flatten(name="pixels")(images)
+        scores = KernelScore(self.max_images, self.gamma, name="svm")(pixels)
+        return {"svm": keras.Model(images, scores)}
+
+    def _train(self, training: Training) -> None:
+        images = training.images
+        if len(images) > self.max_images:
+            chosen = np.random.default_rng(self.seed).permutation(len(images))[: self.max_images]
+            images = images[np.sort(chosen)]
+        fitted = svm.OneClassSVM(nu=self.nu, gamma=self.gamma).fit(images.reshape(len(images), -1))
+        vectors, weights, _ = self._networks["svm"].get_weights()
+        count = len(fitted.support_vectors_)
+        vectors[:count] = fitted.support_vectors_
+        total = fitted.dual_coef_.sum()
+        weights[:count] = fitted.dual_coef_[0] / total
+        offset = np.float32(-fitted.intercept_[0] / total)
+        self._networks["svm"].set_weights([vectors, weights, offset])
+
+    def _score(self, images: tf.Tensor) -> tf.Tensor:
+        return self._networks["svm"](images)
+
+    def _encode(self, images: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(images, [tf.shape(images)[0], int(np.prod(self.image_shape))])
+
+
+class KernelScore(keras.layers.Layer):
+    """ρ - Σ αᵢ k(xᵢ, x) over at most `count` support vectors, [N, D] to [N].
+
+    Args:
+        count: rows of the weights; unused ones have αᵢ = 0.
+        gamma: of the Gaussian kernel.
+    """
+
+    def __init__(self, count: int, gamma: float, **kwargs: Any) -> None:
+        super().__init__(trainable=False, **kwargs)
+        self.count = count
+        self.gamma = gamma
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        shape = (self.count, input_shape[-1])
+        self.vectors = self.add_weight(name="vectors", shape=shape, initializer="zeros")
+        self.alphas = self.add_weight(name="alphas", shape=(self.count,), initializer="zeros")
+        self.offset = self.add_weight(name="offset", shape=(), initializer="zeros")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        vectors = tf.convert_to_tensor(self.vectors)
+        squares = tf.reduce_sum(inputs**2, -1, keepdims=True) + tf.reduce_sum(vectors**2, -1)
+        distances = tf.maximum(squares - 2 * tf.matmul(inputs, vectors, transpose_b=True), 0)
+        return self.offset - tf.linalg.matvec(tf.exp(-self.gamma * distances), self.alphas)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
+        return tuple(input_shape[:-1])

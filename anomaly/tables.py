@@ -1,0 +1,132 @@
+"""The results of a benchmark as JSON, CSV and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from robustcls.runs import write_json, write_text
+
+#: What the summary shows: the column's name, its value in a result, and the factor to show it by.
+COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], float], float], ...] = (
+    ("AUROC %", lambda result: result["auroc"], 100),
+    ("AUPR %", lambda result: result["aupr"], 100),
+    ("F1 %", lambda result: result["f1"], 100),
+    ("false alarms asked %", lambda result: result["false_alarm_rate"]["asked"], 100),
+    ("got %", lambda result: result["false_alarm_rate"]["got"], 100),
+    ("anomalies found %", lambda result: result["detection_rate"]["got"], 100),
+    ("oracle gap, points", lambda result: oracle_gap(result), 100),
+    ("training s", lambda result: result["training_seconds"], 1),
+    ("images/s", lambda result: result["images_per_second"], 1),
+)
+
+
+def oracle_gap(result: dict[str, Any]) -> float:
+    """Returns by how much the epoch with the best test AUROC beats the detector as it is."""
+    return result["oracle"]["best_auroc"] - result["oracle"]["auroc"]
+
+
+def write_tables(
+    results: list[dict[str, Any]], class_names: list[str], title: str, folder: Path
+) -> None:
+    """Writes `results.json`, `results.csv` and `results.md`.
+
+    Args:
+        results: as `run_benchmark` measures them.
+        class_names: in the order of the tables' rows.
+        title: of the Markdown.
+        folder: where they go.
+    """
+    summary = summarize(results)
+    write_json(folder / "results.json", {"title": title, "summary": summary, "results": results})
+    write_text(folder / "results.csv", _csv(results))
+    write_text(folder / "results.md", _markdown(results, summary, class_names, title))
+
+
+def summarize(results: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Returns for each row the mean of every column over classes and seeds.
+
+    `classes` and `seeds` say over how many; `AUROC deviation %` is the standard deviation over
+    seeds of the mean over classes, with two seeds or more.
+    """
+    summary = {}
+    for row in dict.fromkeys(result["row"] for result in results):
+        own = [result for result in results if result["row"] == row]
+        entry: dict[str, float] = {
+            name: scale * statistics.fmean(map(value, own)) for name, value, scale in COLUMNS
+        }
+        names = {result["normal_class"] for result in own}
+        by_seed: dict[int, list[float]] = {}
+        for result in own:
+            by_seed.setdefault(result["seed"], []).append(100 * result["auroc"])
+        whole = [statistics.fmean(v) for v in by_seed.values() if len(v) == len(names)]
+        if len(whole) > 1:
+            entry["AUROC deviation %"] = statistics.stdev(whole)
+        summary[row] = {**entry, "classes": len(names), "seeds": len(by_seed)}
+    return summary
+
+
+def _csv(results: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    names = [name for name, _, _ in COLUMNS]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "normal_class", "seed", *names])
+    for result in results:
+        values = [f"{scale * value(result):.6g}" for _, value, scale in COLUMNS]
+        writer.writerow([result["row"], result["normal_class"], result["seed"], *values])
+    return text.getvalue()
+
+
+def _markdown(
+    results: list[dict[str, Any]],
+    summary: dict[str, dict[str, float]],
+    class_names: list[str],
+    title: str,
+) -> str:
+    rows = list(summary)
+    lines = [f"# One-class benchmark: {title}", "", "AUROC %, anomalies positive.", ""]
+    lines += _table_head(["normal class", *rows])
+    for name in class_names:
+        cells = [
+            _cell(
+                [100 * r["auroc"] for r in results if (r["row"], r["normal_class"]) == (row, name)]
+            )
+            for row in rows
+        ]
+        if any(cells):
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    means = []
+    for row in rows:
+        deviation = summary[row].get("AUROC deviation %")
+        mean = f"**{summary[row]['AUROC %']:.2f}**"
+        means.append(mean if deviation is None else f"{mean} ± {deviation:.2f}")
+    lines += ["| mean | " + " | ".join(means) + " |", ""]
+    lines += [
+        "± is the standard deviation over seeds. The oracle gap is what choosing the epoch by test "
+        "AUROC would have added; nothing was chosen by it.",
+        "",
+    ]
+    lines += _table_head(["means", *(name for name, _, _ in COLUMNS)])
+    for row in rows:
+        cells = [f"{summary[row][name]:.{_digits(name)}f}" for name, _, _ in COLUMNS]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _digits(column: str) -> int:
+    return {"training s": 0, "images/s": 0}.get(column, 2)
+
+
+def _table_head(names: list[str]) -> list[str]:
+    return ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return ""
+    mean = f"{statistics.fmean(values):.2f}"
+    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean

@@ -1,0 +1,154 @@
+"""`anomaly benchmark` and `anomaly boxes`."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomaly import benchmark, cli
+from anomaly.protocol import known_anomalies, one_class_splits
+from anomaly.tables import oracle_gap, summarize
+from robustcls import InputError, load
+
+FLAGS = ("benchmark", "--data", "fashion_mnist_mini", "--classes", "[1, 8]", "--seeds", "2")
+METHODS = '["one_class_svm", "autoencoder@quick"]'
+SETTINGS = '{"autoencoder@quick": {"epochs": 1, "batch_size": 128}}'
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A benchmark that was stopped after its first three results and went on."""
+    out = tmp_path_factory.mktemp("benchmark") / "out"
+    flags = [*FLAGS, "--methods", METHODS, "--settings", SETTINGS, "--out", str(out)]
+    original, done = benchmark._measure, []
+
+    def measure(config, job, *rest):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(job)
+        return original(config, job, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark, "_measure", measure)
+        with pytest.raises(SystemExit):
+            cli.main(flags)
+    early = json.loads((out / "results.json").read_text())
+    before = {path: path.stat().st_mtime_ns for path in (out / "results").iterdir()}
+    cli.main([*flags, "--resume"])
+    return out, early, before
+
+
+def test_a_stopped_benchmark_keeps_its_results_and_goes_on(finished):
+    out, early, before = finished
+    assert len(early["results"]) == len(before) == 3
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    whole = json.loads((out / "results.json").read_text())
+    assert [(r["row"], r["normal_class"], r["seed"]) for r in whole["results"]] == [
+        (row, name, seed)
+        for seed in (0, 1)
+        for row in ("one_class_svm", "autoencoder@quick")
+        for name in ("Trouser", "Bag")
+    ]
+
+
+def test_the_tables_say_what_was_measured(finished):
+    out, _, _ = finished
+    whole = json.loads((out / "results.json").read_text())
+    for result in whole["results"]:
+        assert result["oracle"]["best_auroc"] >= result["oracle"]["auroc"]
+        assert len(result["oracle"]["epochs"]) == (result["method"] == "autoencoder")
+        assert result["training_seconds"] > 0
+        assert result["false_alarm_rate"]["asked"] == 0.05
+    svm = [r["auroc"] for r in whole["results"] if r["row"] == "one_class_svm"]
+    assert min(svm) > 0.7
+    assert whole["summary"]["one_class_svm"]["AUROC %"] == pytest.approx(100 * np.mean(svm))
+    rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+    assert len(rows) == 8
+    assert float(rows[0]["AUROC %"]) == pytest.approx(100 * svm[0], abs=1e-3)
+    text = (out / "results.md").read_text()
+    assert f"| **{100 * np.mean(svm):.2f}**" in text
+    assert "| Trouser |" in text
+    assert "| Sandal |" not in text
+
+
+def test_summaries():
+    def result(seed, name, auroc):
+        rate = {"asked": 0.05, "got": 0.04}
+        return {
+            **{"row": "memae", "normal_class": name, "seed": seed, "auroc": auroc, "aupr": 0.9},
+            **{"f1": 0.8, "false_alarm_rate": rate, "detection_rate": {"got": 0.7}},
+            **{"training_seconds": 60, "images_per_second": 2000},
+            "oracle": {"auroc": 0.9, "best_auroc": 0.95},
+        }
+
+    results = [result(0, "a", 0.9), result(0, "b", 0.8), result(1, "a", 1.0), result(1, "b", 0.9)]
+    (row,) = summarize(results).values()
+    assert row["AUROC %"] == pytest.approx(90)
+    assert row["AUROC deviation %"] == pytest.approx(np.std([85, 95], ddof=1))
+    assert row["oracle gap, points"] == pytest.approx(100 * oracle_gap(results[0]))
+    assert (row["classes"], row["seeds"]) == (2, 2)
+    # A seed with some of its classes alone has no mean to compare.
+    assert "AUROC deviation %" not in summarize(results[:3])["memae"]
+
+
+def test_known_anomalies_are_of_one_other_class():
+    splits = load("fashion_mnist_mini")
+    parts = one_class_splits(splits, 1)
+    found = known_anomalies(splits, parts, 0.05, 3)
+    assert len(found) == round(0.05 * len(parts.train))
+    pixels = {image.tobytes(): label for image, label in zip(*_train(splits), strict=True)}
+    labels = {pixels[image.tobytes()] for image in np.round(255 * found).astype(np.uint8)}
+    assert len(labels) == 1
+    assert 1 not in labels
+    np.testing.assert_array_equal(known_anomalies(splits, parts, 0.05, 3), found)
+    with pytest.raises(InputError, match="labelled_anomalies must be a number > 0"):
+        known_anomalies(splits, parts, 0, 0)
+
+
+def _train(splits):
+    return splits.train.images, splits.train.labels
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--methods", '["memea"]'], "Did you mean 'memae'?"),
+        (["--methods", "[]"], "methods must name at least one"),
+        (["--methods", '["memae"]', "--settings", '{"ognet": {}}'], "settings must be one of"),
+        (["--methods", '["memae"]', "--settings", '{"memae": {"slots": 3}}'], "received 'slots'"),
+        (["--methods", '["memae"]', "--seeds", "0"], "seeds must be an integer >= 1"),
+        (["--methods", '["memae"]', "--classes", "[10]"], "normal_class must be"),
+        (["--methods", '["memae"]', "--labelled-anomalies", "2"], "labelled_anomalies must be"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(given, message, tmp_path, capfd):
+    flags = ["benchmark", "--data", "fashion_mnist_mini", "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([*flags, *given])
+    assert exit_.value.code == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_boxes_of_image_files(tmp_path, capfd):
+    run = str(tmp_path / "run")
+    train = ["train", "--data", "fashion_mnist_mini", "--normal-class", "1", "--epochs", "1"]
+    cli.main([*train, "--method", "autoencoder", "--out", run])
+    (tmp_path / "images").mkdir()
+    pixels = np.zeros((40, 40), np.uint8)
+    pixels[10:20, 5:15] = 255
+    Image.fromarray(pixels).save(tmp_path / "images" / "a.png")
+    out = str(tmp_path / "boxes")
+    cli.main(["boxes", run, "--images", str(tmp_path / "images"), "--out", out])
+    assert capfd.readouterr().out.splitlines()[-1] == f"{out}/boxes.json"
+    (entry,) = json.loads((tmp_path / "boxes" / "boxes.json").read_text())
+    assert entry["image"].endswith("a.png")
+    assert entry["boxes"]
+    with Image.open(tmp_path / "boxes" / entry["picture"]) as picture:
+        assert (np.asarray(picture) == (255, 0, 0)).all(-1).any()
+    with pytest.raises(SystemExit):
+        cli.main(["boxes", run, "--images", "none.png", "--out", out])
+    assert "none.png cannot be read" in capfd.readouterr().err

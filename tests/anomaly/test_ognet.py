@@ -1,0 +1,133 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from anomaly import ognet_phases
+from anomaly.ognet import OGNet, build_discriminator, build_generator
+from anomaly.ognet_phases import PhaseOne, PhaseTwo
+from robustcls import InputError
+
+SHAPE = (20, 20, 1)
+
+
+@pytest.fixture
+def networks():
+    return build_generator(SHAPE, 1 / 16), build_discriminator(SHAPE, 1 / 16)
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).random((6, *SHAPE), np.float32)
+
+
+def test_the_papers_networks():
+    """Four valid 5×5 convolutions and back; strides of two to the discriminator's one logit."""
+    generator, discriminator = build_generator((45, 45, 1), 1), build_discriminator((45, 45, 1), 1)
+    encoder = [generator.get_layer(f"encoder_{n}") for n in (1, 2, 3, 4)]
+    assert [layer.filters for layer in encoder] == [64, 128, 256, 512]
+    assert encoder[3].output.shape == (None, 29, 29, 512)
+    decoder = [generator.get_layer(f"decoder_{n}").filters for n in (4, 3, 2, 1)]
+    assert decoder == [256, 128, 64, 1]
+    assert generator.output_shape == (None, 45, 45, 1)
+    assert discriminator.get_layer("discriminator_4").output.shape == (None, 3, 3, 512)
+    assert discriminator.output_shape == (None,)
+    kinds = [type(layer).__name__ for layer in discriminator.layers]
+    assert kinds.count("BatchNormalization") == 3
+    assert kinds.count("ReLU") == 1
+
+
+def test_phase_one_updates_the_discriminator_before_the_generator(networks, images, monkeypatch):
+    generator, discriminator = networks
+    model = PhaseOne(generator, discriminator, noise=0.81, seed=0)
+    model.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1))
+    seen = []
+    original = ognet_phases.cross_entropy
+
+    def watch(logits, target):
+        weights = [v.numpy().copy() for v in discriminator.trainable_variables]
+        seen.append((target, weights))
+        return original(logits, target)
+
+    monkeypatch.setattr(ognet_phases, "cross_entropy", watch)
+    before = [v.numpy().copy() for v in generator.trainable_variables]
+    model.train_step((tf.constant(images), None))
+    # Images are good, 0, reconstructions bad, 1; the generator wants 0 of the updated one.
+    assert [target for target, _ in seen] == [0.0, 1.0, 0.0]
+    assert all((a == b).all() for a, b in zip(seen[0][1], seen[1][1], strict=True))
+    assert any((a != b).any() for a, b in zip(seen[1][1], seen[2][1], strict=True))
+    changed = [(a != v).any() for a, v in zip(before, generator.trainable_variables, strict=True)]
+    assert all(changed)
+
+
+def test_phase_two_changes_the_discriminator_alone(networks, images):
+    generator, discriminator = networks
+    old = keras.models.clone_model(generator)
+    model = PhaseTwo(generator, old, discriminator, old_weight=0.001, image_weight=0.1)
+    model.compile(keras.optimizers.SGD(0.5))
+    frozen = [w.copy() for w in (*generator.get_weights(), *old.get_weights())]
+    before = discriminator.get_weights()
+    model.fit(images, np.zeros(6), batch_size=6, verbose=0)
+    after = (*generator.get_weights(), *old.get_weights())
+    assert all((a == b).all() for a, b in zip(frozen, after, strict=True))
+    assert any((a != b).any() for a, b in zip(before, discriminator.get_weights(), strict=True))
+    assert {id(v) for v in model.trainable_variables} == {
+        id(v) for v in discriminator.trainable_variables
+    }
+
+
+def test_pseudo_anomalies_mix_two_different_images(networks, images):
+    """With networks that give back what they get, they are the mean of neighbours."""
+    model = PhaseTwo(*networks, networks[1], old_weight=0.25, image_weight=0.1)
+    model._reconstruct = model._reconstruct_badly = lambda images: images
+    whole, good, bad, pseudo = model._parts(tf.constant(images))
+    np.testing.assert_array_equal(whole, good)
+    np.testing.assert_array_equal(whole, bad)
+    np.testing.assert_allclose(pseudo, (images + np.roll(images, 1, 0)) / 2, atol=1e-6)
+    assert np.abs(pseudo - images).max((1, 2, 3)).min() > 0.1
+
+
+def test_the_weights_of_phase_two():
+    logits = {1: 0.3, 2: -0.7, 3: 1.1, 4: -0.2}
+
+    def judge(parts, training):
+        return tf.constant([logits[int(part[0, 0, 0])] for part in parts])
+
+    model = PhaseTwo(None, None, None, old_weight=0.001, image_weight=0.1)
+    model.discriminator = judge
+    parts = [tf.fill((1, 2, 2, 1), float(number)) for number in logits]
+    soft = {number: np.logaddexp(0, value) for number, value in logits.items()}
+    expected = 0.1 * soft[1] + 0.9 * soft[2] + 0.001 * (soft[3] - 1.1) + 0.999 * (soft[4] + 0.2)
+    assert float(model._loss(parts, training=False)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_score_is_the_loss_of_being_good(images):
+    detector = OGNet(image_shape=SHAPE, width=1 / 16)
+    detector._set(detector._build())
+    generator, discriminator = detector._networks["generator"], detector._networks["discriminator"]
+    logits = discriminator(generator(2 * images - 1)).numpy()
+    scores = detector.score(images)
+    np.testing.assert_allclose(scores, -np.log(1 - 1 / (1 + np.exp(-logits))), rtol=1e-4)
+    np.testing.assert_allclose(
+        detector.reconstruct(images), (generator(2 * images - 1) + 1) / 2, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"old_epochs": 10},
+        {"old_epochs": 0},
+        {"iterations": -1},
+        {"width": 0},
+        {"noise": -1},
+        {"old_weight": 2},
+        {"image_weight": -0.1},
+        {"phase_two_rate": 0},
+        {"image_shape": (18, 28, 1)},
+    ],
+)
+def test_settings_out_of_range(settings):
+    (name,) = settings
+    with pytest.raises(InputError, match=f"{name} must be"):
+        OGNet(**{"image_shape": SHAPE} | settings)
