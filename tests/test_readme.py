@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHEAPER = {
     "bash scripts/quickstart": (
         "bash scripts/quickstart runs/quickstart --epochs 1"
-        " --model.resize_to 32 --model.output_stride 32"
+        " --model.weights null --model.alpha 0.35 --model.resize_to 32 --model.output_stride 32"
     ),
     "robustcls explain runs/quickstart --epsilon 0.05 --limit 16": (
         "robustcls explain runs/quickstart --limit 2 --quality_limit 0 --steps 2"
