@@ -61,7 +61,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     def _is_fusible(self, inputs: Any, mask: Any) -> bool:
         return (
             mask is None
-            and not self.renorm
+            and not getattr(self, "renorm", False)  # Keras before 3.13 has none
             and not self.synchronized
             and len(inputs.shape) == 4
             and self.axis in (-1, 3)
