@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from anomaly.config import DetectorConfig
 from anomaly.detector import OneClassDetector
+from anomaly.gallery import write_image_gallery
 from anomaly.localization import draw_boxes
 from anomaly.methods import detector_class
 from anomaly.overview import write_overview
@@ -105,7 +106,8 @@ def evaluate_detector(
 ) -> dict[str, Any]:
     """Measures a run's detector on the whole test split.
 
-    Writes `metrics.json` and `report/anomaly.html` into the run.
+    Writes `metrics.json` and `report/anomaly.html` into the run, and `report/images.html`, images
+    with maps and boxes, where the detector reconstructs.
 
     Args:
         run: a run or its folder.
@@ -134,6 +136,8 @@ def evaluate_detector(
     }
     write_json(run.path / METRICS, metrics)
     write_overview(run, detector, parts.test, scores, metrics, table_lines(metrics))
+    if isinstance(detector, ReconstructionDetector):
+        write_image_gallery(run, detector, parts.test, scores)
     return metrics
 
 

@@ -101,6 +101,8 @@ def test_train_and_evaluate(folder, tmp_path):
     assert report.count("<img ") == 7
     assert f"{100 * metrics['auroc']:.1f}" in report
     assert "http" not in report
+    gallery = (out / "report" / "images.html").read_text()
+    assert gallery.count('alt="test/') == 3 * min(60, sum(map(len, images.values())))
 
     cli.main(["export", str(out), "--name", "waves"])
     card = (out / "export" / "1" / "MODEL_CARD.md").read_text()
