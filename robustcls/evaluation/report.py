@@ -73,7 +73,8 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
             "test images right"
         )
         if attack is not None:
-            words += f" and {100 * metrics[model][attack]:.1f} % under {attack}"
+            attacked = metrics["intervals"][model][attack]["count"]
+            words += f", and {100 * metrics[model][attack]:.1f} % of {attacked:,} under {attack}"
         sentences.append(words + ".")
     if attack is not None and len(metrics["models"]) > 1:
         first, *others = metrics["models"]
