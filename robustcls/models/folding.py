@@ -8,7 +8,16 @@ from typing import Any
 import keras
 import numpy as np
 
-_LINEAR = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+from robustcls.models.depthwise_convolution import FastDepthwiseConv2D
+from robustcls.models.pointwise_convolution import PointwiseConv2D
+
+_LINEAR = (
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.Dense,
+    PointwiseConv2D,
+    FastDepthwiseConv2D,
+)
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
@@ -95,7 +104,7 @@ def _graph(model: keras.Model) -> keras.Model:
 
 
 def _is_linear(layer: Any) -> bool:
-    # Subclasses may compute something else.
+    # Other subclasses may compute something else.
     return (
         type(layer) in _LINEAR
         and layer.activation is keras.activations.linear
