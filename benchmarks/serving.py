@@ -155,13 +155,13 @@ async def grpc_load(
     import grpc
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-    from robustcls.serving.tensors import to_proto
+    from robustcls.serving.tensors import fill_proto
 
     messages = []
     for start in range(0, len(images) - rows + 1, rows):
         request = predict_pb2.PredictRequest()
         request.model_spec.name = NAME
-        request.inputs["images"].CopyFrom(to_proto(images[start : start + rows]))
+        fill_proto(request.inputs["images"], images[start : start + rows])
         request.output_filter.append("probabilities")
         messages.append(request)
     times: list[float] = []

@@ -146,14 +146,14 @@ async def grpc_callers(port: int, images: Any, expected: list, tally: Tally, end
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-    from robustcls.serving.tensors import to_proto
+    from robustcls.serving.tensors import fill_proto
 
     def message(signature: str = "", **inputs: Any) -> Any:
         request = predict_pb2.PredictRequest()
         request.model_spec.name = NAME
         request.model_spec.signature_name = signature
         for name, value in inputs.items():
-            request.inputs[name].CopyFrom(to_proto(value))
+            fill_proto(request.inputs[name], value)
         request.output_filter.append("logits")
         return request
 

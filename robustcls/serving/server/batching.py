@@ -90,12 +90,11 @@ class Batcher:
         self._arrival.set()
         if self._rows >= self.parameters.max_batch_size:
             self._full.set()
+        giving_up = loop.call_later(timeout, _give_up, request.answer, timeout)
         try:
-            return await asyncio.wait_for(request.answer, timeout)
-        except asyncio.TimeoutError:
-            raise ServingError(
-                grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {timeout:.3g} s."
-            ) from None
+            return await request.answer
+        finally:
+            giving_up.cancel()
 
     async def close(self) -> None:
         """Stops; nothing may be waiting any more."""
@@ -178,3 +177,9 @@ class Batcher:
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _give_up(answer: asyncio.Future[Arrays], timeout: float) -> None:
+    if not answer.done():
+        message = f"no answer within {timeout:.3g} s."
+        answer.set_exception(ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, message))

@@ -96,8 +96,8 @@ def _specs(infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, tf.Tenso
 
 
 def _check_array(name: str, array: np.ndarray, spec: tf.TensorSpec) -> None:
-    received = "string" if array.dtype == object else array.dtype.name
-    if received != spec.dtype.name:
+    if array.dtype != spec.dtype.as_numpy_dtype:
+        received = "string" if array.dtype == object else array.dtype.name
         raise invalid(f"{name} must be {spec.dtype.name}; received {received}.")
     if not spec.shape.is_compatible_with(array.shape):
         expected = ", ".join("N" if size is None else str(size) for size in spec.shape)
