@@ -38,6 +38,7 @@ class BatchingParameters:
 class _Request:
     inputs: Arrays
     rows: int
+    shapes: tuple[tuple[int, ...], ...]
     answer: asyncio.Future[Arrays]
     arrived: float
 
@@ -84,7 +85,8 @@ class Batcher:
                 f"the queue is full: {self._rows} of {limit} rows wait. Try again later.",
             )
         loop = asyncio.get_running_loop()
-        request = _Request(inputs, rows, loop.create_future(), loop.time())
+        shapes = tuple(inputs[name].shape[1:] for name in sorted(inputs))
+        request = _Request(inputs, rows, shapes, loop.create_future(), loop.time())
         self._queue.append(request)
         self._rows += rows
         self._arrival.set()
@@ -131,9 +133,7 @@ class Batcher:
                     await asyncio.wait_for(self._full.wait(), left)
         taken: list[_Request] = []
         rows = 0
-        while self._queue and (
-            not taken or (self.together and rows + self._queue[0].rows <= limit)
-        ):
+        while self._queue and (not taken or self._fits(self._queue[0], taken[0], limit - rows)):
             request = self._queue.popleft()
             self._rows -= request.rows
             if not request.answer.done():
@@ -142,6 +142,10 @@ class Batcher:
         if not self._queue:
             self._arrival.clear()
         return taken
+
+    def _fits(self, request: _Request, first: _Request, space: int) -> bool:
+        """Images of different sizes, which some models take, cannot share a batch."""
+        return self.together and request.rows <= space and request.shapes == first.shapes
 
     def _answer(self, requests: Sequence[_Request]) -> list[Arrays | Exception]:
         """Computes a batch; if it is refused, each request alone, so only the guilty one fails."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -71,6 +72,9 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    # What the imports left behind stays; looking through it again would stop all requests.
+    gc.collect()
+    gc.freeze()
     await engine.registry.scan()
     _check_any(engine)
     healthy = health.aio.HealthServicer()

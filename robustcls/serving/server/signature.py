@@ -51,6 +51,12 @@ class Signature:
         """The inputs that a request must have."""
         return sorted(set(self.inputs) - set(self.defaults))
 
+    @property
+    def by_row(self) -> bool:
+        """Whether all tensors have a first dimension that is free."""
+        specs = [*self.inputs.values(), *self.outputs.values()]
+        return all(spec.shape.rank and spec.shape[0] is None for spec in specs)
+
     def run(self, inputs: Arrays) -> Arrays:
         """Computes the outputs of checked inputs."""
         outputs = self.function(**{key: tf.constant(value) for key, value in inputs.items()})
