@@ -1,18 +1,24 @@
 """A detector and a classifier in one export."""
 
+import base64
+import json
 import shutil
+import subprocess
 
+import grpc
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from anomaly import OneClassDetector, cli
 from anomaly.gate import REFUSED
 from robustcls.data.sources import load
 from robustcls.runs import Run
-from robustcls.serving.parity import check_export
+from robustcls.serving.fresh_process import LEVEL, read_cases
+from robustcls.serving.parity import CASES_FILE, check_export
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +74,8 @@ def test_both_answer_as_one(folder, runs):
     }
     test = load(str(folder)).test
     images = test.float_images()
-    answer = {k: v.numpy() for k, v in signatures["serving_default"](tf.constant(images)).items()}
+    served = signatures["serving_default"](images=tf.constant(images))
+    answer = {key: value.numpy() for key, value in served.items()}
     detector = OneClassDetector.load(detector_run / "detector")
     classifier = keras.models.load_model(classifier_run / "base" / "model.keras")
     refused = detector.predict(images)
@@ -90,6 +97,63 @@ def test_both_answer_as_one(folder, runs):
     right = 100 * (classes == test.labels)[~refused].mean()
     assert f"| gate: accuracy on those accepted | {right:.1f} % |" in card
     assert "- detector: normal class: wave" in card
+
+
+def test_every_signature_is_served(folder, runs, run_server, browser, tmp_path):
+    """Through the generated client and curl, the answers that the parts gave before the export."""
+    out = tmp_path / "gate"
+    cli.main(["export", str(runs[0]), "--classifier", str(runs[1]), "--out", str(out)])
+    asked = set()
+    with run_server(out, tmp_path / "log") as server, grpc.insecure_channel(server.grpc) as channel:
+        predictions = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        for signature, (inputs, expected) in read_cases(out / "1" / CASES_FILE).items():
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name, request.model_spec.signature_name = "waves", signature
+            for name, value in inputs.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+            answer = predictions.Predict(request).outputs
+            # JSON has no NaN, which stands for a threshold that is left out.
+            optional = {"threshold", "pixel_threshold"}
+            plain = {k: as_json(v) for k, v in inputs.items() if k not in optional}
+            body = {"signature_name": signature, "inputs": plain}
+            (tmp_path / "body").write_text(json.dumps(body))
+            command = ["curl", "-s", "-d", f"@{tmp_path / 'body'}"]
+            command.append(f"{server.rest}/v1/models/waves:predict")
+            done = subprocess.run(command, capture_output=True, check=True)
+            curled = json.loads(done.stdout)["outputs"]
+            curled = curled if len(expected) > 1 else {next(iter(expected)): curled}
+            own = np.isnan(next((inputs[name] for name in optional & set(inputs)), np.nan))
+            for name, value in expected.items():
+                received = tf.make_ndarray(answer[name])
+                again = np.array(curled[name])
+                if value.dtype.kind == "S":
+                    again = np.char.encode(again)
+                everywhere = np.full(len(value), True)
+                for values, rows in ((received, everywhere), (again, everywhere & own)):
+                    if value.dtype.kind == "f":
+                        allowed = LEVEL if signature == "decode" else 1e-5
+                        np.testing.assert_allclose(values[rows], value[rows], atol=allowed)
+                    else:
+                        np.testing.assert_array_equal(values[rows].astype(value.dtype), value[rows])
+            asked.add(signature)
+        assert asked >= {"serving_bytes", "explain", "score", "detect", "anomaly_map", "boxes"}
+        browser.open(server.rest)
+        browser.wait_for("document.querySelectorAll('#model option').length === 1")
+        browser.choose_file("#file", folder / "test" / "defect" / "0.png")
+        browser.wait_for("document.getElementById('message').textContent === '0.png'")
+        assert browser.run("document.getElementById('verdict').className") == "alarm"
+        captions = browser.run(
+            "[...document.querySelectorAll('figcaption')].map((c) => c.textContent)"
+        )
+        assert captions[-2] == "anomaly map"
+        assert captions[-1] == "1 anomalous place"
+        assert browser.problems == []
+
+
+def as_json(array):
+    if array.dtype.kind == "S":
+        return [{"b64": base64.b64encode(one).decode()} for one in array.tolist()]
+    return array.tolist()
 
 
 def fail(capsys, *arguments):
