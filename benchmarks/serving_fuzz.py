@@ -63,7 +63,7 @@ def main() -> None:
     if arguments.out:
         arguments.out.write_text(text + "\n", encoding="utf-8")
     print(text)
-    sys.exit(bool(problems) or not alive)
+    sys.exit(bool(problems) or not alive or schema.startswith("status 1"))
 
 
 def fuzz(channel: grpc.Channel, name: str) -> tuple[Counter, list[str]]:
@@ -182,7 +182,9 @@ def schemathesis(address: str) -> str:
     )
     if command is None:
         return "not installed"
+    # A schema cannot say that bytes are an image, so what fits it may still be refused.
     flags = ["--max-examples", "25", "--seed", "1"]
+    flags += ["--exclude-checks", "positive_data_acceptance"]
     done = subprocess.run(
         [command, "run", f"{address}/openapi.json", *flags], capture_output=True, text=True
     )
