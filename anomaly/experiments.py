@@ -120,7 +120,7 @@ def evaluate_detector(
     Raises:
         InputError: there is no run or no trained detector, or the images have changed since.
     """
-    run, detector, splits, parts = _open(run)
+    run, detector, splits, parts = open_detector_run(run)
     scores = score_split(detector, parts.test, batch_size, progress)
     metrics = {
         "method": detector.method,
@@ -165,11 +165,24 @@ def export_detector(
     """
     require_serving()
     from anomaly.exporting import write_detector
-    from robustcls.serving.card import metric_row
     from robustcls.serving.configuration import usable_name
-    from robustcls.serving.samples import COUNT
+    from robustcls.serving.exporting import sample
 
-    run, detector, splits, parts = _open(run)
+    run, detector, splits, parts = open_detector_run(run)
+    return write_detector(
+        detector,
+        run.path / "export" if out is None else out,
+        images=sample(parts.test),
+        name=name or usable_name(run.path.resolve().name),
+        version=version,
+        card=card_of(run, splits),
+    )
+
+
+def card_of(run: Run, splits: Splits) -> dict[str, Any]:
+    """Returns fields of `robustcls.serving.card.Card` for a run: data, metrics, config."""
+    from robustcls.serving.card import metric_row
+
     metrics = read_json(run.path / METRICS) if (run.path / METRICS).is_file() else {}
     rows = []
     if metrics:
@@ -181,14 +194,7 @@ def export_detector(
         "fingerprint": splits.fingerprint,
         "normal class": run.config["data"]["normal_class"],
     }
-    return write_detector(
-        detector,
-        run.path / "export" if out is None else out,
-        images=parts.test.images[np.linspace(0, len(parts.test) - 1, COUNT).astype(int)],
-        name=name or usable_name(run.path.resolve().name),
-        version=version,
-        card={"data": data, "metrics": tuple(rows), "config": run.config["detector"]},
-    )
+    return {"data": data, "metrics": tuple(rows), "config": run.config["detector"]}
 
 
 def box_images(
@@ -285,8 +291,14 @@ def table_lines(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     return lines
 
 
-def _open(run: Run | Path | str) -> tuple[Run, OneClassDetector, Splits, OneClassSplits]:
-    """Returns a run with its detector and its images, the same as at its training."""
+def open_detector_run(
+    run: Run | Path | str,
+) -> tuple[Run, OneClassDetector, Splits, OneClassSplits]:
+    """Returns a run with its detector and its images, the same as at its training.
+
+    Raises:
+        InputError: there is no run or no trained detector, or the images have changed since.
+    """
     run = run if isinstance(run, Run) else Run(run)
     detector = load_detector(run)
     splits, parts = _load(DetectorConfig(**run.config["train"]))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
+from anomaly.graph_boxes import MOST_BOXES, as_arrays, boxes_of, smooth_maps
+from anomaly.localization import find_boxes, smooth
 from anomaly.reconstruction import ReconstructionDetector
 from robustcls._validation import InputError
 from robustcls.models.folding import fold_batch_norm
@@ -29,7 +32,11 @@ _MEANINGS = {
     "score": "higher = more anomalous; comparable within this version alone",
     "is_anomaly": "whether the score lies above the threshold",
     "threshold": "as an input: instead of the detector's own; NaN or left out stands for that",
+    "pixel_threshold": "likewise, for the pixels of the smoothed map that make boxes",
     "anomaly_map": "how anomalous each pixel is, ≥ 0",
+    "boxes": f"[left, top, right, bottom] in pixels, right and bottom exclusive; the "
+    f"{MOST_BOXES} most anomalous of an image, and zeros after the last",
+    "box_scores": "the highest value of the smoothed map in each box, 0 after the last",
 }
 _LIMITS = (
     "The false-alarm rate holds for images like the normal ones that the threshold was taken from.",
@@ -49,7 +56,8 @@ def write_detector(
     """Writes a fitted detector as the next version in `out`.
 
     Signatures: `serving_default` and `serving_bytes` (score and verdict), `score`, `detect` (with
-    an optional `threshold`), `decode`, and `anomaly_map` where the detector reconstructs.
+    an optional `threshold`), `decode`, and `anomaly_map` and `boxes` where the detector
+    reconstructs.
 
     Args:
         detector: fitted.
@@ -65,6 +73,17 @@ def write_detector(
     Raises:
         InputError: images of another shape, the version exists, or `out` cannot be written.
     """
+    servable = detector_servable(detector, images, card or {})
+    return write_export(servable, out, name=name, version=version)
+
+
+def detector_servable(
+    detector: OneClassDetector, images: np.ndarray, card: Mapping[str, Any]
+) -> Servable:
+    """Returns what is served of a fitted detector, its batch norms folded.
+
+    Args and Raises: as for `write_detector`.
+    """
     if images.shape[1:] != detector.image_shape:
         raise InputError(
             f"images must be of shape {detector.image_shape}; received {images.shape[1:]}."
@@ -78,22 +97,23 @@ def write_detector(
         "meanings": _MEANINGS,
         "limits": _LIMITS,
         "config": detector.get_config(),
-        **(card or {}),
+        **card,
     }
-    servable = Servable(
-        endpoints=_endpoints(_folded(detector)),
+    folded = _folded(detector)
+    return Servable(
+        endpoints=_endpoints(folded),
         tables=(),
-        cases=_cases(detector, samples),
+        cases=_cases(detector, folded, samples),
         card=Card(**fields),
     )
-    return write_export(servable, out, name=name, version=version)
 
 
 def _folded(detector: OneClassDetector) -> OneClassDetector:
     """Returns the same detector with its batch norms folded into the layers before them."""
     folded = type(detector).from_config(detector.get_config())
     folded._set({key: fold_batch_norm(value) for key, value in detector._networks.items()})
-    folded.threshold = detector.threshold
+    for name in detector._thresholds:
+        setattr(folded, name, getattr(detector, name))
     return folded
 
 
@@ -126,11 +146,27 @@ def _endpoints(detector: OneClassDetector) -> tuple[Endpoint, ...]:
     def anomaly_map(images: tf.Tensor) -> Outputs:
         return {"anomaly_map": detector._anomaly_map(images)}
 
-    return (*endpoints, Endpoint("anomaly_map", anomaly_map, (images_input,)))
+    def boxes(images: tf.Tensor, pixel_threshold: Any = own) -> Outputs:
+        stored = np.float32(detector.pixel_threshold)
+        used = tf.where(tf.math.is_nan(pixel_threshold), stored, pixel_threshold)
+        return boxes_of(smooth_maps(detector._anomaly_map(images)), used)
+
+    pixel_input = tf.TensorSpec([None], tf.float32, "pixel_threshold")
+
+    return (
+        *endpoints,
+        Endpoint("anomaly_map", anomaly_map, (images_input,)),
+        Endpoint("boxes", boxes, (images_input, pixel_input)),
+    )
 
 
-def _cases(detector: OneClassDetector, samples: Samples) -> dict[str, Case]:
-    """What the detector answers to the samples before its export."""
+def _cases(
+    detector: OneClassDetector, folded: OneClassDetector, samples: Samples
+) -> dict[str, Case]:
+    """What the detector answers to the samples before its export.
+
+    The boxes are those of the folded one: rounding decides about a pixel at the threshold.
+    """
     scores = detector.score(samples.images)
     stored = np.full_like(scores, detector.threshold)
     verdict = {"score": scores, "threshold": stored, "is_anomaly": scores > stored}
@@ -149,4 +185,11 @@ def _cases(detector: OneClassDetector, samples: Samples) -> dict[str, Case]:
     if isinstance(detector, ReconstructionDetector):
         maps = detector.anomaly_map(samples.images)
         cases["anomaly_map"] = Case(images, {"anomaly_map": maps})
+    if isinstance(folded, ReconstructionDetector):
+        maps = smooth(folded.anomaly_map(samples.images))
+        asked = np.where(asked == asked, np.float32(np.median(maps.max((1, 2))) / 2), asked)
+        used = np.where(np.isnan(asked), np.float32(folded.pixel_threshold), asked)
+        found = [find_boxes(one[None], limit)[0] for one, limit in zip(maps, used, strict=True)]
+        inputs = {**images, "pixel_threshold": asked.astype(np.float32)}
+        cases["boxes"] = Case(inputs, as_arrays(found))
     return cases

@@ -4,9 +4,10 @@
 
 32 gRPC callers and 2 REST callers send single images without a pause; one request in a hundred is
 malformed. Every 20 s the next version replaces the last, in turn from two models with other
-weights. Each answer is compared with what the version that gave it must say of that very image.
-The server's memory is read every 5 s. Ends with status 1 if a good request failed, a malformed one
-did not, or an answer was another's.
+weights; how long it took to answer is noted. Each answer is compared with what the version that
+gave it must say of that very image. The server's memory is read every 5 s. Time in which the whole
+run was stopped, on a machine that others use too, does not count, and no request is given up. Ends
+with status 1 if a good request failed, a malformed one did not, or an answer was another's.
 """
 
 from __future__ import annotations
@@ -30,7 +31,31 @@ from typing import Any
 from serving import CLASSES, NAME, build, png, server
 
 EVERY, KEPT = 20, 3
+PATIENCE = 3600  # seconds
 TOLERANCE = 1e-4
+
+
+class Clock:
+    """Counts the seconds in which this process ran."""
+
+    def __init__(self, limit: float) -> None:
+        self.seconds, self.stopped, self._limit = 0.0, 0.0, limit
+        threading.Thread(target=self._run, daemon=True).start()
+
+    @property
+    def over(self) -> bool:
+        return self.seconds >= self._limit
+
+    def _run(self) -> None:
+        before = time.monotonic()
+        while True:
+            time.sleep(0.05)
+            now = time.monotonic()
+            if now - before < 5:
+                self.seconds += now - before
+            else:
+                self.stopped += now - before
+            before = now
 
 
 class Tally:
@@ -41,6 +66,13 @@ class Tally:
         self.counts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.versions: set[int] = set()
+        self.published: dict[int, float] = {}
+        self.waited: dict[int, float] = {}
+
+    def answered_by(self, version: int, second: float) -> None:
+        if version not in self.versions:
+            self.versions.add(version)
+            self.waited[version] = second - self.published[version]
 
     def add(self, outcome: str, reason: str = "") -> None:
         with self.lock:
@@ -81,17 +113,20 @@ def soak(seconds: float) -> dict[str, Any]:
             expected.append(np.asarray(model(images, training=False)))
         served = Path(folder) / NAME
         publish(made[1], served, 1)  # version n answers as model n % 2
-        with server(served) as (process, rest, grpc_port):
-            started = time.monotonic()
+        tally.published[1] = 0.0
+        with server(served, "--timeout", str(PATIENCE)) as (process, rest, grpc_port):
+            clock = Clock(seconds)
             threads = [
                 threading.Thread(target=rest_caller, args=(rest, images, expected, tally, stop, n))
                 for n in range(2)
             ]
-            threads.append(threading.Thread(target=replace, args=(made, served, stop)))
-            threads.append(threading.Thread(target=watch, args=(process.pid, memory, stop)))
+            threads.append(
+                threading.Thread(target=replace, args=(made, served, tally, clock, stop))
+            )
+            threads.append(threading.Thread(target=watch, args=(process.pid, memory, clock, stop)))
             for thread in threads:
                 thread.start()
-            asyncio.run(grpc_callers(grpc_port, images, expected, tally, started + seconds))
+            asyncio.run(grpc_callers(grpc_port, images, expected, tally, clock))
             stop.set()
             for thread in threads:
                 thread.join()
@@ -105,7 +140,10 @@ def soak(seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "requests": dict(tally.counts),
         "reasons": dict(tally.reasons.most_common(20)),
+        "seconds_stopped_by_others": round(clock.stopped),
+        "versions_published": sorted(tally.published),
         "versions_that_answered": sorted(tally.versions),
+        "seconds_until_a_version_answered": {n: round(t, 1) for n, t in tally.waited.items()},
         "server_alive": alive,
         "megabytes_after_two_minutes": {
             "first": settled[0],
@@ -123,37 +161,40 @@ def publish(version: Path, served: Path, number: int) -> None:
     os.rename(served / f".copy-{number}", served / str(number))
 
 
-def replace(made: list[Path], served: Path, stop: threading.Event) -> None:
-    number = 1
-    while not stop.wait(EVERY):
-        number += 1
+def replace(
+    made: list[Path], served: Path, tally: Tally, clock: Clock, stop: threading.Event
+) -> None:
+    number, due = 1, float(EVERY)
+    while not stop.wait(0.1):
+        if clock.seconds < due:
+            continue
+        number, due = number + 1, due + EVERY
+        tally.published[number] = clock.seconds
         publish(made[number % 2], served, number)
         shutil.rmtree(served / str(number - KEPT), ignore_errors=True)
 
 
-def watch(process: int, memory: list, stop: threading.Event) -> None:
-    started = time.monotonic()
+def watch(process: int, memory: list, clock: Clock, stop: threading.Event) -> None:
     while not stop.wait(5):
         status = Path(f"/proc/{process}/status").read_text()
         kilobytes = int(status.partition("VmRSS:")[2].split()[0])
-        second = round(time.monotonic() - started)
-        memory.append({"second": second, "megabytes": round(kilobytes / 1024)})
+        memory.append({"second": round(clock.seconds), "megabytes": round(kilobytes / 1024)})
 
 
-async def grpc_callers(port: int, images: Any, expected: list, tally: Tally, end: float) -> None:
+async def grpc_callers(port: int, images: Any, expected: list, tally: Tally, clock: Clock) -> None:
     import grpc
     import numpy as np
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-    from robustcls.serving.tensors import to_proto
+    from robustcls.serving.tensors import fill_proto
 
     def message(signature: str = "", **inputs: Any) -> Any:
         request = predict_pb2.PredictRequest()
         request.model_spec.name = NAME
         request.model_spec.signature_name = signature
         for name, value in inputs.items():
-            request.inputs[name].CopyFrom(to_proto(value))
+            fill_proto(request.inputs[name], value)
         request.output_filter.append("logits")
         return request
 
@@ -170,10 +211,10 @@ async def grpc_callers(port: int, images: Any, expected: list, tally: Tally, end
     ]
 
     async def caller(stub: Any, draw: random.Random) -> None:
-        while time.monotonic() < end:
+        while not clock.over:
             if draw.random() < 0.01:
                 try:
-                    await stub.Predict(draw.choice(malformed), timeout=60)
+                    await stub.Predict(draw.choice(malformed), timeout=PATIENCE)
                     tally.add("malformed_answered")
                 except grpc.aio.AioRpcError as error:
                     refused = error.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -185,12 +226,12 @@ async def grpc_callers(port: int, images: Any, expected: list, tally: Tally, end
             place = draw.randrange(len(images))
             request = good[place] if draw.random() < 0.9 else files[place]
             try:
-                answer = await stub.Predict(request, timeout=60)
+                answer = await stub.Predict(request, timeout=PATIENCE)
             except grpc.aio.AioRpcError as error:
                 tally.add("good_failed", f"{error.code()} {error.details()}")
                 continue
             version = answer.model_spec.version.value
-            tally.versions.add(version)
+            tally.answered_by(version, clock.seconds)
             logits = tf.make_ndarray(answer.outputs["logits"])[0]
             right = np.abs(logits - expected[version % 2][place]).max() <= TOLERANCE
             tally.add("good_answered" if right else "wrong_answer")
@@ -207,7 +248,7 @@ def rest_caller(
 
     draw = random.Random(1000 + seed)
     malformed = ['{"instances": [[1, 2]]}', "{", '{"inputs": {"imgs": 1}}', '{"instances": [NaN]}']
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     while not stop.is_set():
         bad = draw.random() < 0.01
         place = draw.randrange(len(images))

@@ -172,8 +172,9 @@ def export_model(
     model: str | None = None,
     name: str | None = None,
     version: int | None = None,
+    format: str = "saved_model",
 ) -> None:
-    """Write a run's model as a SavedModel for TensorFlow Serving.
+    """Write a run's model as a SavedModel for TensorFlow Serving, or for another runtime.
 
     Args:
         run: the run folder.
@@ -181,11 +182,13 @@ def export_model(
         model: base or adversarial; adversarial where it was trained when left out.
         name: the model's name in requests; the run's when left out.
         version: the number of the version; the next when left out.
+        format: saved_model, bfloat16 (a SavedModel with weights in bfloat16), int8 (TFLite) or
+            onnx; the last three are measured beside float32 and go to RUN/export-FORMAT.
     """
     require_serving()
     from robustcls.serving.exporting import export_run
 
-    print(export_run(run, out, model=model, name=name, version=version))
+    print(export_run(run, out, model=model, name=name, version=version, format=format))
 
 
 def check_exported(folder: str) -> None:

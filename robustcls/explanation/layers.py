@@ -29,7 +29,7 @@ def choose_layer(network: keras.Model, name: str | None = None) -> keras.layers.
     Raises:
         InputError: there is no convolution, no such layer, or it has no feature map.
     """
-    maps = _feature_maps(network)
+    maps = feature_maps(network)
     if not maps:
         raise InputError(
             f"model must have a convolution for class activation maps; '{network.name}' has "
@@ -53,8 +53,8 @@ def choose_layer(network: keras.Model, name: str | None = None) -> keras.layers.
     return layer
 
 
-def _feature_maps(network: keras.Model) -> list[keras.layers.Layer]:
-    """Layers with a known spatial output, from the first convolution on."""
+def feature_maps(network: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layers with a known spatial output, from the first convolution on."""
     found: list[keras.layers.Layer] = []
     for layer in network.layers:
         if not found and not isinstance(layer, _CONVOLUTIONS):

@@ -36,7 +36,7 @@ def write_version(
     finish: Callable[[Path], None],
     version: int | None = None,
 ) -> Path:
-    """Writes the next version of a model; a half version never appears.
+    """Writes a SavedModel as the next version of a model; see `write_folder`.
 
     Args:
         out: the model's folder, made if need be.
@@ -45,11 +45,31 @@ def write_version(
         finish: puts further files into the folder of the version before it appears.
         version: its number; None takes the next.
 
+    Raises:
+        InputError: as for `write_folder`, or a graph that does not serve.
+    """
+
+    def fill(folder: Path) -> None:
+        save_endpoints(folder, endpoints, tables)
+        check_graph(folder)
+        finish(folder)
+
+    return write_folder(out, fill, version)
+
+
+def write_folder(out: Path | str, fill: Callable[[Path], None], version: int | None = None) -> Path:
+    """Writes the next version of a model; a half version never appears.
+
+    Args:
+        out: the model's folder, made if need be.
+        fill: writes the files of the version into a folder.
+        version: its number; None takes the next.
+
     Returns:
         The folder of the version, `out/<number>`.
 
     Raises:
-        InputError: the version exists, `out` cannot be written, or a graph that does not serve.
+        InputError: the version exists, or `out` cannot be written.
     """
     out = Path(out)
     if version is not None:
@@ -60,9 +80,7 @@ def write_version(
         if version in version_folders(out):
             raise InputError(f"version must be a new one; {out / str(version)} exists.")
         temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
-        _save(temporary, endpoints, tables)
-        check_graph(temporary)
-        finish(temporary)
+        fill(temporary)
         return _publish(temporary, out, version)
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror or error}.") from error
@@ -109,9 +127,10 @@ def check_graph(folder: Path) -> None:
             raise InputError("model must not be compiled with jit_compile.")
 
 
-def _save(
-    folder: Path, endpoints: Sequence[Endpoint], tables: Iterable[tf.lookup.StaticHashTable]
+def save_endpoints(
+    folder: Path, endpoints: Sequence[Endpoint], tables: Iterable[tf.lookup.StaticHashTable] = ()
 ) -> None:
+    """Writes a SavedModel."""
     archive = keras.export.ExportArchive()
     for table in tables:
         archive.track(table)

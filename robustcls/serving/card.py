@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Card:
         data: facts about the data by name.
         metrics: rows of `name`, `value`, `interval` and `count`.
         config: all settings.
+        comparison: what `compare` measured, of a format that is not float32.
     """
 
     summary: str
@@ -38,6 +39,7 @@ class Card:
     data: Mapping[str, Any] = field(default_factory=dict)
     metrics: tuple[Mapping[str, Any], ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+    comparison: Mapping[str, Any] | None = None
 
     @property
     def settings(self) -> str:
@@ -45,10 +47,24 @@ class Card:
         return json.dumps({**self.config, "exported_with": versions()}, indent=2, default=str)
 
 
-def write_card(folder: Path, name: str, card: Card) -> None:
-    """Writes the card into the folder of a version."""
+def write_card(
+    folder: Path, name: str, card: Card, signatures: Sequence[Mapping[str, str]] | None = None
+) -> None:
+    """Writes the card into the folder of a version.
+
+    Args:
+        folder: of the version.
+        name: the model's name.
+        card: what to say.
+        signatures: rows of `name`, `inputs` and `outputs`; by default what the SavedModel says.
+    """
+    rows = _signatures(folder) if signatures is None else signatures
+    write_text(folder / CARD, render(CARD, name=name, card=card, signatures=rows))
+
+
+def _signatures(folder: Path) -> list[dict[str, str]]:
     signatures = read_saved_model(folder).meta_graphs[0].signature_def
-    rows = [
+    return [
         {
             "name": key,
             "inputs": _tensors(signature.inputs),
@@ -57,8 +73,6 @@ def write_card(folder: Path, name: str, card: Card) -> None:
         for key, signature in sorted(signatures.items())
         if not key.startswith("__")
     ]
-    text = render(CARD, name=name, card=card, signatures=rows)
-    write_text(folder / CARD, text)
 
 
 def metric_row(name: str, value: float, interval: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -29,7 +29,13 @@ def decode_batch(encoded: tf.Tensor, image_shape: tuple[int, int, int]) -> tf.Te
         tf.errors.InvalidArgumentError: when run, for a string that is no readable image.
     """
     spec = tf.TensorSpec(image_shape, tf.float32)
-    images = tf.map_fn(lambda one: decode(one, image_shape), encoded, fn_output_signature=spec)
+    # One after the other: a batch of the largest images would not fit into memory together.
+    images = tf.map_fn(
+        lambda one: decode(one, image_shape),
+        encoded,
+        parallel_iterations=1,
+        fn_output_signature=spec,
+    )
     return tf.ensure_shape(images, [None, *image_shape])
 
 
@@ -63,12 +69,14 @@ def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
         return tf.repeat(tf.cast(pixels, tf.uint8), 3, axis=-1)
 
     def others() -> tf.Tensor:
-        pixels = tf.cast(tf.io.decode_png(encoded, channels=4), tf.int32)
+        # The sum below just fits into 16 bits; 32 would take twice the memory.
+        pixels = tf.cast(tf.io.decode_png(encoded, channels=4), tf.uint16)
         colour, alpha = pixels[..., :3], pixels[..., 3:]
         # Below 8 bits TensorFlow writes "opaque" as the highest value that the bits hold.
-        opaque = tf.bitwise.left_shift(1, tf.minimum(depth, 8)) - 1
-        alpha = tf.where(alpha == opaque, 255, alpha)
-        return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+        opaque = tf.cast(tf.bitwise.left_shift(1, tf.minimum(depth, 8)) - 1, tf.uint16)
+        full = tf.constant(255, tf.uint16)
+        alpha = tf.where(alpha == opaque, full, alpha)
+        return tf.cast((colour * alpha + full * (full - alpha) + 127) // 255, tf.uint8)
 
     depth, colour_type = tf.unstack(tf.cast(header[8:], tf.int32), num=2)
     return tf.cond((depth == 16) & (colour_type == 0), gray_16_bits, others)

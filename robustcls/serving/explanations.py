@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import tensorflow as tf
-
-#: Below that many pixels a side a class activation map only says "somewhere".
-SMALLEST_SIDE = 4
-_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
-_PADDING = (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
 
 #: How the maps read; the model card says it to whoever calls the signature.
 DEFINITIONS = {
@@ -31,9 +24,11 @@ class Explainer:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        self.features = last_feature_map(model)
-        outputs = [model.outputs[0]] if self.features is None else [self.features, model.outputs[0]]
-        self.model = keras.Model(model.inputs, outputs)
+        # Needed where an export is made, and not where it is served.
+        from robustcls.explanation.layers import choose_layer, feature_maps
+
+        maps = [choose_layer(model).output] if feature_maps(model) else []
+        self.model = keras.Model(model.inputs, [*maps, model.outputs[0]])
 
     def __call__(self, images: tf.Tensor, class_ids: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the maps of `DEFINITIONS`; without `cam` if the model has no feature map.
@@ -62,20 +57,3 @@ class Explainer:
             cam = tf.nn.relu(tf.reduce_sum(weights * features[0], -1, keepdims=True))
             maps["cam"] = tf.image.resize(cam, images.shape[1:3])[..., 0]
         return maps
-
-
-def last_feature_map(model: keras.Model) -> Any:
-    """Returns the output that a class activation map is drawn from, None if there is none.
-
-    That is the last output [N, h, w, c] after a convolution that is at least `SMALLEST_SIDE`
-    pixels high and wide, or the last of the largest ones where all are smaller.
-    """
-    maps: list[Any] = []
-    for layer in model.layers:
-        shape = getattr(getattr(layer, "output", None), "shape", ())
-        is_map = len(shape) == 4 and None not in shape[1:] and not isinstance(layer, _PADDING)
-        if is_map and (maps or isinstance(layer, _CONVOLUTIONS)):
-            maps.append(layer.output)
-    sides = [min(output.shape[1:3]) for output in maps]
-    enough = min(SMALLEST_SIDE, max(sides, default=0))
-    return next((output for output in reversed(maps) if min(output.shape[1:3]) >= enough), None)

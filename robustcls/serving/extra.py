@@ -1,4 +1,4 @@
-"""The packages of the extra `serving`, which classification and training do without."""
+"""Packages that only some commands need, each named by the extra that installs it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import importlib
 
 from robustcls._validation import InputError
 
-_PACKAGES = (
-    "tensorflow_serving.apis",
-    "grpc_health.v1",
-    "prometheus_client",
-    "starlette",
-    "uvicorn",
-)
+_PACKAGES = {
+    "serving": (
+        "tensorflow_serving.apis",
+        "grpc_health.v1",
+        "prometheus_client",
+        "starlette",
+        "uvicorn",
+    ),
+    "int8": ("ai_edge_litert.interpreter",),
+    "onnx": ("tf2onnx", "onnx", "onnxruntime"),
+}
 
 
 def require_serving() -> None:
@@ -21,11 +25,20 @@ def require_serving() -> None:
     Raises:
         InputError: one of the packages is not installed.
     """
-    for package in _PACKAGES:
+    require("serving", "serving")
+
+
+def require(extra: str, purpose: str) -> None:
+    """Imports the packages of an extra.
+
+    Raises:
+        InputError: one of them is not installed.
+    """
+    for package in _PACKAGES[extra]:
         try:
             importlib.import_module(package)
         except ImportError as error:
             raise InputError(
-                f"serving must have the package {error.name}; it is not installed. "
-                "Install with: pip install 'robustcls[serving]'."
+                f"{purpose} must have the package {error.name}; it is not installed. "
+                f"Install with: pip install 'robustcls[{extra}]'."
             ) from None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from robustcls.runs import write_json
 from robustcls.serving.archive import write_version
 from robustcls.serving.card import Card, write_card
+from robustcls.serving.comparison import COMPARISON
 from robustcls.serving.configuration import BATCH_SIZES, check_name, write_configuration
 from robustcls.serving.endpoints import Endpoint
 from robustcls.serving.parity import Case, write_cases
@@ -26,12 +29,14 @@ class Servable:
         tables: the look-up tables that they use.
         cases: for each signature, inputs and the answers of the model before its export.
         card: what the model card says.
+        compare: measures a written version beside float32, for the card.
     """
 
     endpoints: tuple[Endpoint, ...]
     tables: tuple[tf.lookup.StaticHashTable, ...]
     cases: Mapping[str, Case]
     card: Card
+    compare: Callable[[Path], dict[str, Any]] | None = None
 
 
 def write_export(
@@ -59,7 +64,11 @@ def write_export(
     def finish(folder: Path) -> None:
         write_warmup(folder, name, servable.endpoints, rows, BATCH_SIZES)
         write_cases(folder, servable.cases)
-        write_card(folder, name, servable.card)
+        card = servable.card
+        if servable.compare is not None:
+            card = replace(card, comparison=servable.compare(folder))
+            write_json(folder / COMPARISON, card.comparison)
+        write_card(folder, name, card)
 
     written = write_version(out, servable.endpoints, servable.tables, finish, version)
     write_configuration(Path(out), name)

@@ -18,8 +18,9 @@ def to_array(name: str, proto: tensor_pb2.TensorProto, max_bytes: int) -> np.nda
         ServingError: its type, shape and content do not fit, or it would unpack to more than
             `max_bytes`.
     """
-    sizes = [dim.size for dim in proto.tensor_shape.dim]
-    if proto.tensor_shape.unknown_rank or min(sizes, default=0) < 0:
+    shape = proto.tensor_shape
+    sizes = [dim.size for dim in shape.dim]
+    if shape.unknown_rank or min(sizes, default=0) < 0:
         raise invalid(f"{name} must have a known shape; received {sizes}.")
     try:
         kind = tf.as_dtype(proto.dtype)
@@ -30,14 +31,16 @@ def to_array(name: str, proto: tensor_pb2.TensorProto, max_bytes: int) -> np.nda
     if math.prod(sizes) * width > max_bytes:
         raise invalid(f"{name} must unpack to at most {max_bytes} bytes; received shape {sizes}.")
     try:
+        content = proto.tensor_content
+        if content and kind.size:  # what `tf.make_ndarray` does, in a fraction of its time
+            return np.frombuffer(content, kind.as_numpy_dtype).reshape(sizes)
         return tf.make_ndarray(proto)
     except (TypeError, ValueError, OverflowError, IndexError):
         raise invalid(f"{name} must hold values of shape {sizes}; they do not fit.") from None
 
 
-def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """Returns the proto of an array, as bytes where its type allows."""
-    proto = tensor_pb2.TensorProto()
+def fill_proto(proto: tensor_pb2.TensorProto, array: np.ndarray) -> None:
+    """Puts an array into an empty proto, as bytes where its type allows."""
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     if array.dtype == object:
@@ -46,4 +49,3 @@ def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
     else:
         proto.dtype = tf.as_dtype(array.dtype).as_datatype_enum
         proto.tensor_content = array.tobytes()
-    return proto

@@ -21,7 +21,7 @@ from tensorflow_serving.apis import (
 )
 
 from robustcls.serving.errors import ServingError, from_http
-from robustcls.serving.tensors import to_proto
+from robustcls.serving.tensors import fill_proto
 
 _METADATA = "signature_def"
 
@@ -44,7 +44,7 @@ class GrpcTransport:
         request = predict_pb2.PredictRequest(model_spec=self._spec)
         request.model_spec.signature_name = signature
         for name, array in inputs.items():
-            request.inputs[name].CopyFrom(to_proto(array))
+            fill_proto(request.inputs[name], array)
         response = _asked(self._predictions.Predict, request, timeout)
         return {name: tf.make_ndarray(proto) for name, proto in response.outputs.items()}
 

@@ -1,8 +1,6 @@
-import importlib.util
 import io
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,11 +19,6 @@ from robustcls.reports.gallery import (
     write_gallery,
 )
 from robustcls.reports.pictures import HEAT, data_uri, outline, overlay, to_colours, to_pixels
-
-# Test folders are no packages.
-_spec = importlib.util.spec_from_file_location("browser", Path(__file__).with_name("browser.py"))
-browser_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(browser_module)
 
 EVIL = "<script>alert(1)</script>"
 
@@ -125,55 +118,50 @@ def test_colours():
     assert (rows[0], rows[-1], columns[0], columns[-1]) == (12, 35, 8, 39)
 
 
-@pytest.mark.skipif(browser_module.CHROMIUM is None, reason="no Chromium: apt-get install chromium")
-def test_in_a_browser(tmp_path):
+def test_in_a_browser(browser, tmp_path):
     path = tmp_path / "page.html"
     write_gallery(page(), path)
-    browser = browser_module.Browser(tmp_path / "profile")
-    try:
-        browser.open(path, 1280)
-        visible = "[...document.querySelectorAll('.card:not([hidden]) > h3')]" + (
-            ".map((e) => e.firstChild.textContent)"
-        )
-        focused = "(document.activeElement.querySelector('h3') || {firstChild: {}})" + (
-            ".firstChild.textContent"
-        )
-        count = "document.getElementById('count').value"
-        assert browser.run(visible) == [f"folder/{at}.png" for at in (5, 4, 3, 2, 1, 0)]
-        browser.choose("group", "base")
-        browser.choose("tag", "flipped")
-        assert browser.run(visible) == [f"folder/{at}.png" for at in (5, 3, 1)]
-        assert browser.run(count) == "3 of 6 images"
-        browser.choose("category", EVIL)
-        assert browser.run(visible) == ["folder/1.png"]
-        browser.choose("search", "folder/3")
-        assert browser.run("document.getElementById('empty').hidden") is False
-        for name in ("group", "tag", "category", "search"):
-            browser.choose(name, "")
-        assert browser.run(count) == "6 of 6 images"
+    browser.open(path, 1280)
+    visible = "[...document.querySelectorAll('.card:not([hidden]) > h3')]" + (
+        ".map((e) => e.firstChild.textContent)"
+    )
+    focused = "(document.activeElement.querySelector('h3') || {firstChild: {}})" + (
+        ".firstChild.textContent"
+    )
+    count = "document.getElementById('count').value"
+    assert browser.run(visible) == [f"folder/{at}.png" for at in (5, 4, 3, 2, 1, 0)]
+    browser.choose("group", "base")
+    browser.choose("tag", "flipped")
+    assert browser.run(visible) == [f"folder/{at}.png" for at in (5, 3, 1)]
+    assert browser.run(count) == "3 of 6 images"
+    browser.choose("category", EVIL)
+    assert browser.run(visible) == ["folder/1.png"]
+    browser.choose("search", "folder/3")
+    assert browser.run("document.getElementById('empty').hidden") is False
+    for name in ("group", "tag", "category", "search"):
+        browser.choose(name, "")
+    assert browser.run(count) == "6 of 6 images"
 
-        for key, expected in (("ArrowRight", 5), ("ArrowRight", 4), ("j", 3), ("ArrowLeft", 4)):
-            browser.press(key)
-            assert browser.run(focused) == f"folder/{expected}.png"
-        browser.press("Enter")
-        enlarged = "document.querySelector('dialog').open && " + (
-            "document.querySelector('dialog p').textContent"
-        )
-        assert browser.run(enlarged) == "image 4 panel 0"
-        browser.press("ArrowRight")
-        assert browser.run(enlarged) == "image 4 panel 1"
-        browser.run("document.querySelector('dialog').close()")
-        browser.wait_for("document.activeElement.matches('.panel button')")
-        browser.press("/")
-        assert browser.run("document.activeElement.id") == "search"
+    for key, expected in (("ArrowRight", 5), ("ArrowRight", 4), ("j", 3), ("ArrowLeft", 4)):
+        browser.press(key)
+        assert browser.run(focused) == f"folder/{expected}.png"
+    browser.press("Enter")
+    enlarged = "document.querySelector('dialog').open && " + (
+        "document.querySelector('dialog p').textContent"
+    )
+    assert browser.run(enlarged) == "image 4 panel 0"
+    browser.press("ArrowRight")
+    assert browser.run(enlarged) == "image 4 panel 1"
+    browser.run("document.querySelector('dialog').close()")
+    browser.wait_for("document.activeElement.matches('.panel button')")
+    browser.press("/")
+    assert browser.run("document.activeElement.id") == "search"
 
-        for width in (1280, 390):
-            browser.open(path, width)
-            assert browser.run("document.documentElement.scrollWidth") <= width
-            browser.screenshot(tmp_path / f"{width}.png")
-            with Image.open(tmp_path / f"{width}.png") as screenshot:
-                assert screenshot.width == width
-        assert browser.problems == []
-        assert all(url.startswith(("file:", "data:")) for url in browser.events)
-    finally:
-        browser.close()
+    for width in (1280, 390):
+        browser.open(path, width)
+        assert browser.run("document.documentElement.scrollWidth") <= width
+        browser.screenshot(tmp_path / f"{width}.png")
+        with Image.open(tmp_path / f"{width}.png") as screenshot:
+            assert screenshot.width == width
+    assert browser.problems == []
+    assert all(url.startswith(("file:", "data:")) for url in browser.events)

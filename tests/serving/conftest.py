@@ -71,8 +71,14 @@ class Server:
         return f"{self.rest}/v1/models/tiny"
 
 
+@pytest.fixture(scope="session")
+def run_server():
+    """Starts a server: a context manager of (folder, log file, flags)."""
+    return _run_server
+
+
 @contextlib.contextmanager
-def run_server(folder, log, *flags):
+def _run_server(folder, log, *flags):
     command = [sys.executable, "-c", "from robustcls.cli import main; main()", "serve", folder]
     command += ["--rest-port", "0", "--grpc-port", "0", "--poll-seconds", "0.2", *flags]
     with open(log, "w") as errors:
@@ -93,7 +99,7 @@ def run_server(folder, log, *flags):
 
 
 @pytest.fixture(scope="session")
-def server(exported, tmp_path_factory):
+def server(exported, run_server, tmp_path_factory):
     """A server of a folder that tests may add versions to."""
     root = tmp_path_factory.mktemp("served")
     shutil.copytree(exported, root / "tiny")

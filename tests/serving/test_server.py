@@ -3,12 +3,10 @@
 import base64
 import itertools
 import json
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 
@@ -31,9 +29,6 @@ from tensorflow_serving.apis import (
 from robustcls import InputError
 from robustcls.cli import main
 from robustcls.serving import Client, ServingError
-
-sys.path.insert(0, os.path.dirname(__file__))
-import chromium
 
 CLASS_NAMES = ["cat", "dog", "<b>bird</b>"]
 PREDICTING = ["serving_default", "serving_bytes", "decode", "explain"]
@@ -374,37 +369,31 @@ def test_the_client_gives_up_at_its_deadline():
             )
 
 
-def texts(page, selector):
-    return page.value(f"[...document.querySelectorAll('{selector}')].map((c) => c.textContent)")
+def texts(browser, selector):
+    return browser.run(f"[...document.querySelectorAll('{selector}')].map((c) => c.textContent)")
 
 
-@pytest.mark.skipif(chromium.find() is None, reason="Chromium is not installed")
-def test_the_page_in_a_browser(server, cases, tmp_path):
+def test_the_page_in_a_browser(server, browser, tmp_path):
     picture = tmp_path / "photo <i>.webp"
     Image.fromarray(np.tile(np.arange(0, 250, 5, np.uint8), (40, 1))).save(picture, lossless=True)
     (tmp_path / "bad.png").write_bytes(b"no image")
-    with chromium.open_page(tmp_path / "profile") as page:
-        page.send("Page.navigate", url=server.rest)
-        page.wait("document.querySelectorAll('#model option').length === 1")
-        page.choose_file("#file", picture)
-        page.wait("document.getElementById('message').textContent === 'photo <i>.webp'")
-        names = page.value(
-            "[...document.querySelectorAll('#classes td:first-child')].map((c) => c.textContent)"
-        )
-        assert sorted(names) == sorted(CLASS_NAMES)
-        assert page.value("document.querySelectorAll('#classes b').length") == 0
-        assert page.value("document.getElementById('verdict').textContent") == names[0]
-        captions = page.value(
-            "[...document.querySelectorAll('figcaption')].map((c) => c.textContent)"
-        )
-        assert captions[0] == "what the model sees"
-        assert "Grad-CAM" in captions
-        assert page.value("document.querySelector('canvas').width") == 16
-        assert page.problems == []
-        page.choose_file("#file", tmp_path / "bad.png")
-        page.wait("document.getElementById('message').className === 'bad'")
-        message = page.value("document.getElementById('message').textContent")
-        assert message == "image_bytes must be a JPEG or PNG file"
+    message = "document.getElementById('message').textContent"
+    browser.open(server.rest)
+    browser.wait_for("document.querySelectorAll('#model option').length === 1")
+    browser.choose_file("#file", picture)
+    browser.wait_for(f"{message} === 'photo <i>.webp'")
+    names = texts(browser, "#classes td:first-child")
+    assert sorted(names) == sorted(CLASS_NAMES)
+    assert browser.run("document.querySelectorAll('#classes b').length") == 0
+    assert texts(browser, "#verdict") == names[:1]
+    captions = texts(browser, "figcaption")
+    assert captions[0] == "what the model sees"
+    assert "Grad-CAM" in captions
+    assert browser.run("document.querySelector('canvas').width") == 16
+    assert browser.problems == []
+    browser.choose_file("#file", tmp_path / "bad.png")
+    browser.wait_for("document.getElementById('message').className === 'bad'")
+    assert browser.run(message) == "image_bytes must be a JPEG or PNG file"
 
 
 def test_a_taken_port_is_one_line(server, exported, capsys):

@@ -38,6 +38,7 @@ class BatchingParameters:
 class _Request:
     inputs: Arrays
     rows: int
+    shapes: tuple[tuple[int, ...], ...]
     answer: asyncio.Future[Arrays]
     arrived: float
 
@@ -84,18 +85,18 @@ class Batcher:
                 f"the queue is full: {self._rows} of {limit} rows wait. Try again later.",
             )
         loop = asyncio.get_running_loop()
-        request = _Request(inputs, rows, loop.create_future(), loop.time())
+        shapes = tuple(inputs[name].shape[1:] for name in sorted(inputs))
+        request = _Request(inputs, rows, shapes, loop.create_future(), loop.time())
         self._queue.append(request)
         self._rows += rows
         self._arrival.set()
         if self._rows >= self.parameters.max_batch_size:
             self._full.set()
+        giving_up = loop.call_later(timeout, _give_up, request.answer, timeout)
         try:
-            return await asyncio.wait_for(request.answer, timeout)
-        except asyncio.TimeoutError:
-            raise ServingError(
-                grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {timeout:.3g} s."
-            ) from None
+            return await request.answer
+        finally:
+            giving_up.cancel()
 
     async def close(self) -> None:
         """Stops; nothing may be waiting any more."""
@@ -132,9 +133,7 @@ class Batcher:
                     await asyncio.wait_for(self._full.wait(), left)
         taken: list[_Request] = []
         rows = 0
-        while self._queue and (
-            not taken or (self.together and rows + self._queue[0].rows <= limit)
-        ):
+        while self._queue and (not taken or self._fits(self._queue[0], taken[0], limit - rows)):
             request = self._queue.popleft()
             self._rows -= request.rows
             if not request.answer.done():
@@ -143,6 +142,10 @@ class Batcher:
         if not self._queue:
             self._arrival.clear()
         return taken
+
+    def _fits(self, request: _Request, first: _Request, space: int) -> bool:
+        """Images of different sizes, which some models take, cannot share a batch."""
+        return self.together and request.rows <= space and request.shapes == first.shapes
 
     def _answer(self, requests: Sequence[_Request]) -> list[Arrays | Exception]:
         """Computes a batch; if it is refused, each request alone, so only the guilty one fails."""
@@ -178,3 +181,9 @@ class Batcher:
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _give_up(answer: asyncio.Future[Arrays], timeout: float) -> None:
+    if not answer.done():
+        message = f"no answer within {timeout:.3g} s."
+        answer.set_exception(ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, message))

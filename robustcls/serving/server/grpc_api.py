@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
 
 from robustcls.serving.errors import ServingError, invalid
 from robustcls.serving.server.engine import Engine, Target
-from robustcls.serving.tensors import to_array, to_proto
+from robustcls.serving.tensors import fill_proto, to_array
 
 LOG = logging.getLogger("robustcls.serving")
 SIGNATURE_DEF = "signature_def"
@@ -60,7 +60,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         response = predict_pb2.PredictResponse()
         _answered_by(response.model_spec, spec, version)
         for name in request.output_filter or outputs:
-            response.outputs[name].CopyFrom(to_proto(outputs[name]))
+            fill_proto(response.outputs[name], outputs[name])
         return response
 
     async def _classify(self, request: Any, context: Any) -> Any:

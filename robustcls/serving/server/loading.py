@@ -48,4 +48,9 @@ def load_version(folder: Path) -> LoadedVersion:
         raise InputError(f"{folder} cannot be loaded; {reason[:300]}.") from error
     if not signatures:
         raise InputError(f"{folder} must have signatures; it has none.")
+    for name, signature in signatures.items():
+        if not signature.by_row:  # Requests that share a batch would get each other's answers.
+            raise InputError(
+                f"{folder} must take and give a row for each image; {name} has other tensors."
+            )
     return LoadedVersion(model, signatures)

@@ -51,6 +51,12 @@ class Signature:
         """The inputs that a request must have."""
         return sorted(set(self.inputs) - set(self.defaults))
 
+    @property
+    def by_row(self) -> bool:
+        """Whether all tensors have a first dimension that is free."""
+        specs = [*self.inputs.values(), *self.outputs.values()]
+        return all(spec.shape.rank and spec.shape[0] is None for spec in specs)
+
     def run(self, inputs: Arrays) -> Arrays:
         """Computes the outputs of checked inputs."""
         outputs = self.function(**{key: tf.constant(value) for key, value in inputs.items()})
@@ -96,8 +102,8 @@ def _specs(infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, tf.Tenso
 
 
 def _check_array(name: str, array: np.ndarray, spec: tf.TensorSpec) -> None:
-    received = "string" if array.dtype == object else array.dtype.name
-    if received != spec.dtype.name:
+    if array.dtype != spec.dtype.as_numpy_dtype:
+        received = "string" if array.dtype == object else array.dtype.name
         raise invalid(f"{name} must be {spec.dtype.name}; received {received}.")
     if not spec.shape.is_compatible_with(array.shape):
         expected = ", ".join("N" if size is None else str(size) for size in spec.shape)

@@ -61,7 +61,7 @@ class Browser:
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
         )  # fmt: skip
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=path if isinstance(path, str) else path.resolve().as_uri())
         self.wait_for("document.readyState === 'complete'")
 
     def run(self, expression):
@@ -85,6 +85,11 @@ class Browser:
         code = f"(() => {{ const e = document.getElementById({json.dumps(name)});"
         code += f"e.value = {json.dumps(value)};"
         self.run(code + "e.dispatchEvent(new Event('input', {bubbles: true})); })()")
+
+    def choose_file(self, selector, path):
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
 
     def screenshot(self, path):
         data = self.call("Page.captureScreenshot", format="png")["data"]
