@@ -3,9 +3,9 @@ r"""PGD-20 on a MobileNetV2 of 32x32 images: here, in ART and in Foolbox.
     results=benchmarks/results
     python benchmarks/attacks_vs_peers.py --model plain --out $results/attacks_plain.json
     python benchmarks/attacks_vs_peers.py --model robust --out $results/attacks_robust.json
-    python benchmarks/attacks_vs_peers.py --model plain --strength 16 --compiled \
+    python benchmarks/attacks_vs_peers.py --model plain --strength 8 --compiled \
         --out $results/attacks_plain_strength.json
-    python benchmarks/attacks_vs_peers.py --model robust --strength 16 --compiled \
+    python benchmarks/attacks_vs_peers.py --model robust --strength 8 --compiled \
         --out $results/attacks_robust_strength.json
     python benchmarks/attacks_vs_peers.py --model plain --memory --out $results/attacks_memory.json
 
@@ -22,7 +22,7 @@ the mean over them, its standard deviation, and our mean less each peer's with i
 
 The model is trained at the first call and kept in --models: `plain` on clean images, `robust` with
 adversarial regularization. Training takes two and five minutes on two cores, each comparison about
-five, two with --compiled, and --strength 16 about ten. With --memory our attack alone runs on
+five, two with --compiled, and --strength 8 about three. With --memory our attack alone runs on
 1,000 and on 10,000 images, each in its own process. Needs the extra `benchmarks`.
 """
 

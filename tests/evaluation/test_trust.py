@@ -10,6 +10,7 @@ import tensorflow as tf
 from robustcls import InputError
 from robustcls.evaluation import trust
 from robustcls.evaluation.checks.gathering import Gathering
+from robustcls.evaluation.checks.subject import Subject
 from robustcls.evaluation.checks.verdicts import judge
 
 layers = keras.layers
@@ -166,6 +167,25 @@ def test_norm_two_and_another_model_as_reference(honest, overfitted, few):
     checks = trust.check(honest, images, labels, **settings)
     assert "examples made on another" in checks[10].evidence
     assert {10, 11, 12, 13, 15} <= with_status(checks, "pass")
+
+
+def test_a_model_trained_on_is_judged_by_its_present_weights(few):
+    """Batch normalization is folded into a copy, which must not stay behind."""
+    images, labels = (part[:20] for part in few)
+    model = keras.Sequential(
+        [
+            keras.Input(images.shape[1:]),
+            layers.Conv2D(4, 3, strides=2),
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dense(10),
+        ]
+    )
+    Subject(model, images, batch_size=8).gradient(images, labels)
+    model.set_weights([weights + 0.3 for weights in model.get_weights()])
+    subject = Subject(model, images, batch_size=8)
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(subject.predict(images), expected, rtol=1e-4)
 
 
 def test_bad_input(honest, few):
