@@ -136,6 +136,7 @@ class Measuring:
             others = [other.digest for other in self.others]
             depends_on = {
                 "attack": repr(self._curve_attack),
+                "judged": self._judged_attack,
                 "images": config.trust_images,
                 "others": ", ".join(others),
             }
@@ -216,6 +217,11 @@ class Measuring:
             report = evaluate_corruption_folder(self.classifier, name, **settings)
         return dataclasses.asdict(report)
 
+    @property
+    def _judged_attack(self) -> str:
+        """Whose figures the trust checks are for: the strongest's."""
+        return "apgd" if {"apgd", "autoattack"} & set(self.config.attacks) else "pgd"
+
     def _trust(self, _: Path) -> dict[str, Any]:
         config = self.config
         few = self.test.take(subset(len(self.test), config.trust_images, config.seed))
@@ -226,6 +232,7 @@ class Measuring:
             epsilon=config.epsilon,
             norm=config.norm,
             num_images=len(few),
+            attack=self._judged_attack,
             steps=config.steps,
             reference_models={other.name: other.load() for other in self.others},
             seed=config.seed,

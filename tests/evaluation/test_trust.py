@@ -56,6 +56,7 @@ def evidence(honest, few):
         *few,
         epsilon=0.1,
         norm="inf",
+        attack="pgd",
         steps=20,
         queries=200,
         reference_models={},
@@ -149,6 +150,27 @@ def test_a_difference_of_exactly_a_point_is_none(evidence):
     assert not judge(changed)[8].passed
 
 
+def test_what_pgd_misses_does_not_count_against_apgd(evidence):
+    """PGD at the first start is too weak here; APGD is not, and says so for AutoAttack."""
+    weak = dataclasses.replace(
+        evidence,
+        pgd=evidence.clean,
+        apgd=evidence.white_box,
+        doubled=all_but(evidence.white_box, 2),
+    )
+    checks = judge(weak)
+    assert not checks[7].passed
+    assert not checks[8].passed
+    checks = judge(dataclasses.replace(weak, attack="apgd", restarted=evidence.white_box))
+    assert checks[7].passed
+    assert checks[8].passed
+    assert "after APGD, with PGD of 40 steps" in checks[7].evidence
+    more = all_but(evidence.white_box, 3)
+    checks = judge(dataclasses.replace(weak, attack="apgd", doubled=more, restarted=more))
+    assert not checks[7].passed
+    assert not checks[8].passed
+
+
 def test_a_model_that_is_always_wrong_is_not_attacked(honest, few):
     images = few[0][:30]
     wrong = (honest.predict(images, verbose=0).argmax(-1) + 1) % 10
@@ -162,10 +184,11 @@ def test_a_model_that_is_always_wrong_is_not_attacked(honest, few):
 
 def test_norm_two_and_another_model_as_reference(honest, overfitted, few):
     images, labels = (part[:50] for part in few)
-    settings = {"epsilon": 0.5, "norm": "2", "queries": 5, "steps": 10}
+    settings = {"epsilon": 0.5, "norm": "2", "attack": "apgd", "queries": 5, "steps": 10}
     settings["reference_models"] = {"another": overfitted}
     checks = trust.check(honest, images, labels, **settings)
     assert "examples made on another" in checks[10].evidence
+    assert "after APGD, with PGD of 20 steps" in checks[7].evidence
     assert {10, 11, 12, 13, 15} <= with_status(checks, "pass")
 
 
@@ -194,6 +217,7 @@ def test_bad_input(honest, few):
         ({"epsilon": 0}, r"epsilon must be in \(0, 1\]"),
         ({"epsilon": 8}, "Did you mean 8/255"),
         ({"norm": "l2"}, "norm must be one of 2, inf"),
+        ({"attack": "fgsm"}, "attack must be one of apgd, pgd; received 'fgsm'"),
         ({"steps": 0}, "steps must be an integer >= 1; received 0"),
         ({"num_images": 0}, "num_images must be an integer >= 1"),
     ]
