@@ -56,7 +56,7 @@ def evidence(honest, few):
         *few,
         epsilon=0.1,
         norm="inf",
-        attack="pgd",
+        attack="apgd",
         steps=20,
         queries=200,
         reference_models={},
@@ -144,28 +144,26 @@ def test_each_check_fails_alone(evidence, number):
 
 
 def test_a_difference_of_exactly_a_point_is_none(evidence):
-    changed = dataclasses.replace(evidence, restarted=all_but(evidence.pgd, 2))
+    changed = dataclasses.replace(evidence, restarted=all_but(evidence.apgd, 2))
     assert judge(changed)[8].passed
-    changed = dataclasses.replace(evidence, restarted=all_but(evidence.pgd, 3))
+    changed = dataclasses.replace(evidence, restarted=all_but(evidence.apgd, 3))
     assert not judge(changed)[8].passed
 
 
 def test_what_pgd_misses_does_not_count_against_apgd(evidence):
     """PGD at the first start is too weak here; APGD is not, and says so for AutoAttack."""
+    left = evidence.white_box
     weak = dataclasses.replace(
-        evidence,
-        pgd=evidence.clean,
-        apgd=evidence.white_box,
-        doubled=all_but(evidence.white_box, 2),
+        evidence, attack="pgd", pgd=evidence.clean, apgd=left, doubled=all_but(left, 2)
     )
     checks = judge(weak)
     assert not checks[7].passed
     assert not checks[8].passed
-    checks = judge(dataclasses.replace(weak, attack="apgd", restarted=evidence.white_box))
+    checks = judge(dataclasses.replace(weak, attack="apgd", restarted=left))
     assert checks[7].passed
     assert checks[8].passed
     assert "after APGD, with PGD of 40 steps" in checks[7].evidence
-    more = all_but(evidence.white_box, 3)
+    more = all_but(left, 3)
     checks = judge(dataclasses.replace(weak, attack="apgd", doubled=more, restarted=more))
     assert not checks[7].passed
     assert not checks[8].passed
