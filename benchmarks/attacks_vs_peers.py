@@ -3,7 +3,7 @@ r"""PGD-20 on a MobileNetV2 of 32x32 images: here, in ART and in Foolbox.
     results=benchmarks/results
     python benchmarks/attacks_vs_peers.py --model plain --out $results/attacks_plain.json
     python benchmarks/attacks_vs_peers.py --model robust --out $results/attacks_robust.json
-    python benchmarks/attacks_vs_peers.py --model plain --strength 8 --compiled \
+    python benchmarks/attacks_vs_peers.py --model plain --strength 5 --compiled \
         --out $results/attacks_plain_strength.json
     python benchmarks/attacks_vs_peers.py --model robust --strength 8 --compiled \
         --out $results/attacks_robust_strength.json

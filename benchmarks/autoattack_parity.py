@@ -1,8 +1,10 @@
-"""Our AutoAttack and torchattacks' on the same weights: what is left of a robust classifier.
+r"""Our AutoAttack and torchattacks' on the same weights: what is left of a robust classifier.
 
     results=benchmarks/results
-    python benchmarks/autoattack_parity.py --norm inf --out $results/autoattack_parity_inf.json
-    python benchmarks/autoattack_parity.py --norm 2 --out $results/autoattack_parity_2.json
+    python benchmarks/autoattack_parity.py --norm inf --images 200 \
+        --out $results/autoattack_parity_inf.json
+    python benchmarks/autoattack_parity.py --norm 2 --images 200 \
+        --out $results/autoattack_parity_2.json
 
 A small network is trained adversarially on the embedded Fashion-MNIST images and its weights are
 put into the same network in PyTorch; `logits_differ_by` says how exactly. Both are attacked on the
@@ -12,7 +14,7 @@ their classes. After each attack of the sequence the share of images that still 
 
 Every adversarial image of either side is checked on the other's network: in the ball, and
 misclassified there as well. `processor_seconds` are those of all cores together, up to the verdict.
-An hour on one core for 1,000 images. Needs `torch` and
+Ten minutes on two cores for 200 images. Needs `torch` and
 `pip install --no-deps torchattacks` (it asks for a version of requests that nothing else wants).
 """
 
