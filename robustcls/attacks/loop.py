@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -79,7 +79,7 @@ class Loop:
             self._restore()
 
     def run(self) -> None:
-        bar = tqdm(
+        bar: Any = tqdm(  # Its count is an int to its types, but may be fractional.
             total=len(self.task.images),
             initial=len(self.task.images) - self._left(),
             desc=self.attack.name,
