@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -79,7 +79,7 @@ class Loop:
             self._restore()
 
     def run(self) -> None:
-        bar: Any = tqdm(  # Its count is an int to its types, but may be fractional.
+        bar = tqdm(
             total=len(self.task.images),
             initial=len(self.task.images) - self._left(),
             desc=self.attack.name,
@@ -111,7 +111,7 @@ class Loop:
 
     def _left(self) -> float:
         """Returns the work that is left, in images that go through all of their runs."""
-        begun = sum(run for _, run in self.waiting)
+        begun = float(sum(run for _, run in self.waiting))
         count = len(self.waiting)
         for slots in (self.active, self.last):
             begun += float((slots.run + slots.step / self.attack._step_count).sum())
