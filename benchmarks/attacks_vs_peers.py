@@ -1,8 +1,12 @@
-"""PGD-20 on a MobileNetV2 of 32x32 images: here, in ART and in Foolbox.
+r"""PGD-20 on a MobileNetV2 of 32x32 images: here, in ART and in Foolbox.
 
     results=benchmarks/results
     python benchmarks/attacks_vs_peers.py --model plain --out $results/attacks_plain.json
     python benchmarks/attacks_vs_peers.py --model robust --out $results/attacks_robust.json
+    python benchmarks/attacks_vs_peers.py --model plain --strength 5 --compiled \
+        --out $results/attacks_plain_strength.json
+    python benchmarks/attacks_vs_peers.py --model robust --strength 8 --compiled \
+        --out $results/attacks_robust_strength.json
     python benchmarks/attacks_vs_peers.py --model plain --memory --out $results/attacks_memory.json
 
 All attack the same Keras model in the same process: the same 512 test images of the embedded set,
@@ -12,10 +16,14 @@ their documentation does or, with --compiled, with the model in a `tf.function`.
 take turns; the times are medians over the turns, up to the verdict, which is the robust accuracy.
 Each has one step of warm-up before, whose time is `first_step_seconds`.
 
+One random start moves a robust accuracy by about half a point, so a single turn does not say who
+is stronger. With --strength N each contender attacks N times from other starts, and the result is
+the mean over them, its standard deviation, and our mean less each peer's with its standard error.
+
 The model is trained at the first call and kept in --models: `plain` on clean images, `robust` with
 adversarial regularization. Training takes two and five minutes on two cores, each comparison about
-five, two with --compiled. With --memory our attack alone runs on 1,000 and on 10,000 images, each
-in its own process. Needs the extra `benchmarks`.
+five, two with --compiled, and --strength 8 about three. With --memory our attack alone runs on
+1,000 and on 10,000 images, each in its own process. Needs the extra `benchmarks`.
 """
 
 from __future__ import annotations
@@ -35,6 +43,8 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 SIZE, CLASSES, BATCH, EPSILON = 32, 10, 128, 8 / 255
 TARGETS = {"active_set": 8.0, "every_image": 3.5}
+# Images, labels, steps and a seed to the robust accuracy.
+Contender = Callable[[Any, Any, int, int], float]
 
 
 def main() -> None:
@@ -46,6 +56,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3, help="turns each contender takes")
     parser.add_argument("--compiled", action="store_true", help="compile the peers' model")
+    parser.add_argument("--strength", type=int, metavar="N", help="compare N random starts instead")
     parser.add_argument("--memory", action="store_true", help="measure our peak memory instead")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -53,11 +64,14 @@ def main() -> None:
     if arguments.worker:
         print(json.dumps(peak(model, arguments.worker)))
         return
-    result = memory(arguments) if arguments.memory else compare(model, arguments)
+    measure = memory if arguments.memory else strength if arguments.strength else compare
+    result = measure(model, arguments)
     from robustcls.runs import versions, write_json
 
     packages = [] if arguments.memory else ["adversarial-robustness-toolbox", "foolbox"]
-    flags = ["--memory"] if arguments.memory else ["--compiled"] * arguments.compiled
+    flags = ["--memory"] * arguments.memory + ["--compiled"] * arguments.compiled
+    if arguments.strength:
+        flags += ["--strength", str(arguments.strength)]
     command = ["python benchmarks/attacks_vs_peers.py --model", arguments.model, *flags]
     result = (
         {"command": " ".join(command)}
@@ -113,7 +127,8 @@ def trained(arguments: argparse.Namespace) -> Any:
     return model
 
 
-def compare(model: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+def prepared(model: Any, arguments: argparse.Namespace) -> tuple[Any, Any, float]:
+    """Images that the model classifies right, their labels, and its clean accuracy."""
     import numpy as np
 
     import robustcls as rc
@@ -122,24 +137,32 @@ def compare(model: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     images, labels = images_of(test), test.labels
     right = np.flatnonzero(model.predict(images, verbose=0).argmax(1) == labels)
     chosen = right[: arguments.images]
-    images, labels = images[chosen], labels[chosen]
+    return images[chosen], labels[chosen], len(right) / len(test)
 
+
+def contenders_of(model: Any, arguments: argparse.Namespace) -> dict[str, Contender]:
     network = compiled(model) if arguments.compiled else model
-    contenders = ours(model) | art(network) | foolbox(network)
-    first = {name: timed(run, images, labels, 1)[0] for name, run in contenders.items()}
+    return ours(model) | art(network) | foolbox(network)
+
+
+def compare(model: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    images, labels, clean = prepared(model, arguments)
+    contenders = contenders_of(model, arguments)
+    first = {name: timed(run, images, labels, 1, 0)[0] for name, run in contenders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     processor: dict[str, list[float]] = {name: [] for name in contenders}
-    accuracy = {}
-    for _ in range(arguments.rounds):
+    accuracy: dict[str, list[float]] = {name: [] for name in contenders}
+    for seed in range(arguments.rounds):
         for name, run in contenders.items():
-            taken, used, accuracy[name] = timed(run, images, labels, arguments.steps)
+            taken, used, found = timed(run, images, labels, arguments.steps, seed)
             seconds[name].append(taken)
             processor[name].append(used)
-            print(f"{name:17} {taken:7.2f} s  robust {accuracy[name]:.4f}", file=sys.stderr)
+            accuracy[name].append(found)
+            print(f"{name:17} {taken:7.2f} s  robust {found:.4f}", file=sys.stderr)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return {
         "model": arguments.model,
-        "clean_accuracy": len(right) / len(test),
+        "clean_accuracy": clean,
         "images": len(images),
         "steps": arguments.steps,
         "rounds": arguments.rounds,
@@ -150,7 +173,7 @@ def compare(model: Any, arguments: argparse.Namespace) -> dict[str, Any]:
             for peer in ("art", "foolbox")
         },
         "targets": TARGETS,
-        "robust_accuracy": accuracy,
+        "robust_accuracy": {name: statistics.mean(found) for name, found in accuracy.items()},
         "seconds": medians,
         "all_seconds": seconds,
         # Of all cores together; says the same on a machine that does other things as well.
@@ -165,21 +188,61 @@ def compare(model: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def strength(model: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Robust accuracies over many random starts, in %, and what lies between ours and theirs."""
+    images, labels, clean = prepared(model, arguments)
+    contenders = contenders_of(model, arguments)
+    del contenders["every_image"]  # The same verdict, later.
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for seed in range(arguments.strength):
+        for name, run in contenders.items():
+            found[name].append(100 * run(images, labels, arguments.steps, seed))
+            print(f"{name:17} {found[name][-1]:6.2f} % robust", file=sys.stderr, flush=True)
+    mean = {name: statistics.mean(values) for name, values in found.items()}
+    return {
+        "model": arguments.model,
+        "clean_accuracy": clean,
+        "images": len(images),
+        "steps": arguments.steps,
+        "starts": arguments.strength,
+        "peers_compiled": arguments.compiled,
+        "robust_accuracy_in_percent": {
+            name: {"mean": mean[name], "standard_deviation": statistics.stdev(values)}
+            for name, values in found.items()
+        },
+        "points_above": {
+            peer: {
+                "mean": mean["active_set"] - mean[peer],
+                "standard_error": standard_error(found["active_set"], found[peer]),
+            }
+            for peer in ("art", "foolbox")
+        },
+        "target_points_above": 0.5,
+        "all_in_percent": found,
+    }
+
+
+def standard_error(ours: list[float], theirs: list[float]) -> float:
+    """Of the difference of the means, over starts that are drawn apart."""
+    variance = statistics.variance(ours) / len(ours) + statistics.variance(theirs) / len(theirs)
+    return variance**0.5
+
+
 def timed(
-    run: Callable[[Any, Any, int], float], images: Any, labels: Any, steps: int
+    run: Contender, images: Any, labels: Any, steps: int, seed: int
 ) -> tuple[float, float, float]:
     """Seconds on the clock and of the processor, and the robust accuracy."""
     begin, begin_cpu = time.perf_counter(), time.process_time()
-    accuracy = run(images, labels, steps)
+    accuracy = run(images, labels, steps, seed)
     return time.perf_counter() - begin, time.process_time() - begin_cpu, accuracy
 
 
-def ours(model: Any) -> dict[str, Callable[[Any, Any, int], float]]:
+def ours(model: Any) -> dict[str, Contender]:
     from robustcls.attacks import PGD
 
-    def attack(active_set: bool) -> Callable[[Any, Any, int], float]:
-        def run(images: Any, labels: Any, steps: int) -> float:
-            pgd = PGD(epsilon=EPSILON, steps=steps, step_size=EPSILON / 8)
+    def attack(active_set: bool) -> Contender:
+        def run(images: Any, labels: Any, steps: int, seed: int) -> float:
+            pgd = PGD(epsilon=EPSILON, steps=steps, step_size=EPSILON / 8, seed=seed)
             result = pgd(model, images, labels, batch_size=BATCH, active_set=active_set)
             return result.robust_accuracy
 
@@ -188,7 +251,7 @@ def ours(model: Any) -> dict[str, Callable[[Any, Any, int], float]]:
     return {"active_set": attack(True), "every_image": attack(False)}
 
 
-def art(model: Any) -> dict[str, Callable[[Any, Any, int], float]]:
+def art(model: Any) -> dict[str, Contender]:
     import keras
     import numpy as np
     from art.attacks.evasion import ProjectedGradientDescentTensorFlowV2
@@ -202,7 +265,8 @@ def art(model: Any) -> dict[str, Callable[[Any, Any, int], float]]:
         clip_values=(0.0, 1.0),
     )
 
-    def run(images: Any, labels: Any, steps: int) -> float:
+    def run(images: Any, labels: Any, steps: int, seed: int) -> float:
+        keras.utils.set_random_seed(seed)
         attack = ProjectedGradientDescentTensorFlowV2(
             classifier,
             norm=np.inf,
@@ -220,7 +284,8 @@ def art(model: Any) -> dict[str, Callable[[Any, Any, int], float]]:
     return {"art": run}
 
 
-def foolbox(model: Any) -> dict[str, Callable[[Any, Any, int], float]]:
+def foolbox(model: Any) -> dict[str, Contender]:
+    import keras
     import numpy as np
     import tensorflow as tf
     from foolbox import TensorFlowModel
@@ -228,7 +293,8 @@ def foolbox(model: Any) -> dict[str, Callable[[Any, Any, int], float]]:
 
     classifier = TensorFlowModel(model, bounds=(0, 1), device="/CPU:0")
 
-    def run(images: Any, labels: Any, steps: int) -> float:
+    def run(images: Any, labels: Any, steps: int, seed: int) -> float:
+        keras.utils.set_random_seed(seed)
         pgd = LinfPGD(abs_stepsize=EPSILON / 8, steps=steps, random_start=True)
         fallen = []
         for start in range(0, len(images), BATCH):
@@ -248,7 +314,7 @@ def compiled(model: Any) -> Callable[..., Any]:
     return lambda images, training=False: function(images)
 
 
-def memory(arguments: argparse.Namespace) -> dict[str, Any]:
+def memory(_: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     peaks = {}
     for count in (1000, 10_000):
         command = [sys.executable, __file__, "--worker", str(count), "--model", arguments.model]

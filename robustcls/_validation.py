@@ -96,7 +96,7 @@ def check_images(images: Any, argument: str = "images") -> np.ndarray:
         InputError: not rank 4, empty, integer pixels, NaN or infinite values, or values
             outside [0, 1].
     """
-    array = np.asarray(images)
+    array = _as_array(images, argument)
     if array.ndim != 4 or array.shape[-1] not in (1, 3) or 0 in array.shape:
         raise InputError(
             f"{argument} must be a non-empty array [N, H, W, C] with 1 or 3 channels; "
@@ -131,7 +131,7 @@ def check_labels(
     Raises:
         InputError: one-hot rows, another length, fractional or out-of-range class ids.
     """
-    array = np.asarray(labels)
+    array = _as_array(labels, argument)
     if array.ndim != 1 or len(array) != count:
         hint = ""
         if array.ndim == 2 and len(array) == count and array.shape[1] > 1:
@@ -151,3 +151,12 @@ def check_labels(
             f"{array.min()} to {array.max()}."
         )
     return array
+
+
+def _as_array(values: Any, argument: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise InputError(
+            f"{argument} must be one array; received parts of different shapes."
+        ) from None

@@ -6,8 +6,10 @@ once.
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
@@ -74,8 +76,6 @@ def data_show(
         data_dir: where TFDS keeps prepared sets.
         seed: seed of the choice of images and of the augmentation.
     """
-    from pathlib import Path
-
     from robustcls.data import AugmentationPolicy, contact_sheet, load
 
     splits = load(
@@ -119,7 +119,8 @@ def evaluate(config: EvaluationConfig, where: dict[str, Any], resume: bool, stri
     from robustcls.evaluation.comparison import evaluate_models, print_comparison
 
     candidates = find_candidates(**where)
-    metrics = evaluate_models(candidates, config, resume=resume, progress=sys.stderr.isatty())
+    with _resumable(candidates.folder):
+        metrics = evaluate_models(candidates, config, resume=resume, progress=sys.stderr.isatty())
     print_comparison(metrics)
     print(candidates.folder)
     doubtful = [name for name, found in metrics["trust"].items() if not found["believable"]]
@@ -138,9 +139,20 @@ def certify(config: SmoothingConfig, where: dict[str, Any], resume: bool) -> Non
     from robustcls.evaluation.certify import certify_models, print_certification
 
     candidates = find_candidates(**where)
-    found = certify_models(candidates, config, resume=resume, progress=sys.stderr.isatty())
+    with _resumable(candidates.folder):
+        found = certify_models(candidates, config, resume=resume, progress=sys.stderr.isatty())
     print_certification(found)
     print(candidates.folder)
+
+
+@contextlib.contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Says how to go on when the work is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\nrobustcls: {folder} keeps what was found; --resume goes on", file=sys.stderr)
+        raise
 
 
 def _where(values: dict[str, Any]) -> dict[str, Any]:

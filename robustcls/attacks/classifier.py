@@ -73,8 +73,7 @@ class Classifier:
                 f"images must be of the model's shape {self.image_shape}; "
                 f"received {images.shape[1:]}."
             )
-        if self._refresh is not None:
-            self._refresh()
+        self.refresh()
         chosen = np.linspace(0, len(images) - 1, min(len(images), PROBES)).astype(int)
         self.probe = scores = self._scores(images[chosen])
         self.num_classes = scores.shape[1]
@@ -91,6 +90,11 @@ class Classifier:
                 "images, so the logits behind them cannot be recovered."
             )
         return self.num_classes
+
+    def refresh(self) -> None:
+        """Takes over the model's present weights, which may have been trained since."""
+        if self._refresh is not None:
+            self._refresh()
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Returns the logits, float32 [N, classes], of float32 `images` [N, H, W, C].

@@ -81,18 +81,21 @@ class Loop:
     def run(self) -> None:
         bar = tqdm(
             total=len(self.task.images),
+            initial=len(self.task.images) - self._left(),
             desc=self.attack.name,
             unit="image",
+            # Work on an image counts for the share of its runs' steps, whether it falls or not.
+            bar_format="{l_bar}{bar}| {n:.0f}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
             disable=not self.options.progress,
         )
         saved = time.monotonic()
         try:
             while self.waiting or len(self.active) or len(self.last):
                 self._advance()
-                unsettled = len(self.waiting) + len(self.active) + len(self.last)
-                bar.n = len(self.task.images) - unsettled
-                bar.set_postfix(robust=f"{1 - self.task.success.mean():.3f}", refresh=False)
-                bar.update(0)
+                if self.options.progress:
+                    bar.n = len(self.task.images) - self._left()
+                    bar.set_postfix(robust=f"{1 - self.task.success.mean():.3f}", refresh=False)
+                    bar.update(0)
                 if self.checkpoint and time.monotonic() - saved >= SAVE_SECONDS:
                     self._save()
                     saved = time.monotonic()
@@ -105,6 +108,15 @@ class Loop:
             bar.close()
         if self.checkpoint:
             self._save()
+
+    def _left(self) -> float:
+        """Returns the work that is left, in images that go through all of their runs."""
+        begun = float(sum(run for _, run in self.waiting))
+        count = len(self.waiting)
+        for slots in (self.active, self.last):
+            begun += float((slots.run + slots.step / self.attack._step_count).sum())
+            count += len(slots)
+        return count - begun / self.runs
 
     def _advance(self) -> None:
         self._admit()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,7 @@ def jpeg_compression(images: Any, quality: int) -> tf.Tensor:
     """
     images = as_image_batch(images)
     pixels = tf.cast(tf.round(255 * images), tf.uint8)
-    decoded = _recompression(quality)(pixels)
+    decoded = _recompressed(pixels, tf.constant(quality))
     return tf.ensure_shape(tf.cast(decoded, tf.float32) / 255, images.shape)
 
 
@@ -64,13 +62,17 @@ def _box_matrix(side: int, fraction: float) -> np.ndarray:
     return inside / inside.sum(1, keepdims=True)
 
 
-@functools.lru_cache
-def _recompression(quality: int) -> Callable[[tf.Tensor], tf.Tensor]:
+@tf.function(
+    input_signature=[
+        tf.TensorSpec([None, None, None, None], tf.uint8),
+        tf.TensorSpec([], tf.int32),
+    ]
+)
+def _recompressed(pixels: tf.Tensor, quality: tf.Tensor) -> tf.Tensor:
     def one(picture: tf.Tensor) -> tf.Tensor:
-        written = tf.io.encode_jpeg(picture, quality=quality)
+        # The one encoder that takes the quality as a tensor: a single graph serves all.
+        written = tf.raw_ops.EncodeJpegVariableQuality(images=picture, quality=quality)
         # The accurate transform is what other decoders use by default.
         return tf.io.decode_jpeg(written, dct_method="INTEGER_ACCURATE")
 
-    return tf.function(
-        lambda pixels: tf.map_fn(one, pixels, fn_output_signature=tf.uint8), reduce_retracing=True
-    )
+    return tf.map_fn(one, pixels, fn_output_signature=tf.uint8)

@@ -136,6 +136,7 @@ class Measuring:
             others = [other.digest for other in self.others]
             depends_on = {
                 "attack": repr(self._curve_attack),
+                "judged": self._judged_attack,
                 "images": config.trust_images,
                 "others": ", ".join(others),
             }
@@ -143,7 +144,7 @@ class Measuring:
         return parts
 
     def _clean(self, _: Path) -> dict[str, Any]:
-        logits = self._predict("clean", None)
+        logits = self._logits("clean", self.test.images)
         width = len(self.class_names)
         confusion = np.zeros((width, width), np.int64)
         np.add.at(confusion, (self.test.labels, logits.argmax(axis=1)), 1)
@@ -152,11 +153,10 @@ class Measuring:
     def _noise(self, name: str, _: Path) -> dict[str, Any]:
         config = self.config
         change = noise_change(name, config.noise_scale, config.severity, config.seed)
-        return self._judged(name, self._predict(name, change), self.test.labels)
+        return self._judged(name, self._logits(name, self.test.images, change), self.test.labels)
 
-    def _predict(self, name: str, change: Change | None) -> np.ndarray:
-        places = np.arange(len(self.test))
-        images = self.test.images
+    def _logits(self, name: str, images: np.ndarray, change: Change | None = None) -> np.ndarray:
+        places = np.arange(len(images))
         return predict(self.classifier, images, places, change=change, name=name, **self.settings)
 
     def _attack(self, attack: Attack, state: Path) -> dict[str, Any]:
@@ -169,8 +169,7 @@ class Measuring:
                 self.classifier, images, labels[piece], checkpoint=state, **self.settings
             )
             right.append(~result.success)
-            everything = np.arange(len(images))
-            logits.append(predict(self.classifier, result.adversarial, everything, **self.settings))
+            logits.append(self._logits(attack.name, result.adversarial))
         return self._judged(attack.name, np.concatenate(logits), labels, np.concatenate(right))
 
     def _judged(
@@ -203,7 +202,7 @@ class Measuring:
             checkpoint=state,
             **self.settings,
         )
-        logits = predict(self.classifier, few.images, np.arange(len(few)), **self.settings)
+        logits = self._logits("curve", few.images)
         clean = float((logits.argmax(axis=1) == few.labels).mean())
         points = [[float(epsilon), result.robust_accuracy] for epsilon, result in results.items()]
         return {"points": [[0.0, clean], *points]}
@@ -218,6 +217,11 @@ class Measuring:
             report = evaluate_corruption_folder(self.classifier, name, **settings)
         return dataclasses.asdict(report)
 
+    @property
+    def _judged_attack(self) -> str:
+        """Whose figures the trust checks are for: the strongest's."""
+        return "apgd" if {"apgd", "autoattack"} & set(self.config.attacks) else "pgd"
+
     def _trust(self, _: Path) -> dict[str, Any]:
         config = self.config
         few = self.test.take(subset(len(self.test), config.trust_images, config.seed))
@@ -228,6 +232,7 @@ class Measuring:
             epsilon=config.epsilon,
             norm=config.norm,
             num_images=len(few),
+            attack=self._judged_attack,
             steps=config.steps,
             reference_models={other.name: other.load() for other in self.others},
             seed=config.seed,

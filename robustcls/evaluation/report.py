@@ -33,7 +33,9 @@ def write_report(metrics: Mapping[str, Any], path: Path | str) -> None:
 def render(metrics: Mapping[str, Any]) -> str:
     """Returns the report as HTML."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("robustcls.evaluation", "templates"),
+        loader=jinja2.ChoiceLoader(
+            [jinja2.PackageLoader(f"robustcls.{part}") for part in ("evaluation", "reports")]
+        ),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

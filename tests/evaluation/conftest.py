@@ -65,8 +65,8 @@ def train(splits, *, epsilon, steps, epochs, width=16):
 
 @pytest.fixture(scope="session")
 def honest(splits):
-    """Three small steps: what PGD says of this model is true."""
-    return train(splits, epsilon=0.1, steps=3, epochs=3)
+    """Five small steps: what PGD says of this model is true."""
+    return train(splits, epsilon=0.1, steps=5, epochs=3)
 
 
 @pytest.fixture(scope="session")

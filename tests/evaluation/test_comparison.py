@@ -237,6 +237,20 @@ def test_a_model_file_and_strictness(overfitted, splits, tmp_path, capsys):
     assert (folder / "report" / "certified_accuracy.png").exists()
 
 
+def test_an_interruption_says_how_to_go_on(candidates, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("robustcls.evaluation.candidates.find_candidates", lambda **_: candidates)
+    monkeypatch.setattr("robustcls.evaluation.comparison.evaluate_models", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["evaluate", "runs/mine"])
+    assert stopped.value.code == 130
+    printed = capsys.readouterr().err
+    assert f"{candidates.folder} keeps what was found; --resume goes on" in printed
+    assert printed.endswith("robustcls: interrupted\n")
+
+
 def test_another_range_of_pixels(overfitted, tmp_path):
     """The same model behind a layer that undoes the range gives the same answers."""
     shape = overfitted.input_shape[1:]

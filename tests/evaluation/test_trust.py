@@ -10,6 +10,7 @@ import tensorflow as tf
 from robustcls import InputError
 from robustcls.evaluation import trust
 from robustcls.evaluation.checks.gathering import Gathering
+from robustcls.evaluation.checks.subject import Subject
 from robustcls.evaluation.checks.verdicts import judge
 
 layers = keras.layers
@@ -55,6 +56,7 @@ def evidence(honest, few):
         *few,
         epsilon=0.1,
         norm="inf",
+        attack="apgd",
         steps=20,
         queries=200,
         reference_models={},
@@ -142,10 +144,29 @@ def test_each_check_fails_alone(evidence, number):
 
 
 def test_a_difference_of_exactly_a_point_is_none(evidence):
-    changed = dataclasses.replace(evidence, restarted=all_but(evidence.pgd, 2))
+    changed = dataclasses.replace(evidence, restarted=all_but(evidence.apgd, 2))
     assert judge(changed)[8].passed
-    changed = dataclasses.replace(evidence, restarted=all_but(evidence.pgd, 3))
+    changed = dataclasses.replace(evidence, restarted=all_but(evidence.apgd, 3))
     assert not judge(changed)[8].passed
+
+
+def test_what_pgd_misses_does_not_count_against_apgd(evidence):
+    """PGD at the first start is too weak here; APGD is not, and says so for AutoAttack."""
+    left = evidence.white_box
+    weak = dataclasses.replace(
+        evidence, attack="pgd", pgd=evidence.clean, apgd=left, doubled=all_but(left, 2)
+    )
+    checks = judge(weak)
+    assert not checks[7].passed
+    assert not checks[8].passed
+    checks = judge(dataclasses.replace(weak, attack="apgd", restarted=left))
+    assert checks[7].passed
+    assert checks[8].passed
+    assert "after APGD, with PGD of 40 steps" in checks[7].evidence
+    more = all_but(left, 3)
+    checks = judge(dataclasses.replace(weak, attack="apgd", doubled=more, restarted=more))
+    assert not checks[7].passed
+    assert not checks[8].passed
 
 
 def test_a_model_that_is_always_wrong_is_not_attacked(honest, few):
@@ -161,11 +182,31 @@ def test_a_model_that_is_always_wrong_is_not_attacked(honest, few):
 
 def test_norm_two_and_another_model_as_reference(honest, overfitted, few):
     images, labels = (part[:50] for part in few)
-    settings = {"epsilon": 0.5, "norm": "2", "queries": 5, "steps": 10}
+    settings = {"epsilon": 0.5, "norm": "2", "attack": "apgd", "queries": 5, "steps": 10}
     settings["reference_models"] = {"another": overfitted}
     checks = trust.check(honest, images, labels, **settings)
     assert "examples made on another" in checks[10].evidence
+    assert "after APGD, with PGD of 20 steps" in checks[7].evidence
     assert {10, 11, 12, 13, 15} <= with_status(checks, "pass")
+
+
+def test_a_model_trained_on_is_judged_by_its_present_weights(few):
+    """Batch normalization is folded into a copy, which must not stay behind."""
+    images, labels = (part[:20] for part in few)
+    model = keras.Sequential(
+        [
+            keras.Input(images.shape[1:]),
+            layers.Conv2D(4, 3, strides=2),
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dense(10),
+        ]
+    )
+    Subject(model, images, batch_size=8).gradient(images, labels)
+    model.set_weights([weights + 0.3 for weights in model.get_weights()])
+    subject = Subject(model, images, batch_size=8)
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(subject.predict(images), expected, rtol=1e-4)
 
 
 def test_bad_input(honest, few):
@@ -174,6 +215,7 @@ def test_bad_input(honest, few):
         ({"epsilon": 0}, r"epsilon must be in \(0, 1\]"),
         ({"epsilon": 8}, "Did you mean 8/255"),
         ({"norm": "l2"}, "norm must be one of 2, inf"),
+        ({"attack": "fgsm"}, "attack must be one of apgd, pgd; received 'fgsm'"),
         ({"steps": 0}, "steps must be an integer >= 1; received 0"),
         ({"num_images": 0}, "num_images must be an integer >= 1"),
     ]

@@ -30,8 +30,11 @@ class Evidence:
         alignment: mean cosine between the gradients at the image and at a random point near it.
         clean: bool [N].
         fgsm: bool [N].
-        pgd, doubled, restarted: bool [N], PGD; with twice the steps; with `RESTARTS` starts.
-        white_box: bool [N], all of the above and APGD together.
+        pgd, apgd: bool [N].
+        attack: whose figures are judged, "pgd" or "apgd".
+        doubled, restarted: bool [N], PGD with twice the steps; with `RESTARTS` starts. Where
+            APGD is judged, on the images that stand after it.
+        white_box: bool [N], all of the above together.
         square: bool [N], Square, on the images that stand after `white_box`.
         transferred: bool [N], examples made on another model.
         source: that other model, in words.
@@ -59,6 +62,8 @@ class Evidence:
     clean: np.ndarray
     fgsm: np.ndarray
     pgd: np.ndarray
+    apgd: np.ndarray
+    attack: str
     doubled: np.ndarray
     restarted: np.ndarray
     white_box: np.ndarray

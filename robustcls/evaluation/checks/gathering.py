@@ -38,6 +38,7 @@ class Gathering:
         labels: int [N].
         epsilon: radius of the ball.
         norm: "inf" or "2".
+        attack: whose figures are judged, "pgd" or "apgd".
         steps: of PGD.
         queries: of Square.
         reference_models: other models by name, whose examples are tried on this one.
@@ -53,6 +54,7 @@ class Gathering:
         *,
         epsilon: float,
         norm: str,
+        attack: str,
         steps: int,
         queries: int,
         reference_models: Mapping[str, Any],
@@ -62,7 +64,8 @@ class Gathering:
         self.images = check_images(images)
         self.subject = Subject(model, self.images, batch_size=batch_size)
         self.labels = check_labels(labels, len(images), self.subject.num_classes)
-        self.epsilon, self.norm, self.steps, self.queries = epsilon, norm, steps, queries
+        self.epsilon, self.norm, self.attack = epsilon, norm, attack
+        self.steps, self.queries = steps, queries
         self.reference_models, self.seed, self.batch_size = reference_models, seed, batch_size
         self.keys = draws.derive(draws.image_keys(self.images), seed)
         self.attacked = self.silent = self.outside = 0
@@ -84,16 +87,16 @@ class Gathering:
             fgsm = self._fgsm(gradient)
             part("PGD")
             pgd = self._attack(self._pgd())
+            part("APGD")
+            apgd = self._apgd()
             part("PGD, doubled steps")
-            doubled = self._attack(self._pgd(steps=2 * self.steps))
+            by_pgd = self.attack == "pgd"
+            doubled = self._attack(self._pgd(steps=2 * self.steps), None if by_pgd else apgd)
             part("PGD, more restarts")
             # The first start is the one of `pgd`: only the images that stood it go on.
             again = self._pgd(restarts=RESTARTS - 1, seed=self.seed + 1)
-            restarted = self._attack(again, pgd)
-            part("APGD")
-            white_box = restarted & doubled & fgsm
-            for apgd in self._apgd():
-                white_box = self._attack(apgd, white_box)
+            restarted = self._attack(again, pgd if by_pgd else pgd & apgd)
+            white_box = restarted & doubled & fgsm & apgd
             part("radii")
             over_epsilon, large = self._over_epsilon(clean, pgd)
             part("Square")
@@ -112,6 +115,8 @@ class Gathering:
             clean=clean,
             fgsm=fgsm,
             pgd=pgd,
+            apgd=apgd,
+            attack=self.attack,
             doubled=doubled,
             restarted=restarted,
             white_box=white_box,
@@ -133,10 +138,13 @@ class Gathering:
         settings = {"epsilon": self.epsilon, "steps": self.steps, "seed": self.seed}
         return PGD(norm=self.norm, **(settings | changes))
 
-    def _apgd(self) -> list[APGD]:
+    def _apgd(self) -> np.ndarray:
+        """Returns which images stand both losses."""
         ball: dict[str, Any] = {"epsilon": self.epsilon, "norm": self.norm, "seed": self.seed}
-        kinds = ["ce", "dlr"] if self.subject.num_classes > 2 else ["ce"]
-        return [APGD(loss=kind, steps=APGD_STEPS, **ball) for kind in kinds]
+        standing = self._attack(APGD(loss="ce", steps=APGD_STEPS, **ball))
+        if self.subject.num_classes > 2:
+            standing = self._attack(APGD(loss="dlr", steps=APGD_STEPS, **ball), standing)
+        return standing
 
     def _square(self) -> Square:
         return Square(epsilon=self.epsilon, norm=self.norm, queries=self.queries, seed=self.seed)

@@ -46,6 +46,7 @@ class Subject(Classifier):
                 f"received the function {inner.name}."
             )
         self.batch_size = batch_size
+        inner.refresh()
         inner.probabilities = False
         scores = self._batched(inner.predict, images)
         inner.probabilities = _are_probabilities(scores)

@@ -6,7 +6,7 @@ attacks make of it. Shares and accuracies are in [0, 1]; a point is 0.01.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -131,22 +131,24 @@ def _large_epsilon(evidence: Evidence) -> Check:
 
 
 def _converged(evidence: Evidence) -> Check:
+    steps = 2 * evidence.steps
     return _stable(
         "steps suffice",
-        evidence.pgd,
+        evidence,
         evidence.doubled,
-        f"{2 * evidence.steps} instead of {evidence.steps} steps",
-        "Robust accuracy would fall further with more steps: raise --steps, or use APGD.",
+        {"pgd": f"{steps} instead of {evidence.steps} steps", "apgd": f"PGD of {steps} steps"},
+        "Robust accuracy would fall further with more steps: raise --steps, or use AutoAttack.",
         8,
     )
 
 
 def _restarts(evidence: Evidence) -> Check:
+    starts = f"{RESTARTS} random starts"
     return _stable(
         "restarts suffice",
-        evidence.pgd,
+        evidence,
         evidence.restarted,
-        f"{RESTARTS} random starts instead of 1",
+        {"pgd": f"{starts} instead of 1", "apgd": f"PGD from {starts}"},
         "Robust accuracy would fall further with more starts: raise --restarts, or use AutoAttack.",
         9,
     )
@@ -263,13 +265,19 @@ def judge(evidence: Evidence) -> list[Check]:
 
 
 def _stable(
-    name: str, before: np.ndarray, after: np.ndarray, change: str, advice: str, number: int
+    name: str,
+    evidence: Evidence,
+    after: np.ndarray,
+    change: Mapping[str, str],
+    advice: str,
+    number: int,
 ) -> Check:
+    before = {"pgd": evidence.pgd, "apgd": evidence.apgd}[evidence.attack]
     first, second = float(before.mean()), float(after.mean())
     passed = abs(first - second) <= POINT + _ROUNDING
-    return Check(
-        name, passed, f"{_percent(first)} → {_percent(second)} with {change}", advice, number
-    )
+    words = {"pgd": "with", "apgd": "after APGD, with"}[evidence.attack]
+    figures = f"{_percent(first)} → {_percent(second)} {words} {change[evidence.attack]}"
+    return Check(name, passed, figures, advice, number)
 
 
 def _weaker(
