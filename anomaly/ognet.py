@@ -32,8 +32,8 @@ class OGNet(ReconstructionDetector):
     reconstructions (images, G(x)) from bad ones (G_old(x), and pseudo-anomalies put through G).
 
     The paper's pseudo-anomalies are means of two different images' bad reconstructions
-    (`pseudo_anomalies="means"`). On MNIST D tells these from G(x) within 25 steps and finds real
-    anomalies no better; pieces of two different images are harder to tell and teach it more.
+    (`pseudo_anomalies="means"`). On development images of digits 3 and 8 these gave AUROCs of 57
+    and 78 % (100 steps, the paper's rate), pieces of two different images 95 and 93 % (600 steps).
 
     Nothing is chosen by labels: both phases have fixed lengths, and the rate of phase two falls to
     zero. The defaults are not the paper's, whose settings had given test AUROCs of 85 to 90 % on
