@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from anomaly.ognet_pieces import join_pieces
+
 
 def signed(images: tf.Tensor) -> tf.Tensor:
     """Returns images in [0, 1] as [-1, 1], where the networks work."""
@@ -27,16 +29,23 @@ class PhaseOne(keras.Model):
     Args:
         generator, discriminator: of `build_generator` and `build_discriminator`.
         noise: standard deviation, for images in [-1, 1].
+        adversarial_weight: see `OGNet`.
         seed: of the noise.
     """
 
     def __init__(
-        self, generator: keras.Model, discriminator: keras.Model, noise: float, seed: int
+        self,
+        generator: keras.Model,
+        discriminator: keras.Model,
+        noise: float,
+        adversarial_weight: float,
+        seed: int,
     ) -> None:
         super().__init__()
         self.generator = generator
         self.discriminator = discriminator
         self.noise = noise
+        self.adversarial_weight = adversarial_weight
         self.seed = seed
         names = ("reconstruction_error", "generator_loss", "discriminator_loss")
         self.means = [keras.metrics.Mean(name) for name in names]
@@ -62,7 +71,7 @@ class PhaseOne(keras.Model):
                 judged = self._train_discriminator(images, fake)
             error = tf.reduce_mean(tf.math.squared_difference(fake, images))
             passing = cross_entropy(self.discriminator(fake, training=True), 0.0)
-            loss = 0.5 * error + 0.5 * passing
+            loss = (1 - self.adversarial_weight) * error + self.adversarial_weight * passing
         variables = [v.value for v in self.generator.trainable_variables]
         gradients = tape.gradient(loss, variables)
         self.optimizer.apply(gradients, self.generator.trainable_variables)
@@ -91,7 +100,8 @@ class PhaseTwo(keras.Model):
 
     Args:
         generator, old, discriminator: G, G_old and D; only D is changed.
-        old_weight, image_weight: see `OGNet`.
+        old_weight, image_weight, pseudo_anomalies: see `OGNet`.
+        seed: of the pieces.
     """
 
     def __init__(
@@ -101,18 +111,22 @@ class PhaseTwo(keras.Model):
         discriminator: keras.Model,
         old_weight: float,
         image_weight: float,
+        pseudo_anomalies: str,
+        seed: int,
     ) -> None:
         super().__init__()
         self.discriminator = discriminator
         self.old_weight = old_weight
         self.image_weight = image_weight
+        self.pseudo_anomalies = pseudo_anomalies
+        self.seed = seed
         self.loss_mean = keras.metrics.Mean("discriminator_loss")
         # Functions, so that Keras does not count them among what is trained and checkpointed.
         self._reconstruct = lambda images: generator(images, training=False)
         self._reconstruct_badly = lambda images: old(images, training=False)
 
     def train_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        parts = self._parts(signed(batch[0]))
+        parts = self._parts(signed(batch[0]), self.optimizer.iterations)
         variables = self.discriminator.trainable_variables
         with tf.GradientTape() as tape:
             loss = self._loss(parts, training=True)
@@ -122,14 +136,17 @@ class PhaseTwo(keras.Model):
         return self.get_metrics_result()
 
     def test_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        self.loss_mean.update_state(self._loss(self._parts(signed(batch[0])), training=False))
+        self.loss_mean.update_state(self._loss(self._parts(signed(batch[0]), 0), training=False))
         return self.get_metrics_result()
 
-    def _parts(self, images: tf.Tensor) -> list[tf.Tensor]:
+    def _parts(self, images: tf.Tensor, step: Any) -> list[tf.Tensor]:
         good, bad = self._reconstruct(images), self._reconstruct_badly(images)
-        # Each image with the next: never with itself in a batch of two or more.
-        pseudo = self._reconstruct((bad + tf.roll(bad, 1, 0)) / 2)
-        return [images, good, bad, pseudo]
+        if self.pseudo_anomalies == "pieces":
+            mixed = join_pieces(images, self.seed, step)
+        else:
+            # Each image with the next: never with itself in a batch of two or more.
+            mixed = (bad + tf.roll(bad, 1, 0)) / 2
+        return [images, good, bad, self._reconstruct(mixed)]
 
     def _loss(self, parts: list[tf.Tensor], training: bool) -> tf.Tensor:
         weights = (self.image_weight, 1 - self.image_weight, self.old_weight, 1 - self.old_weight)

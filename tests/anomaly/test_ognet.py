@@ -6,6 +6,8 @@ import tensorflow as tf
 from anomaly import ognet_phases
 from anomaly.ognet import OGNet, build_discriminator, build_generator
 from anomaly.ognet_phases import PhaseOne, PhaseTwo
+from anomaly.ognet_pieces import _warp, join_pieces
+from anomaly.training import Training
 from robustcls import InputError
 
 SHAPE = (20, 20, 1)
@@ -19,6 +21,18 @@ def networks():
 @pytest.fixture
 def images():
     return np.random.default_rng(0).random((6, *SHAPE), np.float32)
+
+
+def phase_two(generator, old, discriminator, pseudo_anomalies="pieces"):
+    return PhaseTwo(
+        generator,
+        old,
+        discriminator,
+        old_weight=0.001,
+        image_weight=0.1,
+        pseudo_anomalies=pseudo_anomalies,
+        seed=0,
+    )
 
 
 def test_the_papers_networks():
@@ -39,7 +53,7 @@ def test_the_papers_networks():
 
 def test_phase_one_updates_the_discriminator_before_the_generator(networks, images, monkeypatch):
     generator, discriminator = networks
-    model = PhaseOne(generator, discriminator, noise=0.81, seed=0)
+    model = PhaseOne(generator, discriminator, noise=0.81, adversarial_weight=0.5, seed=0)
     model.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1))
     seen = []
     original = ognet_phases.cross_entropy
@@ -63,7 +77,7 @@ def test_phase_one_updates_the_discriminator_before_the_generator(networks, imag
 def test_phase_two_changes_the_discriminator_alone(networks, images):
     generator, discriminator = networks
     old = keras.models.clone_model(generator)
-    model = PhaseTwo(generator, old, discriminator, old_weight=0.001, image_weight=0.1)
+    model = phase_two(generator, old, discriminator)
     model.compile(keras.optimizers.SGD(0.5))
     frozen = [w.copy() for w in (*generator.get_weights(), *old.get_weights())]
     before = discriminator.get_weights()
@@ -78,13 +92,63 @@ def test_phase_two_changes_the_discriminator_alone(networks, images):
 
 def test_pseudo_anomalies_mix_two_different_images(networks, images):
     """With networks that give back what they get, they are the mean of neighbours."""
-    model = PhaseTwo(*networks, networks[1], old_weight=0.25, image_weight=0.1)
+    model = phase_two(*networks, networks[1], pseudo_anomalies="means")
     model._reconstruct = model._reconstruct_badly = lambda images: images
-    whole, good, bad, pseudo = model._parts(tf.constant(images))
+    whole, good, bad, pseudo = model._parts(tf.constant(images), 0)
     np.testing.assert_array_equal(whole, good)
     np.testing.assert_array_equal(whole, bad)
     np.testing.assert_allclose(pseudo, (images + np.roll(images, 1, 0)) / 2, atol=1e-6)
     assert np.abs(pseudo - images).max((1, 2, 3)).min() > 0.1
+
+
+def test_pieces_go_through_the_generator_alone(networks, images):
+    """Bad reconstructions would give the pseudo-anomalies away by their texture."""
+    model = phase_two(*networks, networks[1])
+    model._reconstruct = lambda images: images + 10
+    model._reconstruct_badly = lambda images: images * 0
+    *_, pseudo = model._parts(tf.constant(images), 7)
+    expected = join_pieces(tf.constant(images), 0, 7) + 10
+    np.testing.assert_allclose(pseudo, expected, atol=1e-6)
+
+
+def test_a_piece_of_each_image_is_of_another_one():
+    """Image i is all i, its background too, so what comes from another one shows."""
+    images = tf.fill((64, *SHAPE), 1.0) * tf.range(64.0)[:, None, None, None]
+    joined = join_pieces(images, 0, 3).numpy()
+    own = (joined == images.numpy()).mean((1, 2, 3))
+    other = (joined == np.roll(images.numpy(), 1, 0)).mean((1, 2, 3))
+    np.testing.assert_allclose(own + other, 1)
+    assert own.min() > 0
+    # Nothing for a third, a rectangle of a sixth of the image for another, half for the last.
+    assert 0.2 < (other == 0).mean() < 0.5
+    assert 0.15 < other.mean() < 0.3
+    np.testing.assert_array_equal(joined, join_pieces(images, 0, 3))
+    assert (joined != join_pieces(images, 0, 4).numpy()).any()
+    assert (joined != join_pieces(images, 1, 3).numpy()).any()
+
+
+def test_a_third_of_the_images_loses_a_rectangle_to_the_background():
+    images = np.random.default_rng(0).random((64, *SHAPE), np.float32)
+    images[:, [0, -1]] = images[:, :, [0, -1]] = -1
+    joined = join_pieces(tf.constant(images), 0, 3).numpy()
+    erased = ((joined == images) | (np.abs(joined + 1) < 1e-6)).all((1, 2, 3))
+    assert (joined != images).any((1, 2, 3)).all()
+    assert 0.2 < erased.mean() < 0.5
+
+
+def test_pieces_are_turned_and_scaled_but_stay_in_the_middle():
+    """A dot in the middle stays within the shift; a bar at one side gets to all sides."""
+    dot = np.zeros((200, 21, 21, 1), np.float32)
+    dot[:, 10, 10] = 1
+    draws = list(tf.random.stateless_uniform([6, 200], [0, 1]))
+    warped = _warp(tf.constant(dot), draws).numpy()
+    assert warped[:, :6].max() == warped[:, 15:].max() == 0
+    assert (warped.max((1, 2, 3)) > 0).mean() > 0.9
+    bar = np.zeros((200, 21, 21, 1), np.float32)
+    bar[:, 3:5, 8:13] = 1
+    warped = _warp(tf.constant(bar), draws).numpy()
+    for side in (warped[:, :7], warped[:, 14:], warped[:, :, :7], warped[:, :, 14:]):
+        assert (side.max((1, 2, 3)) > 0.5).mean() > 0.1
 
 
 def test_the_weights_of_phase_two():
@@ -93,12 +157,29 @@ def test_the_weights_of_phase_two():
     def judge(parts, training):
         return tf.constant([logits[int(part[0, 0, 0])] for part in parts])
 
-    model = PhaseTwo(None, None, None, old_weight=0.001, image_weight=0.1)
+    model = phase_two(None, None, None)
     model.discriminator = judge
     parts = [tf.fill((1, 2, 2, 1), float(number)) for number in logits]
     soft = {number: np.logaddexp(0, value) for number, value in logits.items()}
     expected = 0.1 * soft[1] + 0.9 * soft[2] + 0.001 * (soft[3] - 1.1) + 0.999 * (soft[4] + 0.2)
     assert float(model._loss(parts, training=False)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_rate_of_phase_two_ends_at_zero(images, monkeypatch):
+    stages = {}
+
+    def keep(self, training, stage, model, epochs, steps=None):
+        stages[stage] = (model, epochs, steps)
+
+    monkeypatch.setattr(OGNet, "_run", keep)
+    detector = OGNet(image_shape=SHAPE, width=1 / 16, batch_size=2, iterations=10)
+    detector._set(detector._build())
+    detector._train(Training(images=images, validation=images))
+    model, epochs, steps = stages["3_discriminator"]
+    assert (epochs, steps) == (4, 3)
+    rate = model.optimizer._learning_rate
+    assert float(rate(0)) == pytest.approx(detector.phase_two_rate)
+    assert float(rate(epochs * steps)) == pytest.approx(0, abs=1e-9)
 
 
 def test_the_score_is_the_loss_of_being_good(images):
@@ -120,7 +201,10 @@ def test_the_score_is_the_loss_of_being_good(images):
         {"old_epochs": 0},
         {"iterations": -1},
         {"width": 0},
+        {"discriminator_width": 0},
         {"noise": -1},
+        {"adversarial_weight": 1.5},
+        {"pseudo_anomalies": "mean"},
         {"old_weight": 2},
         {"image_weight": -0.1},
         {"phase_two_rate": 0},
