@@ -99,7 +99,7 @@ class ContrastDetector(OneClassDetector):
         if not self.contrast_normalization:
             return training
         self._contrast().adapt(training.images)
-        parts = {
+        parts: dict[str, Any] = {
             name: self._apply("_prepare", images, 256)
             for name in ("images", "validation", "anomalies")
             if (images := getattr(training, name)) is not None

@@ -124,13 +124,7 @@ class OneClassDetector(Configurable, abc.ABC):
                     f"anomalies must be None for {self.method}, which learns from normal images "
                     f"alone; received {len(anomalies)}."
                 )
-        images, held_out = training_parts(
-            self._check(normal_images, "normal_images"),
-            None if validation is None else self._check(validation, "validation"),
-            false_alarm_rate=self.false_alarm_rate,
-            batch_size=self.batch_size,
-            seed=self.seed,
-        )
+        images, held_out = self._parts(normal_images, validation)
         if folder is not None:
             arrays = (images, held_out, anomalies)
             folder = open_fit(folder, self.method, self.get_config(), arrays, resume=resume)
@@ -274,6 +268,15 @@ class OneClassDetector(Configurable, abc.ABC):
             images = embedded_images(self.image_shape)
         name = name or self.method
         return write_detector(self, out, images=images, name=name, version=version)
+
+    def _parts(self, normal_images: Any, validation: Any) -> tuple[np.ndarray, np.ndarray]:
+        return training_parts(
+            self._check(normal_images, "normal_images"),
+            None if validation is None else self._check(validation, "validation"),
+            false_alarm_rate=self.false_alarm_rate,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
 
     def _run_stage(self, training: Training, stage: str, model: keras.Model, epochs: int) -> None:
         """Trains a stage, named by its number first, in an order of its own."""
