@@ -10,24 +10,21 @@ import numpy as np
 import tensorflow as tf
 
 from anomaly.layers import decode_image, encode_image
-from anomaly.reconstruction import Reconstruction, ReconstructionDetector, split_noise
+from anomaly.reconstruction import Reconstruction, split_noise
+from anomaly.residual import ResidualDetector
 from anomaly.training import Training
-from robustcls._validation import check_number
 from robustcls.models.finishing import finish
 
 
 @dataclass(kw_only=True, eq=False)
-class AutoEncoder(ReconstructionDetector):
+class AutoEncoder(ResidualDetector):
     """A plain convolutional autoencoder, scored by its residual.
 
     The networks are MemAE's for images without the memory. It learns to give back images in the
-    mean square; an image's map is the length of each pixel's residual over the channels, its score
-    the root mean square of the map. With an `augmentation` that has noise it is a denoising
-    autoencoder: the noise is only in the input, everything else in the target too.
+    mean square; an image's map is the length of each pixel's residual over the channels.
 
     Attributes:
-        learning_rate: of Adam.
-        (others): as for `ReconstructionDetector`.
+        (all): as for `ResidualDetector`.
 
     Example:
         >>> images = np.random.default_rng(0).random((128, 28, 28, 1), "float32")
@@ -41,37 +38,31 @@ class AutoEncoder(ReconstructionDetector):
 
     method: ClassVar[str] = "autoencoder"
 
-    epochs: int = 30
-    learning_rate: float = 1e-3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("learning_rate", self.learning_rate, above=0)
-
     def _build(self) -> dict[str, keras.Model]:
         images = keras.Input(self.image_shape, dtype="float32", name="images")
-        code, sizes = encode_image(images, self.image_shape)
+        code, sizes = encode_image(images, self.image_shape, self.code_size)
         outputs = decode_image(code, sizes, self.image_shape)
-        return {"autoencoder": finish(keras.Model(images, outputs), self.seed)}
+        network = finish(keras.Model(images, outputs), self.seed)
+        return {"autoencoder": network, **self._build_contrast()}
 
     def _train(self, training: Training) -> None:
-        noise, others = split_noise(self.augmentation)
-        model = Reconstruction(self._networks["autoencoder"], noise, self.seed)
-        model.compile(keras.optimizers.Adam(self.learning_rate), loss="mse")
-        training.run(
-            "autoencoder",
-            model,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            policy=others,
-        )
+        noise, _ = split_noise(self.augmentation)
+        network = self._networks["autoencoder"]
+        training = self._prepare_training(training)
+        self._fit_network(training, Reconstruction(network, noise, self.seed))
+
+    def _reconstruct_prepared(self, prepared: tf.Tensor) -> tf.Tensor:
+        return self._networks["autoencoder"](prepared, training=False)
 
     def _reconstruct(self, images: tf.Tensor) -> tf.Tensor:
-        return self._networks["autoencoder"](images, training=False)
+        return self._restore(self._reconstruct_prepared(self._prepare(images)), images)
+
+    def _score(self, images: tf.Tensor) -> tf.Tensor:
+        prepared = self._prepare(images)
+        return self._residual_score(prepared, self._reconstruct_prepared(prepared))
 
     def _encode(self, images: tf.Tensor) -> tf.Tensor:
         network = self._networks["autoencoder"]
         last = [layer for layer in network.layers if layer.name.startswith("encoder")][-1]
-        code = keras.Model(network.input, last.output)(images, training=False)
+        code = keras.Model(network.input, last.output)(self._prepare(images), training=False)
         return tf.reshape(code, [tf.shape(code)[0], int(np.prod(code.shape[1:]))])

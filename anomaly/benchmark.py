@@ -13,9 +13,9 @@ from sklearn.metrics import roc_auc_score
 
 from anomaly.config import BenchmarkConfig
 from anomaly.detector import OneClassDetector
-from anomaly.experiments import score_split
 from anomaly.methods import METHODS, detector_class
 from anomaly.protocol import OneClassSplits, evaluate_scores, known_anomalies, one_class_splits
+from anomaly.scoring import score_split
 from anomaly.tables import write_tables
 from robustcls._validation import InputError, check_choice, check_number
 from robustcls.data.sources import load

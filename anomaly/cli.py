@@ -42,7 +42,7 @@ def benchmark_command(config: BenchmarkConfig, out: str, resume: bool, overwrite
 
 def boxes_command(run: str, images: list[str], out: str, batch_size: int) -> None:
     """Draw red boxes around what is anomalous in image files."""
-    from anomaly.experiments import box_images
+    from anomaly.file_boxes import box_images
 
     print(box_images(run, images, out, batch_size=batch_size, progress=sys.stderr.isatty()))
 
@@ -56,7 +56,8 @@ def evaluate_command(run: str, batch_size: int = 256) -> None:
         run: the run folder.
         batch_size: images a forward pass.
     """
-    from anomaly.experiments import evaluate_detector, print_evaluation
+    from anomaly.evaluation_table import print_evaluation
+    from anomaly.experiments import evaluate_detector
 
     metrics = evaluate_detector(run, batch_size=batch_size, progress=sys.stderr.isatty())
     print_evaluation(metrics)
@@ -89,7 +90,7 @@ def export_command(
     if classifier is None:
         if model is not None:
             raise InputError("model must come with --classifier, whose model it names.")
-        from anomaly.experiments import export_detector
+        from anomaly.run_export import export_detector
 
         print(export_detector(run, out, name=name, version=version))
         return

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from anomaly.detector import OneClassDetector
+from anomaly.contrast import ContrastDetector
 from anomaly.layers import NORM_MOMENTUM
 from anomaly.reconstruction import Reconstruction
 from anomaly.sphere import DistanceToCenter
@@ -23,7 +23,7 @@ _SLOPE = 0.1
 
 
 @dataclass(kw_only=True, eq=False)
-class DeepSVDD(OneClassDetector):
+class DeepSVDD(ContrastDetector):
     """One-class Deep SVDD, scored by the squared distance to the centre.
 
     The encoder is first trained inside an autoencoder. The centre is the mean of its features of
@@ -34,6 +34,7 @@ class DeepSVDD(OneClassDetector):
         epochs: of the one-class training.
         pretraining_epochs: of the autoencoder.
         learning_rate: of both Adams, with a weight decay of 1e-6.
+        contrast_normalization: as the paper has it for its images.
         (others): as for `OneClassDetector`.
 
     Example:
@@ -60,29 +61,20 @@ class DeepSVDD(OneClassDetector):
         images, features, _ = _encoder(self.image_shape)
         distance = DistanceToCenter(name="sphere")(features)
         model = keras.Model(images, {"features": features, "distance": distance})
-        return {"encoder": finish(model, self.seed)}
+        return {"encoder": finish(model, self.seed), **self._build_contrast()}
 
     def _train(self, training: Training) -> None:
+        training = self._prepare_training(training)
         encoder = self._networks["encoder"]
         if self.pretraining_epochs:
             autoencoder = Reconstruction(Decoded(encoder, self._decoder()))
             autoencoder.compile(self._optimizer(), loss="mse")
-            self._run(training, "1_autoencoder", autoencoder, self.pretraining_epochs)
-        features = self._apply("_encode", training.images, 256)
+            self._run_stage(training, "1_autoencoder", autoencoder, self.pretraining_epochs)
+        features = self._apply("_features", training.images, 256)
         encoder.get_layer("sphere").set_center(features)
         model = self._sphere(training)
         model.compile(self._optimizer())
-        self._run(training, "2_sphere", model, self.epochs)
-
-    def _run(self, training: Training, stage: str, model: keras.Model, epochs: int) -> None:
-        training.run(
-            stage,
-            model,
-            epochs=epochs,
-            batch_size=self.batch_size,
-            seed=self.seed + int(stage[0]),
-            policy=self.augmentation,
-        )
+        self._run_stage(training, "2_sphere", model, self.epochs)
 
     def _sphere(self, training: Training) -> Sphere:
         return Sphere(self._networks["encoder"])
@@ -94,11 +86,14 @@ class DeepSVDD(OneClassDetector):
     def _optimizer(self) -> keras.optimizers.Optimizer:
         return keras.optimizers.Adam(self.learning_rate, weight_decay=1e-6)
 
+    def _features(self, prepared: tf.Tensor) -> tf.Tensor:
+        return self._networks["encoder"](prepared, training=False)["features"]
+
     def _score(self, images: tf.Tensor) -> tf.Tensor:
-        return self._networks["encoder"](images, training=False)["distance"]
+        return self._networks["encoder"](self._prepare(images), training=False)["distance"]
 
     def _encode(self, images: tf.Tensor) -> tf.Tensor:
-        return self._networks["encoder"](images, training=False)["features"]
+        return self._features(self._prepare(images))
 
 
 class Sphere(keras.Model):

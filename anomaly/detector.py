@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import abc
-import dataclasses
-import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -15,21 +13,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from anomaly.fitting import open_fit, training_parts
 from anomaly.layers import check_image_shape
 from anomaly.methods import detector_class
 from anomaly.saving import SavedDetector
-from anomaly.thresholds import check_rate, conformal_threshold, hold_out, smallest_sample
+from anomaly.settings import Configurable
+from anomaly.thresholds import check_rate, conformal_threshold
 from anomaly.training import Training
-from robustcls._validation import InputError, check_images, check_number, nearest
+from robustcls._validation import InputError, check_images, check_number
 from robustcls.data.augment import AugmentationPolicy
-from robustcls.runs import Run, versions
 from robustcls.serving.extra import require_serving
 
 Detector = TypeVar("Detector", bound="OneClassDetector")
 
 
 @dataclass(kw_only=True, eq=False)
-class OneClassDetector(abc.ABC):
+class OneClassDetector(Configurable, abc.ABC):
     """Learns what normal images look like and scores how far others are from that.
 
     A method says in its own file how its networks are built, trained and read; the rest is here.
@@ -47,14 +46,11 @@ class OneClassDetector(abc.ABC):
         InputError: a setting out of range.
     """
 
-    method: ClassVar[str]
     takes_anomalies: ClassVar[bool] = False
     _thresholds: ClassVar[tuple[str, ...]] = ("threshold",)
 
-    image_shape: tuple[int, int, int]
     epochs: int = 20
     batch_size: int = 64
-    augmentation: AugmentationPolicy | None = None
     false_alarm_rate: float = 0.05
     seed: int = 0
     threshold: float = field(default=math.nan, init=False)
@@ -130,7 +126,8 @@ class OneClassDetector(abc.ABC):
                 )
         images, held_out = self._parts(normal_images, validation)
         if folder is not None:
-            folder = self._open(folder, resume, images, held_out, anomalies)
+            arrays = (images, held_out, anomalies)
+            folder = open_fit(folder, self.method, self.get_config(), arrays, resume=resume)
         self._set(self._build())
         training = Training(
             images=images,
@@ -196,35 +193,6 @@ class OneClassDetector(abc.ABC):
         Args and Raises: as for `score`.
         """
         return self._apply("_encode", images, batch_size)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the settings by name, in types that JSON holds."""
-        values = {entry.name: getattr(self, entry.name) for entry in _settings(type(self))}
-        values["image_shape"] = list(self.image_shape)
-        if self.augmentation is not None:
-            values["augmentation"] = self.augmentation.get_config()
-        return values
-
-    @classmethod
-    def from_config(cls: type[Detector], config: Mapping[str, Any]) -> Detector:
-        """Returns an unfitted detector; settings left out take their defaults.
-
-        Raises:
-            InputError: an unknown, missing or out-of-range setting.
-        """
-        known = [entry.name for entry in _settings(cls)]
-        for name in config:
-            if name not in known:
-                raise InputError(
-                    f"settings of {cls.method} must be among {', '.join(known)}; "
-                    f"received {name!r}." + nearest(name, known)
-                )
-        if "image_shape" not in config:
-            raise InputError(f"settings of {cls.method} must have image_shape; received none.")
-        values = dict(config)
-        if isinstance(values.get("augmentation"), Mapping):
-            values["augmentation"] = AugmentationPolicy.from_config(values["augmentation"])
-        return cls(**values)
 
     def save(self, folder: Path | str) -> Path:
         """Writes `config.json` and the weights; a detector saved there before is replaced.
@@ -302,26 +270,24 @@ class OneClassDetector(abc.ABC):
         return write_detector(self, out, images=images, name=name, version=version)
 
     def _parts(self, normal_images: Any, validation: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the images to train on and those to take the thresholds from."""
-        images = self._check(normal_images, "normal_images")
-        if (images == images[0]).all():
-            raise InputError(f"normal_images must differ; all {len(images)} are the same.")
-        if validation is None:
-            images, held_out = hold_out(images, self.false_alarm_rate, self.seed)
-        else:
-            held_out = self._check(validation, "validation")
-            needed = smallest_sample(self.false_alarm_rate)
-            if len(held_out) < needed:
-                raise InputError(
-                    f"validation must be at least {needed} normal images for a false-alarm rate "
-                    f"of {self.false_alarm_rate:g}; received {len(held_out)}."
-                )
-        if len(images) < self.batch_size:
-            raise InputError(
-                f"batch_size must be at most the number of images to train on, {len(images)}; "
-                f"received {self.batch_size}."
-            )
-        return images, held_out
+        return training_parts(
+            self._check(normal_images, "normal_images"),
+            None if validation is None else self._check(validation, "validation"),
+            false_alarm_rate=self.false_alarm_rate,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+
+    def _run_stage(self, training: Training, stage: str, model: keras.Model, epochs: int) -> None:
+        """Trains a stage, named by its number first, in an order of its own."""
+        training.run(
+            stage,
+            model,
+            epochs=epochs,
+            batch_size=self.batch_size,
+            seed=self.seed + int(stage[0]),
+            policy=self.augmentation,
+        )
 
     def _set(self, networks: dict[str, keras.Model]) -> None:
         self._networks = networks
@@ -352,22 +318,3 @@ class OneClassDetector(abc.ABC):
             for start in range(0, len(images), batch_size)
         ]
         return np.concatenate(parts)
-
-    def _open(self, folder: Path | str, resume: bool, *arrays: np.ndarray | None) -> Path:
-        """Makes the folder of a fit, or opens it again for the same settings and images."""
-        digest = hashlib.sha256()
-        for array in arrays:
-            if array is not None:
-                digest.update(str(array.shape).encode())
-                digest.update(np.ascontiguousarray(array).data)
-        record = {
-            "method": self.method,
-            "settings": self.get_config(),
-            "images": digest.hexdigest(),
-            "versions": versions(),
-        }
-        return Run.create(folder, record, resume=resume).path
-
-
-def _settings(cls: type[OneClassDetector]) -> list[dataclasses.Field]:
-    return [entry for entry in dataclasses.fields(cls) if entry.init]

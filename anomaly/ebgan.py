@@ -113,13 +113,13 @@ class EBGAN(ReconstructionDetector):
         if self.pretraining_epochs:
             first = Energy(discriminator)
             first.compile(self._optimizer())
-            self._run(training, "1_autoencoder", first, self.pretraining_epochs)
+            self._run_stage(training, "1_autoencoder", first, self.pretraining_epochs)
         generator = finish(build_generator(self.image_shape, self.noise_size), self.seed)
         model = EnergyGAN(
             discriminator, generator, float(self.margin or 0), self.pulling_weight, self.seed
         )
         model.compile(self._optimizer(), self._optimizer())
-        self._run(training, "2_ebgan", model, self.epochs)
+        self._run_stage(training, "2_ebgan", model, self.epochs)
         if training.anomalies is not None:
             self._train_unlearning(training, self.unlearning_epochs)
 
@@ -127,17 +127,7 @@ class EBGAN(ReconstructionDetector):
         discriminator = self._networks["discriminator"]
         model = Unlearning(discriminator, training.anomalies, float(self.margin or 0), self.seed)
         model.compile(self._optimizer())
-        self._run(training, "3_unlearning", model, epochs)
-
-    def _run(self, training: Training, stage: str, model: keras.Model, epochs: int) -> None:
-        training.run(
-            stage,
-            model,
-            epochs=epochs,
-            batch_size=self.batch_size,
-            seed=self.seed + int(stage[0]),
-            policy=self.augmentation,
-        )
+        self._run_stage(training, "3_unlearning", model, epochs)
 
     def _optimizer(self) -> keras.optimizers.Optimizer:
         return keras.optimizers.Adam(self.learning_rate, beta_1=0.5)

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
-from tqdm import tqdm
-
 from anomaly.config import DetectorConfig
 from anomaly.detector import OneClassDetector
+from anomaly.evaluation_table import table_lines
 from anomaly.gallery import write_image_gallery
-from anomaly.localization import draw_boxes
 from anomaly.methods import detector_class
 from anomaly.overview import write_overview
 from anomaly.protocol import OneClassSplits, evaluate_scores, known_anomalies, one_class_splits
 from anomaly.reconstruction import ReconstructionDetector
+from anomaly.scoring import score_split
 from robustcls._validation import InputError
-from robustcls.data.decoding import EXTENSIONS, read_image
 from robustcls.data.sources import load
-from robustcls.data.splits import Split, Splits
-from robustcls.runs import CONFIG, METRICS, Run, read_json, versions, write_json
-from robustcls.serving.extra import require_serving
+from robustcls.data.splits import Splits
+from robustcls.runs import CONFIG, METRICS, Run, versions, write_json
 
 _DETECTOR = "detector"
-_CHUNK = 4096
 
 
 def train_detector(
@@ -141,104 +133,6 @@ def evaluate_detector(
     return metrics
 
 
-def export_detector(
-    run: Run | Path | str,
-    out: Path | str | None = None,
-    *,
-    name: str | None = None,
-    version: int | None = None,
-) -> Path:
-    """Writes a run's detector as a SavedModel, with the run's figures on its card.
-
-    Args:
-        run: a run or its folder.
-        out: the model's folder; `export/` in the run by default.
-        name: the detector's name in requests; the run's by default.
-        version: its number; None takes the next.
-
-    Returns:
-        The folder of the version.
-
-    Raises:
-        InputError: there is no run or no trained detector, the images have changed since, the
-            version exists, or `out` cannot be written.
-    """
-    require_serving()
-    from anomaly.exporting import write_detector
-    from robustcls.serving.configuration import usable_name
-    from robustcls.serving.exporting import sample
-
-    run, detector, splits, parts = open_detector_run(run)
-    return write_detector(
-        detector,
-        run.path / "export" if out is None else out,
-        images=sample(parts.test),
-        name=name or usable_name(run.path.resolve().name),
-        version=version,
-        card=card_of(run, splits),
-    )
-
-
-def card_of(run: Run, splits: Splits) -> dict[str, Any]:
-    """Returns fields of `robustcls.serving.card.Card` for a run: data, metrics, config."""
-    from robustcls.serving.card import metric_row
-
-    metrics = read_json(run.path / METRICS) if (run.path / METRICS).is_file() else {}
-    rows = []
-    if metrics:
-        rates = {"false alarms": "false_alarm_rate", "anomalies found": "detection_rate"}
-        rows = [metric_row(key, metrics[key], None) for key in ("auroc", "aupr", "f1")]
-        rows += [metric_row(key, metrics[of]["got"], metrics[of]) for key, of in rates.items()]
-    data = {
-        "source": splits.source,
-        "fingerprint": splits.fingerprint,
-        "normal class": run.config["data"]["normal_class"],
-    }
-    return {"data": data, "metrics": tuple(rows), "config": run.config["detector"]}
-
-
-def box_images(
-    run: Run | Path | str,
-    images: Sequence[str],
-    out: Path | str,
-    *,
-    batch_size: int = 64,
-    progress: bool = False,
-) -> Path:
-    """Writes image files with red boxes around what a run's detector finds anomalous.
-
-    Args:
-        run: a run or its folder.
-        images: files, or folders whose image files are taken at any depth; they are resized to
-            what the detector takes, and so are the boxes.
-        out: where the PNGs and `boxes.json` go.
-        batch_size: images a forward pass.
-        progress: show a progress bar.
-
-    Returns:
-        The path of `boxes.json`.
-
-    Raises:
-        InputError: no trained detector or one that does not reconstruct, no images, or unreadable
-            ones.
-    """
-    detector = load_detector(run)
-    if not isinstance(detector, ReconstructionDetector):
-        raise InputError(
-            f"run must be of a method that reconstructs images; {detector.method} does not."
-        )
-    paths = [path for name in images for path in _image_files(Path(name))]
-    if not paths:
-        raise InputError(f"images must name at least one image file; received {list(images)}.")
-    height, width, channels = detector.image_shape
-    pixels = np.stack([read_image(path, (height, width), channels) for path in paths])
-    floats = pixels.astype(np.float32) / np.float32(255)
-    boxes = []
-    for start in tqdm(range(0, len(floats), batch_size), "Boxes", disable=not progress):
-        boxes += detector.boxes(floats[start : start + batch_size], batch_size=batch_size)
-    return draw_boxes(floats, boxes, out, [str(path) for path in paths])
-
-
 def load_detector(run: Run | Path | str) -> OneClassDetector:
     """Loads the detector that `train_detector` left in a run.
 
@@ -254,41 +148,6 @@ def load_detector(run: Run | Path | str) -> OneClassDetector:
             "interrupted? Go on with --resume."
         )
     return OneClassDetector.load(run.folder(_DETECTOR))
-
-
-def _image_files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
-
-
-def print_evaluation(metrics: dict[str, Any], console: Console | None = None) -> None:
-    """Prints the figures of `metrics`, rates with their 95 % intervals."""
-    table = Table(title=f"{metrics['method']}, normal: {metrics['normal_class']}; figures in %")
-    table.add_column("on the test split")
-    table.add_column("measured", justify="right")
-    table.add_column("beside it")
-    for line in table_lines(metrics):
-        table.add_row(*line)
-    (console or Console()).print(table)
-
-
-def table_lines(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Returns name, value in % and remark of each figure of `evaluate_detector`."""
-    false_alarms, detected = metrics["false_alarm_rate"], metrics["detection_rate"]
-    share = 100 * metrics["anomaly_share"]
-    lines = [
-        ("AUROC", f"{100 * metrics['auroc']:.1f}", "chance 50.0"),
-        ("AUPR", f"{100 * metrics['aupr']:.1f}", f"chance {share:.1f}"),
-        ("F1", f"{100 * metrics['f1']:.1f}", f"threshold {metrics['threshold']:.4g}"),
-    ]
-    for name, rate, beside in (
-        ("false alarms", false_alarms, f"asked {100 * false_alarms['asked']:g}"),
-        ("anomalies found", detected, f"of {detected['count']}"),
-    ):
-        interval = f"[{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
-        lines.append((name, f"{100 * rate['got']:.1f} {interval}", beside))
-    return lines
 
 
 def open_detector_run(
@@ -324,18 +183,3 @@ def _load(config: DetectorConfig) -> tuple[Splits, OneClassSplits]:
         seed=config.seed,
     )
     return splits, parts
-
-
-def score_split(
-    detector: OneClassDetector, split: Split, batch_size: int = 256, progress: bool = False
-) -> np.ndarray:
-    """Returns the scores of a split that may be larger than memory, float32 [N]."""
-    starts = range(0, len(split), _CHUNK)
-    return np.concatenate(
-        [
-            detector.score(
-                split.take(slice(start, start + _CHUNK)).float_images(), batch_size=batch_size
-            )
-            for start in tqdm(starts, "Scoring", disable=not progress, leave=False)
-        ]
-    )

@@ -13,8 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from anomaly.detector import OneClassDetector
-from anomaly.experiments import card_of, open_detector_run
+from anomaly.experiments import open_detector_run
 from anomaly.exporting import detector_servable
+from anomaly.run_export import card_of
 from robustcls._validation import InputError
 from robustcls.data.splits import Split
 from robustcls.evaluation.robustness import measure

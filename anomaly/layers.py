@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -46,15 +47,19 @@ def stages(image_shape: tuple[int, int, int]) -> tuple[tuple[int, int], ...]:
     return (64, 2), (128, 2), (128, 2), (256, 2)
 
 
-def encode_image(images: Any, image_shape: tuple[int, int, int]) -> tuple[Any, list[Any]]:
+def encode_image(
+    images: Any, image_shape: tuple[int, int, int], code_size: int | None = None
+) -> tuple[Any, list[Any]]:
     """Applies MemAE's image encoder.
 
     Args:
         images: [N, H, W, C].
         image_shape: (H, W, C).
+        code_size: values of the code, by a dense layer after the convolutions; None has none.
 
     Returns:
-        The code [N, h, w, filters], and the (height, width) before each stage.
+        The code [N, h, w, filters], or [N, 1, 1, code_size], and the (height, width) before each
+        stage and after the last.
     """
     x, sizes = images, []
     for number, (filters, stride) in enumerate(stages(image_shape), 1):
@@ -62,6 +67,11 @@ def encode_image(images: Any, image_shape: tuple[int, int, int]) -> tuple[Any, l
         name = f"encoder_{number}"
         x = keras.layers.Conv2D(filters, 3, stride, "same", use_bias=False, name=name)(x)
         x = _normalize(x, name)
+    sizes.append(tuple(x.shape[1:3]))
+    if code_size is not None:
+        x = keras.layers.Flatten(name="encoder_flat")(x)
+        x = keras.layers.Dense(code_size, use_bias=False, name="encoder_dense")(x)
+        x = keras.layers.Reshape((1, 1, code_size), name="encoder_code")(x)
     return x, sizes
 
 
@@ -69,12 +79,17 @@ def decode_image(code: Any, sizes: list[Any], image_shape: tuple[int, int, int])
     """Applies the mirror image of `encode_image`; returns images [N, H, W, C], unbounded.
 
     Args:
-        code: [N, h, w, filters].
+        code: as `encode_image` gave it.
         sizes: as `encode_image` gave them.
         image_shape: (H, W, C).
     """
-    x = code
     chain = stages(image_shape)
+    whole = (*sizes[-1], chain[-1][0])
+    x = code
+    if tuple(code.shape[1:]) != whole:
+        x = keras.layers.Flatten(name="decoder_flat")(x)
+        x = keras.layers.Dense(math.prod(whole), use_bias=False, name="decoder_dense")(x)
+        x = _normalize(keras.layers.Reshape(whole, name="decoder_whole")(x), "decoder_dense")
     for index in reversed(range(len(chain))):
         filters = chain[index - 1][0] if index else image_shape[-1]
         name = f"decoder_{index + 1}"

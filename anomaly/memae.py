@@ -11,12 +11,8 @@ import tensorflow as tf
 
 from anomaly.layers import decode_image, encode_image
 from anomaly.memory import MemoryModule, MemoryUsage, address_entropy
-from anomaly.reconstruction import (
-    Reconstruction,
-    ReconstructionDetector,
-    root_mean_square,
-    split_noise,
-)
+from anomaly.reconstruction import Reconstruction, split_noise
+from anomaly.residual import ResidualDetector
 from anomaly.sphere import DistanceToCenter
 from anomaly.training import Training
 from robustcls._validation import check_choice, check_number
@@ -25,13 +21,12 @@ from robustcls.models.finishing import finish
 
 
 @dataclass(kw_only=True, eq=False)
-class MemAE(ReconstructionDetector):
+class MemAE(ResidualDetector):
     """Memory-augmented autoencoder, scored by its residual.
 
     The decoder sees, in place of the encoder's features, what `MemoryModule` reads for them, so
     anomalies are rebuilt from normal parts. The loss is the mean squared error plus
-    `entropy_weight` times the mean entropy of the addresses. With an `augmentation` that has noise
-    it is a denoising MemAE.
+    `entropy_weight` times the mean entropy of the addresses.
 
     `entropy_weight=0, shrinkage=0` is the control without sparse addresses.
 
@@ -45,8 +40,7 @@ class MemAE(ReconstructionDetector):
         svdd_weight: adds that multiple of the squared distance of the encoder's mean features to
             their centre of before the training, in the loss and in the score (Ruff et al., 2018);
             0 leaves it out.
-        learning_rate: of Adam.
-        (others): as for `ReconstructionDetector`.
+        (others): as for `ResidualDetector`.
 
     Example:
         >>> images = np.random.default_rng(0).random((128, 28, 28, 1), "float32")
@@ -60,14 +54,12 @@ class MemAE(ReconstructionDetector):
 
     method: ClassVar[str] = "memae"
 
-    epochs: int = 30
     items: int | None = None
     shrinkage: float | None = None
     entropy_weight: float = 0.0002
     similarity: str = "dot"
     query: str = "image"
     svdd_weight: float = 0.0
-    learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,7 +73,6 @@ class MemAE(ReconstructionDetector):
         check_number("svdd_weight", self.svdd_weight, minimum=0)
         check_choice("similarity", self.similarity, ("cosine", "dot"))
         check_choice("query", self.query, ("image", "position"))
-        check_number("learning_rate", self.learning_rate, above=0)
 
     @property
     def memory(self) -> np.ndarray:
@@ -117,7 +108,7 @@ class MemAE(ReconstructionDetector):
 
     def _build(self) -> dict[str, keras.Model]:
         images = keras.Input(self.image_shape, dtype="float32", name="images")
-        code, sizes = encode_image(images, self.image_shape)
+        code, sizes = encode_image(images, self.image_shape, self.code_size)
         items, shrinkage = int(self.items or 0), float(self.shrinkage or 0)
         memory = MemoryModule(items, shrinkage, self.similarity, name="memory")
         queries = code
@@ -134,10 +125,12 @@ class MemAE(ReconstructionDetector):
         if self.svdd_weight:
             pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(code)
             outputs["distance"] = DistanceToCenter(name="sphere")(pooled)
-        return {"memae": finish(keras.Model(images, outputs), self.seed)}
+        network = finish(keras.Model(images, outputs), self.seed)
+        return {"memae": network, **self._build_contrast()}
 
     def _train(self, training: Training) -> None:
-        noise, others = split_noise(self.augmentation)
+        prepared = self._prepare_training(training)
+        noise, _ = split_noise(self.augmentation)
         network = self._networks["memae"]
         if self.svdd_weight:
             codes = self._apply("_code", training.images, 256)
@@ -145,21 +138,13 @@ class MemAE(ReconstructionDetector):
         model = MemoryReconstruction(
             network, self.entropy_weight, self.svdd_weight, noise, self.seed
         )
-        model.compile(keras.optimizers.Adam(self.learning_rate), loss="mse")
-        training.run(
-            "memae",
-            model,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            policy=others,
-        )
+        self._fit_network(prepared, model)
 
     def _outputs(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._networks["memae"](images, training=False)
+        return self._networks["memae"](self._prepare(images), training=False)
 
     def _reconstruct(self, images: tf.Tensor) -> tf.Tensor:
-        return self._outputs(images)["reconstruction"]
+        return self._restore(self._outputs(images)["reconstruction"], images)
 
     def _address(self, images: tf.Tensor) -> tf.Tensor:
         return self._outputs(images)["addresses"]
@@ -168,8 +153,9 @@ class MemAE(ReconstructionDetector):
         return self._outputs(images)["code"]
 
     def _score(self, images: tf.Tensor) -> tf.Tensor:
-        outputs = self._outputs(images)
-        score = root_mean_square(images - outputs["reconstruction"])
+        prepared = self._prepare(images)
+        outputs = self._networks["memae"](prepared, training=False)
+        score = self._residual_score(prepared, outputs["reconstruction"])
         if self.svdd_weight:
             score += self.svdd_weight * outputs["distance"]
         return score

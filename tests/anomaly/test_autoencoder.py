@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from anomaly import AutoEncoder
+from anomaly import AutoEncoder, MemAE
 from anomaly.layers import stages
+from anomaly.plateau import Plateau
 from anomaly.reconstruction import Reconstruction, split_noise
 from robustcls import AugmentationPolicy, InputError
 
@@ -131,3 +132,70 @@ def test_a_policy_falls_into_noise_and_the_rest():
 def test_learning_rates_out_of_range(rate):
     with pytest.raises(InputError, match="learning_rate must be a number > 0"):
         AutoEncoder(image_shape=(28, 28, 1), learning_rate=rate)
+
+
+@pytest.mark.parametrize("kind", [AutoEncoder, MemAE])
+def test_the_score_is_relative_to_the_image_to_a_power(kind, normal_images):
+    images = np.concatenate(
+        [0.3 * normal_images[:20], normal_images[:20], np.zeros((1, 28, 28, 1))]
+    )
+    images = images.astype(np.float32)
+    scores = {}
+    for relativity in (0.0, 0.5, 1.0):
+        detector = kind(image_shape=(28, 28, 1), relativity=relativity)
+        detector._set(detector._build())
+        scores[relativity] = detector.score(images)
+    length = np.maximum(np.sqrt((images**2).mean((1, 2, 3))), 1 / 255)
+    np.testing.assert_allclose(scores[0.5], scores[0.0] / np.sqrt(length), rtol=1e-5)
+    np.testing.assert_allclose(scores[1.0], scores[0.0] / length, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (33, 40, 3)])
+@pytest.mark.parametrize("kind", [AutoEncoder, MemAE])
+def test_all_that_is_reconstructed_goes_through_the_code(kind, shape):
+    detector = kind(image_shape=shape, code_size=7)
+    networks = detector._build()
+    detector._set(networks)
+    images = np.random.default_rng(0).random((3, *shape), np.float32)
+    assert detector.encode(images).shape == (3, 7)
+    assert detector.reconstruct(images).shape == images.shape
+    (network,) = networks.values()
+    code = network.get_layer("encoder_code").output
+    assert code.shape == (None, 1, 1, 7)
+    if kind is MemAE:
+        assert detector.memory.shape[1] == 7
+    # With the code at zero, nothing is left that tells images apart.
+    dense = network.get_layer("encoder_dense")
+    dense.set_weights([np.zeros_like(weights) for weights in dense.get_weights()])
+    np.testing.assert_allclose(*detector.reconstruct(images[:2]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"code_size": 0}, {"patience": 0}, {"relativity": 1.5}, {"relativity": -1}]
+)
+def test_residual_settings_out_of_range(settings):
+    (name,) = settings
+    with pytest.raises(InputError, match=f"{name} must be"):
+        AutoEncoder(image_shape=(28, 28, 1), **settings)
+
+
+def test_a_plateau_is_epochs_without_a_lower_loss():
+    assert not Plateau(2, []).reached
+    assert not Plateau(2, [3, 2, 1]).reached
+    assert not Plateau(2, [3, 1, 2]).reached
+    assert Plateau(2, [3, 1, 2, 1]).reached
+    assert not Plateau(2, [3, 1, 2, 0.5]).reached
+
+
+def test_training_ends_at_a_plateau_and_stays_ended(normal_images, tmp_path):
+    """The held-out images stay as bad as they are where the learning rate does nothing."""
+    settings = QUICK | {"learning_rate": 1e-30, "epochs": 30, "patience": 3}
+    detector = AutoEncoder(**settings).fit(normal_images, folder=tmp_path / "fit", verbose=0)
+    path = tmp_path / "fit" / "autoencoder" / "history.csv"
+    losses = np.loadtxt(path, delimiter=",", skiprows=1, usecols=-1)
+    assert 4 <= len(losses) < 30
+    assert len(losses) - 1 - losses.argmin() == 3
+    again = AutoEncoder(**settings)
+    again.fit(normal_images, folder=tmp_path / "fit", resume=True, verbose=0)
+    np.testing.assert_array_equal(again.score(normal_images), detector.score(normal_images))
+    assert len(np.loadtxt(path, delimiter=",", skiprows=1)) == len(losses)

@@ -1,0 +1,85 @@
+"""`ResidualDetector`: autoencoders of images that are scored by what they cannot give back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from anomaly.contrast import ContrastDetector
+from anomaly.reconstruction import (
+    Reconstruction,
+    ReconstructionDetector,
+    root_mean_square,
+    split_noise,
+)
+from anomaly.training import Training
+from robustcls._validation import check_number
+
+# A black image has no length to compare its residual with; one gray level is 1 / 255.
+_DARKEST = 1 / 255
+
+
+@dataclass(kw_only=True, eq=False)
+class ResidualDetector(ContrastDetector, ReconstructionDetector):
+    """What plain and memory-augmented autoencoders share.
+
+    With an `augmentation` that has noise they denoise: the noise is only in the input, everything
+    else in the target too.
+
+    Attributes:
+        code_size: values of the code between encoder and decoder, by dense layers around it; None
+            is the paper's network, whose code is the last convolution's output.
+        relativity: r in [0, 1]. The score is the residual's root mean square, divided by the
+            image's to the power r: 0 is the absolute error, 1 the error relative to the image,
+            in between neither faint nor bright images have the lowest scores by that alone.
+        contrast_normalization: whether the networks see images of one mean and one contrast; the
+            residual that is scored is then that of those.
+        patience: epochs without a lower loss on held-out normal images after which the training
+            ends before `epochs`; None trains them all.
+        learning_rate: of Adam.
+        (others): as for `ReconstructionDetector`.
+    """
+
+    epochs: int = 30
+    code_size: int | None = None
+    relativity: float = 0.0
+    patience: int | None = None
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.code_size is not None:
+            check_number("code_size", self.code_size, minimum=1, integer=True)
+        if self.patience is not None:
+            check_number("patience", self.patience, minimum=1, integer=True)
+        check_number("relativity", self.relativity, minimum=0, maximum=1)
+        check_number("learning_rate", self.learning_rate, above=0)
+
+    def _restore(self, reconstructions: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        """Maps reconstructions of prepared images to those of the images."""
+        if not self.contrast_normalization:
+            return reconstructions
+        return self._contrast().undo(reconstructions, images)
+
+    def _residual_score(self, images: tf.Tensor, reconstructions: tf.Tensor) -> tf.Tensor:
+        score = root_mean_square(images - reconstructions)
+        if self.relativity:
+            brightness = tf.maximum(root_mean_square(images), _DARKEST)
+            score /= brightness**self.relativity
+        return score
+
+    def _fit_network(self, training: Training, model: Reconstruction) -> None:
+        """Trains `model`, which gets the noise of the policy itself, on what else it does."""
+        _, others = split_noise(self.augmentation)
+        model.compile(keras.optimizers.Adam(self.learning_rate), loss="mse")
+        training.run(
+            self.method,
+            model,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            policy=others,
+            patience=self.patience,
+        )
