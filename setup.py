@@ -13,7 +13,8 @@ SERVING = [
     "uvicorn>=0.34,<1",
 ]
 
-INT8 = ["ai-edge-litert>=2,<3"]
+# ai-edge-litert asks for a backport whose 1.3 cannot be installed where it is not needed.
+INT8 = ["ai-edge-litert>=2,<3", "backports-strenum<1.3; python_version >= '3.11'"]
 ONNX = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "tf2onnx>=1.17,<2"]
 
 setup(
