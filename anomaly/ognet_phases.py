@@ -98,9 +98,11 @@ class PhaseOne(keras.Model):
 class PhaseTwo(keras.Model):
     """Trains the discriminator alone to tell good from bad reconstructions.
 
+    What is trained is a copy of D. D itself becomes the average of what the copy was step by step.
+
     Args:
         generator, old, discriminator: G, G_old and D; only D is changed.
-        old_weight, image_weight, pseudo_anomalies: see `OGNet`.
+        old_weight, image_weight, pseudo_anomalies, averaging: see `OGNet`.
         seed: of the pieces.
     """
 
@@ -112,31 +114,46 @@ class PhaseTwo(keras.Model):
         old_weight: float,
         image_weight: float,
         pseudo_anomalies: str,
+        averaging: float,
         seed: int,
     ) -> None:
         super().__init__()
         self.discriminator = discriminator
+        self.learner = keras.models.clone_model(discriminator)
+        self.learner.set_weights(discriminator.get_weights())
         self.old_weight = old_weight
         self.image_weight = image_weight
         self.pseudo_anomalies = pseudo_anomalies
+        self.averaging = averaging
         self.seed = seed
         self.loss_mean = keras.metrics.Mean("discriminator_loss")
         # Functions, so that Keras does not count them among what is trained and checkpointed.
         self._reconstruct = lambda images: generator(images, training=False)
         self._reconstruct_badly = lambda images: old(images, training=False)
 
+    def compile(self, optimizer: keras.optimizers.Optimizer) -> None:
+        super().compile(optimizer)
+        optimizer.build(self.learner.trainable_variables)
+
     def train_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        parts = self._parts(signed(batch[0]), self.optimizer.iterations)
-        variables = self.discriminator.trainable_variables
+        step = self.optimizer.iterations
+        parts = self._parts(signed(batch[0]), step)
+        # The first steps count little for the average, or it would long stay what phase one left.
+        done = tf.cast(step, tf.float32)
+        kept = tf.minimum(self.averaging, done / (done + 10))
+        variables = self.learner.trainable_variables
         with tf.GradientTape() as tape:
-            loss = self._loss(parts, training=True)
+            loss = self._loss(self.learner, parts, training=True)
         gradients = tape.gradient(loss, [v.value for v in variables])
         self.optimizer.apply(gradients, variables)
+        for mean, now in zip(self.discriminator.weights, self.learner.weights, strict=True):
+            mean.assign(kept * mean + (1 - kept) * now)
         self.loss_mean.update_state(loss)
         return self.get_metrics_result()
 
     def test_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        self.loss_mean.update_state(self._loss(self._parts(signed(batch[0]), 0), training=False))
+        parts = self._parts(signed(batch[0]), 0)
+        self.loss_mean.update_state(self._loss(self.discriminator, parts, training=False))
         return self.get_metrics_result()
 
     def _parts(self, images: tf.Tensor, step: Any) -> list[tf.Tensor]:
@@ -148,10 +165,10 @@ class PhaseTwo(keras.Model):
             mixed = (bad + tf.roll(bad, 1, 0)) / 2
         return [images, good, bad, self._reconstruct(mixed)]
 
-    def _loss(self, parts: list[tf.Tensor], training: bool) -> tf.Tensor:
+    def _loss(self, judge: Any, parts: list[tf.Tensor], training: bool) -> tf.Tensor:
         weights = (self.image_weight, 1 - self.image_weight, self.old_weight, 1 - self.old_weight)
         # One batch, so that batch norm has the same averages for all and as at inference.
-        logits = tf.split(self.discriminator(tf.concat(parts, 0), training=training), 4)
+        logits = tf.split(judge(tf.concat(parts, 0), training=training), 4)
         losses = [
             weight * cross_entropy(values, target)
             for weight, values, target in zip(weights, logits, (0.0, 0.0, 1.0, 1.0), strict=True)

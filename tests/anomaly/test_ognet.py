@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from anomaly import ognet_phases
+from anomaly import ognet_phases, ognet_pieces
 from anomaly.ognet import OGNet, build_discriminator, build_generator
 from anomaly.ognet_phases import PhaseOne, PhaseTwo
 from anomaly.ognet_pieces import _warp, join_pieces
@@ -23,7 +23,7 @@ def images():
     return np.random.default_rng(0).random((6, *SHAPE), np.float32)
 
 
-def phase_two(generator, old, discriminator, pseudo_anomalies="pieces"):
+def phase_two(generator, old, discriminator, pseudo_anomalies="pieces", averaging=0.0):
     return PhaseTwo(
         generator,
         old,
@@ -31,6 +31,7 @@ def phase_two(generator, old, discriminator, pseudo_anomalies="pieces"):
         old_weight=0.001,
         image_weight=0.1,
         pseudo_anomalies=pseudo_anomalies,
+        averaging=averaging,
         seed=0,
     )
 
@@ -86,8 +87,32 @@ def test_phase_two_changes_the_discriminator_alone(networks, images):
     assert all((a == b).all() for a, b in zip(frozen, after, strict=True))
     assert any((a != b).any() for a, b in zip(before, discriminator.get_weights(), strict=True))
     assert {id(v) for v in model.trainable_variables} == {
-        id(v) for v in discriminator.trainable_variables
+        id(v) for v in (*model.learner.trainable_variables, *discriminator.trainable_variables)
     }
+    # Without averaging it is what was learned last.
+    learned = zip(discriminator.get_weights(), model.learner.get_weights(), strict=True)
+    assert all((a == b).all() for a, b in learned)
+
+
+def test_the_discriminator_is_the_average_of_what_was_learned(networks, images):
+    """Its weights follow the learner's, from the first step's on, less and less."""
+    model = phase_two(*networks, networks[1], averaging=0.1)
+    model._reconstruct = model._reconstruct_badly = lambda images: images
+    model.compile(keras.optimizers.SGD(0.5))
+    expected = None
+    for step in range(4):
+        model.train_step((tf.constant(images), None))
+        kept = min(0.1, step / (step + 10))
+        now = model.learner.get_weights()
+        if step:
+            now = [kept * a + (1 - kept) * b for a, b in zip(expected, now, strict=True)]
+        expected = now
+    for mean, value in zip(networks[1].get_weights(), expected, strict=True):
+        np.testing.assert_allclose(mean, value, rtol=1e-5, atol=1e-6)
+    assert any(
+        np.abs(a - b).max() > 1e-3
+        for a, b in zip(expected, model.learner.get_weights(), strict=True)
+    )
 
 
 def test_pseudo_anomalies_mix_two_different_images(networks, images):
@@ -111,29 +136,90 @@ def test_pieces_go_through_the_generator_alone(networks, images):
     np.testing.assert_allclose(pseudo, expected, atol=1e-6)
 
 
-def test_a_piece_of_each_image_is_of_another_one():
+def only(monkeypatch, kind):
+    """Makes `join_pieces` draw one kind alone."""
+    shares = {name: int(name == kind) for name in ognet_pieces._SHARES}
+    monkeypatch.setattr(ognet_pieces, "_SHARES", shares)
+
+
+def test_kinds_are_drawn_by_their_shares(monkeypatch):
+    images = tf.constant(np.random.default_rng(0).random((260, *SHAPE), np.float32))
+    mixed = join_pieces(images, 0, 3).numpy()
+    shares = dict(ognet_pieces._SHARES)
+    found = np.zeros(260, int)
+    for kind in shares:
+        with monkeypatch.context() as patch:
+            only(patch, kind)
+            alone = join_pieces(images, 0, 3).numpy()
+        same = np.abs(alone - mixed).max((1, 2, 3)) < 1e-6
+        expected = shares[kind] / sum(shares.values())
+        assert same.mean() == pytest.approx(expected, abs=0.06), kind
+        found += same
+    assert (found == 1).all()
+    np.testing.assert_array_equal(mixed, join_pieces(images, 0, 3))
+    assert (np.abs(mixed - join_pieces(images, 0, 4)).max((1, 2, 3)) > 0.1).mean() > 0.9
+    assert (np.abs(mixed - join_pieces(images, 1, 3)).max((1, 2, 3)) > 0.1).mean() > 0.9
+
+
+@pytest.mark.parametrize(("kind", "low", "high"), [("patched", 0.1, 0.3), ("joined", 0.4, 0.6)])
+def test_a_piece_of_each_image_is_of_another_one(kind, low, high, monkeypatch):
     """Image i is all i, its background too, so what comes from another one shows."""
+    only(monkeypatch, kind)
     images = tf.fill((64, *SHAPE), 1.0) * tf.range(64.0)[:, None, None, None]
     joined = join_pieces(images, 0, 3).numpy()
-    own = (joined == images.numpy()).mean((1, 2, 3))
-    other = (joined == np.roll(images.numpy(), 1, 0)).mean((1, 2, 3))
+    own = np.isclose(joined, images).mean((1, 2, 3))
+    other = np.isclose(joined, np.roll(images, 1, 0)).mean((1, 2, 3))
     np.testing.assert_allclose(own + other, 1)
     assert own.min() > 0
-    # Nothing for a third, a rectangle of a sixth of the image for another, half for the last.
-    assert 0.2 < (other == 0).mean() < 0.5
-    assert 0.15 < other.mean() < 0.3
-    np.testing.assert_array_equal(joined, join_pieces(images, 0, 3))
-    assert (joined != join_pieces(images, 0, 4).numpy()).any()
-    assert (joined != join_pieces(images, 1, 3).numpy()).any()
+    assert other.min() > 0
+    assert low < other.mean() < high
 
 
-def test_a_third_of_the_images_loses_a_rectangle_to_the_background():
+def test_an_erased_rectangle_is_background(monkeypatch):
+    only(monkeypatch, "erased")
     images = np.random.default_rng(0).random((64, *SHAPE), np.float32)
     images[:, [0, -1]] = images[:, :, [0, -1]] = -1
     joined = join_pieces(tf.constant(images), 0, 3).numpy()
-    erased = ((joined == images) | (np.abs(joined + 1) < 1e-6)).all((1, 2, 3))
+    assert ((joined == images) | (np.abs(joined + 1) < 1e-6)).all()
     assert (joined != images).any((1, 2, 3)).all()
-    assert 0.2 < erased.mean() < 0.5
+
+
+def test_overlays_take_what_is_further_from_the_background(monkeypatch):
+    only(monkeypatch, "overlaid")
+    monkeypatch.setattr(ognet_pieces, "_warp", lambda images, draws: images)
+    images = np.random.default_rng(0).random((8, *SHAPE), np.float32)
+    images[:, [0, -1]] = images[:, :, [0, -1]] = 0
+    expected = np.maximum(images, np.roll(images, 1, 0))
+    np.testing.assert_allclose(join_pieces(tf.constant(images), 0, 3), expected, atol=1e-6)
+    # Dark strokes on a bright background are overlaid just as well.
+    dark = join_pieces(tf.constant(1 - images), 0, 3)
+    np.testing.assert_allclose(dark, 1 - expected, atol=1e-6)
+
+
+def test_an_image_is_bent_smoothly(monkeypatch):
+    """Coordinates as values: what a pixel holds says where it comes from."""
+    only(monkeypatch, "bent")
+    ramps = np.stack(np.meshgrid(np.arange(20.0), np.arange(24.0), indexing="ij"), -1)
+    images = tf.constant(np.repeat(ramps[None].astype(np.float32), 40, 0))
+    moved = join_pieces(images, 0, 3).numpy() - images.numpy()
+    inner = moved[:, 6:14, 6:18]
+    # Independent of each other, 0.18 of the side at the grid's points and less between them.
+    assert 0.08 < inner[..., 0].std() / 20 < 0.2
+    assert 0.08 < inner[..., 1].std() / 24 < 0.2
+    assert abs(np.corrcoef(inner[..., 0].ravel(), inner[..., 1].ravel())[0, 1]) < 0.2
+    assert np.abs(np.diff(inner, axis=1)).mean() < np.abs(inner).mean() / 2
+
+
+def test_both_is_joined_and_then_bent(monkeypatch):
+    images = tf.constant(np.random.default_rng(0).random((8, *SHAPE), np.float32))
+    with monkeypatch.context() as patch:
+        only(patch, "joined")
+        joined = join_pieces(images, 0, 3)
+    key = tf.constant([0, 3], tf.int64)
+    only(monkeypatch, "both")
+    np.testing.assert_allclose(
+        join_pieces(images, 0, 3), ognet_pieces._bend(joined, key), atol=1e-6
+    )
 
 
 def test_pieces_are_turned_and_scaled_but_stay_in_the_middle():
@@ -157,12 +243,11 @@ def test_the_weights_of_phase_two():
     def judge(parts, training):
         return tf.constant([logits[int(part[0, 0, 0])] for part in parts])
 
-    model = phase_two(None, None, None)
-    model.discriminator = judge
+    model = phase_two(None, None, build_discriminator(SHAPE, 1 / 16))
     parts = [tf.fill((1, 2, 2, 1), float(number)) for number in logits]
     soft = {number: np.logaddexp(0, value) for number, value in logits.items()}
     expected = 0.1 * soft[1] + 0.9 * soft[2] + 0.001 * (soft[3] - 1.1) + 0.999 * (soft[4] + 0.2)
-    assert float(model._loss(parts, training=False)) == pytest.approx(expected, rel=1e-5)
+    assert float(model._loss(judge, parts, training=False)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_rate_of_phase_two_ends_at_zero(images, monkeypatch):
@@ -207,6 +292,7 @@ def test_the_score_is_the_loss_of_being_good(images):
         {"pseudo_anomalies": "mean"},
         {"old_weight": 2},
         {"image_weight": -0.1},
+        {"averaging": 1.5},
         {"phase_two_rate": 0},
         {"image_shape": (18, 28, 1)},
     ],
