@@ -14,8 +14,8 @@ from jsonargparse import ArgumentParser, Namespace
 from anomaly.config import BenchmarkConfig, DetectorConfig
 from anomaly.methods import METHODS
 from robustcls._command_line import (
-    first_line,
-    function_parser,
+    add_function_commands,
+    add_run_arguments,
     import_tensorflow,
     new_parser,
     run_command,
@@ -106,11 +106,11 @@ _RUNS: dict[str, tuple[type, Callable[..., None]]] = {
     "train": (DetectorConfig, train_command),
     "benchmark": (BenchmarkConfig, benchmark_command),
 }
-_COMMANDS: dict[str, Callable[..., None]] = {
+_FUNCTIONS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate_command,
     "export": export_command,
-    "boxes": boxes_command,
 }
+_COMMANDS = {**_FUNCTIONS, "boxes": boxes_command}
 
 
 def parser() -> ArgumentParser:
@@ -123,18 +123,9 @@ def parser() -> ArgumentParser:
             "--config", action="config", help="a YAML file with any of the settings"
         )
         making.add_class_arguments(config, as_group=False)
-        making.add_argument("--out", type=str, required=True, help="the run folder to make")
-        making.add_argument(
-            "--resume", action="store_true", help="go on with an interrupted run in --out"
-        )
-        making.add_argument(
-            "--overwrite", action="store_true", help="delete the run that is in --out"
-        )
+        add_run_arguments(making)
         commands.add_subcommand(name, making, help=command.__doc__)
-    evaluation = function_parser(evaluate_command)
-    commands.add_subcommand("evaluate", evaluation, help=first_line(evaluation.description))
-    exporting = function_parser(export_command)
-    commands.add_subcommand("export", exporting, help=first_line(exporting.description))
+    add_function_commands(commands, _FUNCTIONS)
     boxing = new_parser(
         f"{boxes_command.__doc__} Writes a PNG for each image and boxes.json into --out."
     )

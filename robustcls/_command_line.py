@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from robustcls._validation import InputError
+
+#: By subcommand, what its arguments are given to.
+Runners = dict[str, Callable[[Namespace], None]]
 
 
 def new_parser(description: str) -> ArgumentParser:
@@ -32,6 +36,27 @@ def function_parser(function: Callable[..., None], *, lists: Sequence[str] = ())
             f"--{name}", nargs="+", type=str, default=[], help=words[1] if words else None
         )
     return made
+
+
+def add_function_commands(commands: Any, functions: Mapping[str, Callable[..., None]]) -> Runners:
+    """Adds to `commands` a subcommand for each function; returns what runs them."""
+
+    def runner(function: Callable[..., None]) -> Callable[[Namespace], None]:
+        return lambda values: function(**values.as_dict())
+
+    for name, function in functions.items():
+        made = function_parser(function)
+        commands.add_subcommand(name, made, help=first_line(made.description))
+    return {name: runner(function) for name, function in functions.items()}
+
+
+def add_run_arguments(made: ArgumentParser) -> None:
+    """Adds the arguments of a command that makes a run folder."""
+    made.add_argument("--out", type=str, required=True, help="the run folder to make")
+    made.add_argument(
+        "--resume", action="store_true", help="go on with an interrupted run in --out"
+    )
+    made.add_argument("--overwrite", action="store_true", help="delete the run that is in --out")
 
 
 def first_line(text: str | None) -> str:

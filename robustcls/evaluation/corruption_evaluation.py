@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,23 +89,41 @@ def evaluate_corruptions(
         logits = predict(classifier, images, places, batch_size=batch_size, change=change)
         return float((logits.argmax(axis=1) == labels[places]).mean())
 
-    cells = [(name, severity) for name in names for severity in severities]
-    accuracies: dict[str, tuple[float, ...]] = dict.fromkeys(names, ())
     clean = accuracy()
-    for name, severity in tqdm(
-        cells, desc=f"corruptions of {scale}", unit="cell", disable=not progress, leave=False
-    ):
-        accuracies[name] += (accuracy(_corruption(name, severity, scale, seed)),)
     return CorruptionReport(
         scale=scale,
         severities=severities,
-        accuracies=accuracies,
+        accuracies=measure_cells(
+            lambda name, severity: accuracy(_corruption(name, severity, scale, seed)),
+            names,
+            severities,
+            title=scale,
+            progress=progress,
+        ),
         count=len(places),
         clean=clean,
         trained_on=tuple(name for name in names if name in trained),
         left_out=left_out,
         seed=seed,
     )
+
+
+def measure_cells(
+    accuracy: Callable[[str, int], float],
+    names: Iterable[str],
+    severities: Sequence[int],
+    *,
+    title: str,
+    progress: bool,
+) -> dict[str, tuple[float, ...]]:
+    """Returns by corruption `accuracy(name, severity)` at each severity."""
+    accuracies: dict[str, tuple[float, ...]] = dict.fromkeys(names, ())
+    cells = [(name, severity) for name in accuracies for severity in severities]
+    for name, severity in tqdm(
+        cells, desc=f"corruptions of {title}", unit="cell", disable=not progress, leave=False
+    ):
+        accuracies[name] += (accuracy(name, severity),)
+    return accuracies
 
 
 def published_names(trained_on: Collection[str]) -> set[str]:

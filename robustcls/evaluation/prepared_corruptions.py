@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from robustcls._validation import InputError, check_choice, check_labels, check_number
 from robustcls.attacks.adapters import classifier_of
-from robustcls.evaluation.corruption_evaluation import published_names
+from robustcls.evaluation.corruption_evaluation import measure_cells, published_names
 from robustcls.evaluation.corruption_report import (
     ALL_SEVERITIES,
     CorruptionReport,
@@ -65,18 +64,15 @@ def evaluate_corruption_folder(
     labels = _open_labels(folder / f"{_LABELS}.npy", count, prepare(classifier, first))
     places = subset(count, limit, seed)
 
-    accuracies: dict[str, tuple[float, ...]] = dict.fromkeys(files, ())
-    cells = [(name, severity) for name in files for severity in severities]
-    for name, severity in tqdm(
-        cells, desc=f"corruptions of {folder.name}", disable=not progress, leave=False
-    ):
+    def accuracy(name: str, severity: int) -> float:
         block = files[name][(severity - 1) * count : severity * count]
         logits = predict(classifier, block, places, batch_size=batch_size)
-        accuracies[name] += (float((logits.argmax(axis=1) == labels[places]).mean()),)
+        return float((logits.argmax(axis=1) == labels[places]).mean())
+
     return CorruptionReport(
         scale=folder.resolve().name,
         severities=severities,
-        accuracies=accuracies,
+        accuracies=measure_cells(accuracy, files, severities, title=folder.name, progress=progress),
         count=len(places),
         trained_on=tuple(name for name in files if name in trained),
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from robustcls._validation import InputError, check_number
 from robustcls.serving.endpoints import Endpoint
 
 SAVED_MODEL = "saved_model.pb"
+_WRITING = ".writing-"
+#: Seconds after which a half version was left by an export that was killed.
+_ABANDONED = 3600
 _CLASSIFY = "tensorflow/serving/classify"
 _RANDOM = re.compile(r"Random|Multinomial|ParameterizedTruncatedNormal|StatelessSample|RngReadAnd")
 
@@ -60,6 +65,8 @@ def write_version(
 def write_folder(out: Path | str, fill: Callable[[Path], None], version: int | None = None) -> Path:
     """Writes the next version of a model; a half version never appears.
 
+    What an export that was killed over an hour ago left behind is removed.
+
     Args:
         out: the model's folder, made if need be.
         fill: writes the files of the version into a folder.
@@ -79,7 +86,8 @@ def write_folder(out: Path | str, fill: Callable[[Path], None], version: int | N
         out.mkdir(parents=True, exist_ok=True)
         if version in version_folders(out):
             raise InputError(f"version must be a new one; {out / str(version)} exists.")
-        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
+        _remove_abandoned(out)
+        temporary = Path(tempfile.mkdtemp(prefix=_WRITING, dir=out))
         fill(temporary)
         return _publish(temporary, out, version)
     except OSError as error:
@@ -148,6 +156,14 @@ def save_endpoints(
         if endpoint.is_classify:
             signatures[endpoint.name].method_name = _CLASSIFY
     (folder / SAVED_MODEL).write_bytes(saved.SerializeToString(deterministic=True))
+
+
+def _remove_abandoned(out: Path) -> None:
+    for path in out.glob(f"{_WRITING}*"):
+        # Another export may be done with its own meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _publish(temporary: Path, out: Path, version: int | None) -> Path:

@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+import time
 
 import keras
 import numpy as np
@@ -12,7 +14,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from robustcls import InputError
 from robustcls.cli import main
 from robustcls.serving import export
-from robustcls.serving.archive import write_version
+from robustcls.serving.archive import write_folder, write_version
 from robustcls.serving.configuration import (
     BATCH_SIZES,
     find_models,
@@ -162,6 +164,16 @@ def test_versions_count_up_and_are_never_replaced(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write(tmp_path / "file" / "out", double)
+
+
+def test_what_killed_exports_left_goes(tmp_path):
+    for name, hours in (("old", 2), ("new", 0)):
+        half = tmp_path / f".writing-{name}"
+        half.mkdir()
+        then = time.time() - hours * 3600
+        os.utime(half, (then, then))
+    write_folder(tmp_path, lambda folder: None)
+    assert {path.name for path in tmp_path.iterdir()} == {".writing-new", "1"}
 
 
 def test_graphs_that_would_serve_badly(tmp_path):

@@ -1,0 +1,1 @@
+"""The commands of `robustcls`, by topic: what each takes, calls and prints."""

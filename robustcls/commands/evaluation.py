@@ -1,0 +1,116 @@
+"""`robustcls evaluate` and `robustcls certify`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from robustcls._command_line import Runners, first_line, new_parser
+from robustcls.evaluation.config import EvaluationConfig
+from robustcls.evaluation.smoothing_config import SmoothingConfig
+
+
+def add_commands(commands: Any) -> Runners:
+    """Adds `evaluate` and `certify`; returns what runs them."""
+    made = _models_parser(evaluate.__doc__)
+    made.add_class_arguments(EvaluationConfig, as_group=False, skip={"trust"})
+    made.add_argument(
+        "--trust", action="store_true", help="check whether the figures can be believed"
+    )
+    made.add_argument(
+        "--strict", action="store_true", help="as --trust, and exit with status 1 if they cannot"
+    )
+    commands.add_subcommand("evaluate", made, help=first_line(made.description))
+    made = _models_parser(certify.__doc__)
+    made.add_class_arguments(SmoothingConfig, as_group=False)
+    commands.add_subcommand("certify", made, help=first_line(made.description))
+    return {"evaluate": _evaluate, "certify": _certify}
+
+
+def _evaluate(values: Namespace) -> None:
+    flags, where = _split(values)
+    resume, strict = flags.pop("resume"), flags.pop("strict")
+    flags["trust"] |= strict
+    evaluate(EvaluationConfig(**flags), where, resume, strict)
+
+
+def _certify(values: Namespace) -> None:
+    flags, where = _split(values)
+    resume = flags.pop("resume")
+    certify(SmoothingConfig(**flags), where, resume)
+
+
+def _split(values: Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the settings, and the arguments of `find_candidates`."""
+    flags = values.as_dict()
+    flags.pop("config", None)
+    where = {key: flags.pop(key) for key in ("data", "out", "input_range")}
+    return flags, {"path": flags.pop("run"), **where}
+
+
+def evaluate(config: EvaluationConfig, where: dict[str, Any], resume: bool, strict: bool) -> None:
+    """Measure models on clean, corrupted and attacked test images, side by side.
+
+    Takes a run, or a .keras file or SavedModel with --data. Writes metrics.json,
+    report/evaluation.html and report/accuracy_over_epsilon.png.
+    """
+    from robustcls.evaluation.candidates import find_candidates
+    from robustcls.evaluation.comparison import evaluate_models, print_comparison
+
+    candidates = find_candidates(**where)
+    with _resumable(candidates.folder):
+        metrics = evaluate_models(candidates, config, resume=resume, progress=sys.stderr.isatty())
+    print_comparison(metrics)
+    print(candidates.folder)
+    doubtful = [name for name, found in metrics["trust"].items() if not found["believable"]]
+    if strict and doubtful:
+        print(f"robustcls: trust checks failed for {', '.join(doubtful)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def certify(config: SmoothingConfig, where: dict[str, Any], resume: bool) -> None:
+    """Certify radii without adversarial examples, by randomized smoothing.
+
+    Takes a run, or a .keras file or SavedModel with --data. Writes certification.json and
+    report/certified_accuracy.png.
+    """
+    from robustcls.evaluation.candidates import find_candidates
+    from robustcls.evaluation.certify import certify_models, print_certification
+
+    candidates = find_candidates(**where)
+    with _resumable(candidates.folder):
+        found = certify_models(candidates, config, resume=resume, progress=sys.stderr.isatty())
+    print_certification(found)
+    print(candidates.folder)
+
+
+def _models_parser(description: str | None) -> ArgumentParser:
+    """Returns a parser with the arguments of `find_candidates`."""
+    made = new_parser(description or "")
+    made.add_argument("--config", action="config", help="a YAML file with any of the settings")
+    made.add_argument("run", type=str, help="a run, a .keras file or a SavedModel folder")
+    made.add_argument("--data", type=str | None, help="images for a model file, as for training")
+    made.add_argument("--out", type=str | None, help="where the results for a model file go")
+    made.add_argument(
+        "--input_range",
+        type=tuple[float, float],
+        default=(0.0, 1.0),
+        help="what a model file wants 0 and 1 to be, for example [0,255]",
+    )
+    made.add_argument("--resume", action="store_true", help="go on with what was stopped")
+    return made
+
+
+@contextlib.contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Says how to go on when the work is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\nrobustcls: {folder} keeps what was found; --resume goes on", file=sys.stderr)
+        raise

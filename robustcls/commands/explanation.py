@@ -1,0 +1,94 @@
+"""`robustcls explain`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from jsonargparse import Namespace
+
+from robustcls._command_line import Runners, first_line, function_parser
+
+
+def add_commands(commands: Any) -> Runners:
+    """Adds `explain`; returns what runs it."""
+    made = function_parser(explain_models, lists=("images", "methods", "classes"))
+    made.add_argument("--config", action="config", help="a YAML file with any of the settings")
+    commands.add_subcommand("explain", made, help=first_line(made.description))
+    return {"explain": _explain}
+
+
+def _explain(values: Namespace) -> None:
+    flags = values.as_dict()
+    flags.pop("config", None)
+    explain_models(**flags)
+
+
+def explain_models(
+    run: str,
+    images: list[str],
+    methods: list[str],
+    classes: list[str],
+    out: str | None = None,
+    attack: str = "pgd",
+    epsilon: float = 8 / 255,
+    norm: str = "inf",
+    steps: int = 20,
+    limit: int = 24,
+    only: str = "all",
+    layer: str | None = None,
+    quality_limit: int = 40,
+    show_classes: bool = False,
+    batch_size: int = 32,
+    seed: int = 0,
+) -> None:
+    """Show why a run's models decide as they do, and what an attack does to that.
+
+    Writes report/explanations.html, explanations.jsonl and the raw maps into the run.
+
+    Args:
+        run: the run folder.
+        images: picture files to explain in place of the run's test images, all of them.
+        methods: of explanation, gradients and grad_cam when left out.
+        classes: names of the classes to choose images from; all when left out.
+        out: the folder of the report; RUN/report when left out.
+        attack: pgd, fgsm or none.
+        epsilon: radius of the attack for images in [0, 1].
+        norm: of the attack, inf or 2.
+        steps: of PGD.
+        limit: images at most, chosen at random.
+        only: all, or only the images that are correct, wrong or flipped by the attack.
+        layer: name of the layer that class activation maps are drawn from.
+        quality_limit: images for the tests of the methods; 0 leaves them out.
+        show_classes: also make the images that each model takes for a class most.
+        batch_size: images a forward pass.
+        seed: seed of everything random.
+    """
+    from robustcls._validation import check_choice
+    from robustcls.attacks import FGSM, PGD
+    from robustcls.explanation.report import DEFAULT_METHODS
+    from robustcls.explanation.runs import explain_run
+
+    check_choice("attack", attack, ("fgsm", "none", "pgd"))
+    made = {
+        "none": None,
+        "fgsm": FGSM(epsilon=epsilon, norm=norm, seed=seed),
+        "pgd": PGD(epsilon=epsilon, norm=norm, seed=seed, steps=steps),
+    }
+    explanations = explain_run(
+        run,
+        images=images,
+        out=out,
+        attack=made[attack],
+        methods=methods or DEFAULT_METHODS,
+        limit=limit,
+        only=only,
+        classes=classes,
+        layer=layer,
+        quality_limit=quality_limit,
+        show_classes=show_classes,
+        batch_size=batch_size,
+        seed=seed,
+        progress=sys.stderr.isatty(),
+    )
+    print(explanations.path)

@@ -1,0 +1,106 @@
+"""`robustcls export`, `check-export` and `serve`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from robustcls._command_line import Runners, add_function_commands
+from robustcls._validation import check_number
+from robustcls.serving.extra import require_serving
+
+
+def add_commands(commands: Any) -> Runners:
+    """Adds the commands; returns what runs them."""
+    functions: dict[str, Callable[..., None]] = {
+        "export": export_model,
+        "check-export": check_exported,
+        "serve": serve_models,
+    }
+    return add_function_commands(commands, functions)
+
+
+def export_model(
+    run: str,
+    out: str | None = None,
+    model: str | None = None,
+    name: str | None = None,
+    version: int | None = None,
+    format: str = "saved_model",
+) -> None:
+    """Write a run's model as a SavedModel for TensorFlow Serving, or for another runtime.
+
+    Args:
+        run: the run folder.
+        out: the model's folder, which gets the next version; RUN/export when left out.
+        model: base or adversarial; adversarial where it was trained when left out.
+        name: the model's name in requests; the run's when left out.
+        version: the number of the version; the next when left out.
+        format: saved_model, bfloat16 (a SavedModel with weights in bfloat16), int8 (TFLite) or
+            onnx; the last three are measured beside float32 and go to RUN/export-FORMAT.
+    """
+    require_serving()
+    from robustcls.serving.exporting import export_run
+
+    print(export_run(run, out, model=model, name=name, version=version, format=format))
+
+
+def check_exported(folder: str) -> None:
+    """Compare an export with its model, in a process that has only TensorFlow.
+
+    Exits with status 1 when a check fails.
+
+    Args:
+        folder: an export, whose newest version is taken, or a version.
+    """
+    require_serving()
+    from robustcls.serving.parity import check_export, print_checks
+
+    checks = check_export(folder)
+    print_checks(checks)
+    if not all(check["passed"] for check in checks):
+        sys.exit(1)
+
+
+def serve_models(
+    folder: str,
+    host: str = "127.0.0.1",
+    rest_port: int = 8501,
+    grpc_port: int = 8500,
+    batching: bool = True,
+    poll_seconds: float = 1.0,
+    timeout: float = 30.0,
+    max_images: int = 1024,
+    max_megabytes: int = 64,
+) -> None:
+    """Answer TensorFlow Serving's REST and gRPC calls on this machine, for development.
+
+    Args:
+        folder: an export, or a folder of exports.
+        host: address to listen on; others than 127.0.0.1 can be reached from outside.
+        rest_port: port of REST and of the page to try the model on; 0 chooses a free one.
+        grpc_port: port of gRPC; 0 chooses a free one.
+        batching: compute requests that arrive together in one batch.
+        poll_seconds: how often to look for new versions.
+        timeout: seconds after which a request is given up.
+        max_images: most images in a request.
+        max_megabytes: largest request.
+    """
+    require_serving()
+    from robustcls.serving.server.engine import Limits
+    from robustcls.serving.server.run import log_to_stderr, serve
+
+    check_number("timeout", timeout, above=0)
+    check_number("max_images", max_images, minimum=1, integer=True)
+    check_number("max_megabytes", max_megabytes, minimum=1, maximum=1024, integer=True)
+    log_to_stderr()
+    serve(
+        folder,
+        host=host,
+        rest_port=rest_port,
+        grpc_port=grpc_port,
+        batching=batching,
+        poll_seconds=poll_seconds,
+        limits=Limits(timeout=timeout, max_rows=max_images, max_bytes=max_megabytes << 20),
+    )

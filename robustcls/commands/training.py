@@ -1,0 +1,29 @@
+"""`robustcls train`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jsonargparse import Namespace
+
+from robustcls._command_line import Runners, add_run_arguments, new_parser
+from robustcls.training.config import TrainConfig
+
+
+def add_commands(commands: Any) -> Runners:
+    """Adds `train`; returns what runs it."""
+    made = new_parser("Train a reference model and its adversarially regularized twin.")
+    made.add_argument("--config", action="config", help="a YAML file with any of the settings")
+    made.add_class_arguments(TrainConfig, as_group=False)
+    add_run_arguments(made)
+    commands.add_subcommand("train", made, help=made.description)
+    return {"train": _train}
+
+
+def _train(values: Namespace) -> None:
+    from robustcls.training.fit import train
+
+    flags = values.as_dict()
+    flags.pop("config", None)
+    run_flags = {key: flags.pop(key) for key in ("out", "resume", "overwrite")}
+    print(train(TrainConfig(**flags), **run_flags).path)
