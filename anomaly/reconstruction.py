@@ -143,7 +143,9 @@ def quarter_turns(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         seed: int64 [2].
     """
     turns = tf.random.stateless_uniform([tf.shape(images)[0]], seed, 0, 4, tf.int32)
-    turned = tf.stack([tf.image.rot90(images, turn) for turn in range(4)], 1)
+    mirrored = tf.transpose(images, [0, 2, 1, 3])
+    quarters = [images, tf.reverse(mirrored, [1]), tf.reverse(images, [1, 2])]
+    turned = tf.stack([*quarters, tf.reverse(mirrored, [2])], 1)
     return tf.gather(turned, turns, batch_dims=1)
 
 

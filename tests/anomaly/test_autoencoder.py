@@ -167,7 +167,7 @@ def test_quarter_turns_are_even_and_follow_the_seed():
     assert sum(matches) == 400
     assert min(matches) > 70
     np.testing.assert_array_equal(turned, quarter_turns(images, (0, 0)))
-    assert (turned != quarter_turns(images, (0, 1))).any()
+    assert (turned != np.asarray(quarter_turns(images, (0, 1)))).any()
 
 
 @pytest.mark.parametrize("kind", [AutoEncoder, MemAE])
@@ -175,12 +175,12 @@ def test_turned_images_are_restored_where_that_was_trained(kind, normal_images):
     errors = []
     for rotations in (False, True):
         detector = kind(
-            image_shape=(28, 28, 1), epochs=15, batch_size=16, restore_rotations=rotations
+            image_shape=(28, 28, 1), epochs=6, batch_size=16, restore_rotations=rotations
         )
         detector.fit(normal_images, verbose=0)
         restored = detector.reconstruct(np.ascontiguousarray(np.rot90(normal_images, 1, (1, 2))))
         errors.append(float(((restored - normal_images) ** 2).mean()))
-    assert errors[1] < 0.5 * errors[0]
+    assert errors[1] < 0.7 * errors[0]
 
 
 def test_only_square_images_can_be_turned():
