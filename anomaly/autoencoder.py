@@ -49,7 +49,8 @@ class AutoEncoder(ResidualDetector):
         noise, _ = split_noise(self.augmentation)
         network = self._networks["autoencoder"]
         training = self._prepare_training(training)
-        self._fit_network(training, Reconstruction(network, noise, self.seed))
+        model = Reconstruction(network, noise, self.seed, self.restore_rotations)
+        self._fit_network(training, model)
 
     def _reconstruct_prepared(self, prepared: tf.Tensor) -> tf.Tensor:
         return self._networks["autoencoder"](prepared, training=False)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from anomaly.detector import OneClassDetector
 from anomaly.training import Training
-from robustcls._validation import InputError
+from robustcls._validation import check_flag
 
 # Of an image in one colour, which has no contrast.
 _SMALLEST = 1e-6
@@ -74,11 +74,7 @@ class ContrastDetector(OneClassDetector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.contrast_normalization, bool):
-            raise InputError(
-                "contrast_normalization must be True or False; received "
-                f"{self.contrast_normalization!r}."
-            )
+        check_flag("contrast_normalization", self.contrast_normalization)
 
     def _build_contrast(self) -> dict[str, keras.Model]:
         """Returns the network that `_prepare` needs, by its name in `_networks`."""

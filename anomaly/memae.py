@@ -136,7 +136,12 @@ class MemAE(ResidualDetector):
             codes = self._apply("_code", training.images, 256)
             network.get_layer("sphere").set_center(codes.mean((1, 2)))
         model = MemoryReconstruction(
-            network, self.entropy_weight, self.svdd_weight, noise, self.seed
+            network,
+            self.entropy_weight,
+            self.svdd_weight,
+            noise,
+            self.seed,
+            self.restore_rotations,
         )
         self._fit_network(prepared, model)
 
@@ -172,7 +177,7 @@ class MemoryReconstruction(Reconstruction):
         network: images to `reconstruction`, `addresses` and, with `svdd_weight`, `distance`.
         entropy_weight: of the mean entropy of the addresses.
         svdd_weight: of the mean squared distance to the centre.
-        noise, seed: as for `Reconstruction`.
+        noise, seed, rotations: as for `Reconstruction`.
     """
 
     def __init__(
@@ -182,8 +187,9 @@ class MemoryReconstruction(Reconstruction):
         svdd_weight: float = 0.0,
         noise: AugmentationPolicy | None = None,
         seed: int = 0,
+        rotations: bool = False,
     ) -> None:
-        super().__init__(network, noise, seed)
+        super().__init__(network, noise, seed, rotations)
         self.entropy_weight = entropy_weight
         self.svdd_weight = svdd_weight
         self.error = keras.metrics.Mean("reconstruction_error")

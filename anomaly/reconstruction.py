@@ -82,8 +82,13 @@ class ReconstructionDetector(OneClassDetector):
         return root_mean_square(images - self._reconstruct(images))
 
 
-def root_mean_square(residuals: tf.Tensor) -> tf.Tensor:
-    """Returns the root mean square over the pixels of each residual's length, [N]."""
+def root_mean_square(residuals: tf.Tensor, pooling: int = 1) -> tf.Tensor:
+    """Returns the root mean square over the pixels of each residual's length, [N].
+
+    With `pooling` above 1 it is over cells of that many pixels a side, of their mean residual.
+    """
+    if pooling > 1:
+        residuals = tf.nn.avg_pool2d(residuals, pooling, pooling, "SAME")
     return tf.sqrt(tf.reduce_mean(tf.reduce_sum(residuals**2, -1), [1, 2]))
 
 
@@ -93,32 +98,55 @@ class Reconstruction(keras.Model):
     Args:
         network: images [N, H, W, C] to reconstructions of the same shape.
         noise: puts noise on the input of each step; None puts none.
-        seed: of the noise.
+        seed: of the noise and the turns.
+        rotations: whether the input of each step is turned, as `quarter_turns` does.
     """
 
     def __init__(
-        self, network: keras.Model, noise: AugmentationPolicy | None = None, seed: int = 0
+        self,
+        network: keras.Model,
+        noise: AugmentationPolicy | None = None,
+        seed: int = 0,
+        rotations: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
         self.noise = noise
         self.seed = seed
+        self.rotations = rotations
 
     def call(self, images: Any, training: bool | None = None) -> Any:
         return self.network(images, training=training)
 
     def train_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         images, _ = batch
-        noisy = images
+        inputs = images
+        # Keyed by the step, so a resumed training sees the draws of one that was not stopped.
+        step = tf.cast(self.optimizer.iterations, tf.int64)
+        key = tf.stack([tf.constant(self.seed, tf.int64), step])
+        if self.rotations:
+            inputs = quarter_turns(inputs, key)
         if self.noise is not None:
-            # Keyed by the step, so a resumed training sees the noise of one that was not stopped.
-            step = tf.cast(self.optimizer.iterations, tf.int64)
-            noisy = self.noise(images, seed=tf.stack([tf.constant(self.seed, tf.int64), step]))
-        return super().train_step((noisy, images))
+            inputs = self.noise(inputs, seed=key)
+        return super().train_step((inputs, images))
 
     def test_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         images, _ = batch
         return super().test_step((images, images))
+
+
+def quarter_turns(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Turns each of images [N, S, S, C] by 0, 90, 180 or 270 degrees, drawn evenly.
+
+    Args:
+        images: of one height and width.
+        seed: int64 [2].
+    """
+    turns = tf.random.stateless_uniform([tf.shape(images)[0]], seed, 0, 4, tf.int32)
+    mirrored = tf.transpose(images, [0, 2, 1, 3])
+    quarters = [images, tf.reverse(mirrored, [1]), tf.reverse(images, [1, 2])]
+    turned = tf.stack([*quarters, tf.reverse(mirrored, [2])], 1)
+    return tf.gather(turned, turns, batch_dims=1)
 
 
 def split_noise(

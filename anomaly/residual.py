@@ -15,7 +15,7 @@ from anomaly.reconstruction import (
     split_noise,
 )
 from anomaly.training import Training
-from robustcls._validation import check_number
+from robustcls._validation import InputError, check_flag, check_number
 
 # A black image has no length to compare its residual with; one gray level is 1 / 255.
 _DARKEST = 1 / 255
@@ -26,7 +26,8 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
     """What plain and memory-augmented autoencoders share.
 
     With an `augmentation` that has noise they denoise: the noise is only in the input, everything
-    else in the target too.
+    else in the target too. With `restore_rotations` they also learn to turn images upright, which
+    takes more knowledge of the normal class than copying does (Fei et al., 2020).
 
     Attributes:
         code_size: values of the code between encoder and decoder, by dense layers around it; None
@@ -34,17 +35,25 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
         relativity: r in [0, 1]. The score is the residual's root mean square, divided by the
             image's to the power r: 0 is the absolute error, 1 the error relative to the image,
             in between neither faint nor bright images have the lowest scores by that alone.
+        residual_pooling: the score is that of the residual's means over cells of so many pixels a
+            side; above 1, what edges and texture add to every image's error cancels out.
+        restore_rotations: whether the networks are trained with inputs turned by quarter turns and
+            targets that are not; images must be square. Images to score are not turned.
         contrast_normalization: whether the networks see images of one mean and one contrast; the
             residual that is scored is then that of those.
         patience: epochs without a lower loss on held-out normal images after which the training
             ends before `epochs`; None trains them all.
         learning_rate: of Adam.
         (others): as for `ReconstructionDetector`.
+
+    Reference: Fei et al., 2020, "Attribute Restoration Framework for Anomaly Detection".
     """
 
     epochs: int = 30
     code_size: int | None = None
     relativity: float = 0.0
+    residual_pooling: int = 1
+    restore_rotations: bool = False
     patience: int | None = None
     learning_rate: float = 1e-3
 
@@ -55,6 +64,16 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
         if self.patience is not None:
             check_number("patience", self.patience, minimum=1, integer=True)
         check_number("relativity", self.relativity, minimum=0, maximum=1)
+        side = min(self.image_shape[:2])
+        check_number(
+            "residual_pooling", self.residual_pooling, minimum=1, maximum=side, integer=True
+        )
+        check_flag("restore_rotations", self.restore_rotations)
+        if self.restore_rotations and self.image_shape[0] != self.image_shape[1]:
+            raise InputError(
+                "restore_rotations must be False where images are not square; received images of "
+                f"{self.image_shape[0]}×{self.image_shape[1]} pixels."
+            )
         check_number("learning_rate", self.learning_rate, above=0)
 
     def _restore(self, reconstructions: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
@@ -64,7 +83,7 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
         return self._contrast().undo(reconstructions, images)
 
     def _residual_score(self, images: tf.Tensor, reconstructions: tf.Tensor) -> tf.Tensor:
-        score = root_mean_square(images - reconstructions)
+        score = root_mean_square(images - reconstructions, self.residual_pooling)
         if self.relativity:
             brightness = tf.maximum(root_mean_square(images), _DARKEST)
             score /= brightness**self.relativity

@@ -71,6 +71,17 @@ def check_number(
     return value
 
 
+def check_flag(argument: str, value: bool) -> bool:
+    """Returns `value` when it is True or False.
+
+    Raises:
+        InputError: it is anything else.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"{argument} must be True or False; received {value!r}.")
+    return value
+
+
 def check_epsilon(argument: str, value: float, norm: str = "inf") -> float:
     """Returns a radius usable for images in [0, 1].
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from robustcls._validation import InputError, check_number, nearest
+from robustcls._validation import InputError, check_flag, check_number, nearest
 from robustcls.data.noise import NOISES, as_image_batch
 
 # Every draw has a stream of its own, so switching a part off leaves the others' draws alone.
@@ -80,10 +80,7 @@ class AugmentationPolicy:
     speckle_stddev: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.horizontal_flip, bool):
-            raise InputError(
-                f"horizontal_flip must be True or False; received {self.horizontal_flip!r}."
-            )
+        check_flag("horizontal_flip", self.horizontal_flip)
         check_number("crop_padding", self.crop_padding, minimum=0)
         if self.crop_padding >= 1 and self.crop_padding != int(self.crop_padding):
             raise InputError(

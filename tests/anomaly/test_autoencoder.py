@@ -5,7 +5,7 @@ import tensorflow as tf
 from anomaly import AutoEncoder, MemAE
 from anomaly.layers import stages
 from anomaly.plateau import Plateau
-from anomaly.reconstruction import Reconstruction, split_noise
+from anomaly.reconstruction import Reconstruction, quarter_turns, split_noise
 from robustcls import AugmentationPolicy, InputError
 
 QUICK = {"image_shape": (28, 28, 1), "batch_size": 32, "learning_rate": 0.005}
@@ -150,6 +150,44 @@ def test_the_score_is_relative_to_the_image_to_a_power(kind, normal_images):
     np.testing.assert_allclose(scores[1.0], scores[0.0] / length, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [AutoEncoder, MemAE])
+def test_the_score_is_of_cell_means(kind):
+    images = np.random.default_rng(0).random((5, 28, 28, 3), np.float32)
+    detector = kind(image_shape=(28, 28, 3), residual_pooling=4)
+    detector._set(detector._build())
+    cells = (images - detector.reconstruct(images)).reshape(5, 7, 4, 7, 4, 3).mean((2, 4))
+    expected = np.sqrt((cells**2).sum(-1).mean((1, 2)))
+    np.testing.assert_allclose(detector.score(images), expected, rtol=1e-4)
+
+
+def test_quarter_turns_are_even_and_follow_the_seed():
+    images = np.random.default_rng(0).random((400, 3, 3, 1), np.float32)
+    turned = np.asarray(quarter_turns(images, (0, 0)))
+    matches = [(turned == np.rot90(images, turn, (1, 2))).all((1, 2, 3)).sum() for turn in range(4)]
+    assert sum(matches) == 400
+    assert min(matches) > 70
+    np.testing.assert_array_equal(turned, quarter_turns(images, (0, 0)))
+    assert (turned != np.asarray(quarter_turns(images, (0, 1)))).any()
+
+
+@pytest.mark.parametrize("kind", [AutoEncoder, MemAE])
+def test_turned_images_are_restored_where_that_was_trained(kind, normal_images):
+    errors = []
+    for rotations in (False, True):
+        detector = kind(
+            image_shape=(28, 28, 1), epochs=6, batch_size=16, restore_rotations=rotations
+        )
+        detector.fit(normal_images, verbose=0)
+        restored = detector.reconstruct(np.ascontiguousarray(np.rot90(normal_images, 1, (1, 2))))
+        errors.append(float(((restored - normal_images) ** 2).mean()))
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_only_square_images_can_be_turned():
+    with pytest.raises(InputError, match="images of 28×32 pixels"):
+        AutoEncoder(image_shape=(28, 32, 1), restore_rotations=True)
+
+
 @pytest.mark.parametrize("shape", [(28, 28, 1), (33, 40, 3)])
 @pytest.mark.parametrize("kind", [AutoEncoder, MemAE])
 def test_all_that_is_reconstructed_goes_through_the_code(kind, shape):
@@ -171,7 +209,16 @@ def test_all_that_is_reconstructed_goes_through_the_code(kind, shape):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"code_size": 0}, {"patience": 0}, {"relativity": 1.5}, {"relativity": -1}]
+    "settings",
+    [
+        {"code_size": 0},
+        {"patience": 0},
+        {"relativity": 1.5},
+        {"relativity": -1},
+        {"residual_pooling": 0},
+        {"residual_pooling": 29},
+        {"restore_rotations": 1},
+    ],
 )
 def test_residual_settings_out_of_range(settings):
     (name,) = settings
