@@ -34,7 +34,8 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
             is the paper's network, whose code is the last convolution's output.
         relativity: r in [0, 1]. The score is the residual's root mean square, divided by the
             image's to the power r: 0 is the absolute error, 1 the error relative to the image,
-            in between neither faint nor bright images have the lowest scores by that alone.
+            in between neither faint nor bright images have the lowest scores by that alone. With
+            `contrast_normalization` the image's is that of its deviations from its mean.
         residual_pooling: the score is that of the residual's means over cells of so many pixels a
             side; above 1, what edges and texture add to every image's error cancels out.
         restore_rotations: whether the networks are trained with inputs turned by quarter turns and
@@ -85,8 +86,10 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
     def _residual_score(self, images: tf.Tensor, reconstructions: tf.Tensor) -> tf.Tensor:
         score = root_mean_square(images - reconstructions, self.residual_pooling)
         if self.relativity:
-            brightness = tf.maximum(root_mean_square(images), _DARKEST)
-            score /= brightness**self.relativity
+            if self.contrast_normalization:
+                images -= tf.reduce_mean(images, [1, 2, 3], keepdims=True)
+            strength = tf.maximum(root_mean_square(images), _DARKEST)
+            score /= strength**self.relativity
         return score
 
     def _fit_network(self, training: Training, model: Reconstruction) -> None:

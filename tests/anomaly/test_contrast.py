@@ -51,3 +51,19 @@ def test_detectors_that_do_not_see_brightness(kind, settings, normal_images, tmp
         np.testing.assert_allclose(faint, 0.5 * detector.reconstruct(images), atol=1e-4)
     with pytest.raises(InputError, match="contrast_normalization must be True or False"):
         kind(contrast_normalization="yes", **settings)
+
+
+def test_the_score_is_relative_to_the_contrast():
+    images = np.random.default_rng(0).random((9, *SHAPE), np.float32)
+    images[1] = 0.5
+    scores = []
+    for relativity in (0.0, 0.75):
+        detector = AutoEncoder(
+            image_shape=SHAPE, contrast_normalization=True, relativity=relativity
+        )
+        detector._set(detector._build())
+        detector._contrast().adapt(images)
+        scores.append(detector.score(images))
+    prepared = detector._prepare(tf.constant(images)).numpy()
+    deviation = np.maximum(prepared.std((1, 2, 3)), 1 / 255)
+    np.testing.assert_allclose(scores[1], scores[0] / deviation**0.75, rtol=1e-4)
