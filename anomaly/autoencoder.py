@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from anomaly.layers import decode_image, encode_image
@@ -43,14 +43,16 @@ class AutoEncoder(ResidualDetector):
         code, sizes = encode_image(images, self.image_shape, self.code_size)
         outputs = decode_image(code, sizes, self.image_shape)
         network = finish(keras.Model(images, outputs), self.seed)
-        return {"autoencoder": network, **self._build_contrast()}
+        parts = {**self._build_contrast(), **self._build_neighbors(code)}
+        return {"autoencoder": network, **parts}
 
     def _train(self, training: Training) -> None:
+        prepared = self._prepare_training(training)
         noise, _ = split_noise(self.augmentation)
         network = self._networks["autoencoder"]
-        training = self._prepare_training(training)
         model = Reconstruction(network, noise, self.seed, self.restore_rotations)
-        self._fit_network(training, model)
+        self._fit_network(prepared, model)
+        self._keep_codes(training.images)
 
     def _reconstruct_prepared(self, prepared: tf.Tensor) -> tf.Tensor:
         return self._networks["autoencoder"](prepared, training=False)
@@ -60,10 +62,16 @@ class AutoEncoder(ResidualDetector):
 
     def _score(self, images: tf.Tensor) -> tf.Tensor:
         prepared = self._prepare(images)
-        return self._residual_score(prepared, self._reconstruct_prepared(prepared))
+        score = self._residual_score(prepared, self._reconstruct_prepared(prepared))
+        if self.code_neighbors:
+            score *= self._neighbor_distance(self._encode_prepared(prepared))
+        return score
 
     def _encode(self, images: tf.Tensor) -> tf.Tensor:
+        return self._encode_prepared(self._prepare(images))
+
+    def _encode_prepared(self, prepared: tf.Tensor) -> tf.Tensor:
         network = self._networks["autoencoder"]
         last = [layer for layer in network.layers if layer.name.startswith("encoder")][-1]
-        code = keras.Model(network.input, last.output)(self._prepare(images), training=False)
-        return tf.reshape(code, [tf.shape(code)[0], int(np.prod(code.shape[1:]))])
+        code = keras.Model(network.input, last.output)(prepared, training=False)
+        return tf.reshape(code, [-1, math.prod(code.shape[1:])])

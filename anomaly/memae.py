@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -113,7 +114,7 @@ class MemAE(ResidualDetector):
         memory = MemoryModule(items, shrinkage, self.similarity, name="memory")
         queries = code
         if self.query == "image":
-            queries = keras.layers.Reshape((1, 1, int(np.prod(code.shape[1:]))))(code)
+            queries = keras.layers.Reshape((1, 1, math.prod(code.shape[1:])))(code)
         read, addresses = memory(queries)
         if self.query == "image":
             read = keras.layers.Reshape(code.shape[1:])(read)
@@ -126,7 +127,7 @@ class MemAE(ResidualDetector):
             pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(code)
             outputs["distance"] = DistanceToCenter(name="sphere")(pooled)
         network = finish(keras.Model(images, outputs), self.seed)
-        return {"memae": network, **self._build_contrast()}
+        return {"memae": network, **self._build_contrast(), **self._build_neighbors(code)}
 
     def _train(self, training: Training) -> None:
         prepared = self._prepare_training(training)
@@ -144,6 +145,7 @@ class MemAE(ResidualDetector):
             self.restore_rotations,
         )
         self._fit_network(prepared, model)
+        self._keep_codes(training.images)
 
     def _outputs(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._networks["memae"](self._prepare(images), training=False)
@@ -163,11 +165,16 @@ class MemAE(ResidualDetector):
         score = self._residual_score(prepared, outputs["reconstruction"])
         if self.svdd_weight:
             score += self.svdd_weight * outputs["distance"]
+        if self.code_neighbors:
+            score *= self._neighbor_distance(_vectors(outputs["code"]))
         return score
 
     def _encode(self, images: tf.Tensor) -> tf.Tensor:
-        code = self._code(images)
-        return tf.reshape(code, [tf.shape(code)[0], int(np.prod(code.shape[1:]))])
+        return _vectors(self._code(images))
+
+
+def _vectors(codes: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(codes, [-1, math.prod(codes.shape[1:])])
 
 
 class MemoryReconstruction(Reconstruction):

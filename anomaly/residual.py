@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from anomaly.contrast import ContrastDetector
+from anomaly.neighbors import NeighborDistance
 from anomaly.reconstruction import (
     Reconstruction,
     ReconstructionDetector,
@@ -38,6 +41,9 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
             `contrast_normalization` the image's is that of its deviations from its mean.
         residual_pooling: the score is that of the residual's means over cells of so many pixels a
             side; above 1, what edges and texture add to every image's error cancels out.
+        code_neighbors: k ≥ 1 multiplies the score by the distance of the image's code to the k-th
+            nearest one of training images (Park et al., 2020, add such a distance), of at most
+            3,000; 0 leaves it out. While the networks train, `score` is without it.
         restore_rotations: whether the networks are trained with inputs turned by quarter turns and
             targets that are not; images must be square. Images to score are not turned.
         contrast_normalization: whether the networks see images of one mean and one contrast; the
@@ -47,13 +53,15 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
         learning_rate: of Adam.
         (others): as for `ReconstructionDetector`.
 
-    Reference: Fei et al., 2020, "Attribute Restoration Framework for Anomaly Detection".
+    Reference: Fei et al., 2020, "Attribute Restoration Framework for Anomaly Detection"; Park et
+    al., 2020, "Learning Memory-guided Normality for Anomaly Detection", section 3.3.
     """
 
     epochs: int = 30
     code_size: int | None = None
     relativity: float = 0.0
     residual_pooling: int = 1
+    code_neighbors: int = 0
     restore_rotations: bool = False
     patience: int | None = None
     learning_rate: float = 1e-3
@@ -69,6 +77,8 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
         check_number(
             "residual_pooling", self.residual_pooling, minimum=1, maximum=side, integer=True
         )
+        check_number("code_neighbors", self.code_neighbors, minimum=0, integer=True)
+        check_number("code_neighbors", self.code_neighbors, maximum=self.batch_size)
         check_flag("restore_rotations", self.restore_rotations)
         if self.restore_rotations and self.image_shape[0] != self.image_shape[1]:
             raise InputError(
@@ -76,6 +86,23 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
                 f"{self.image_shape[0]}×{self.image_shape[1]} pixels."
             )
         check_number("learning_rate", self.learning_rate, above=0)
+
+    def _build_neighbors(self, code: keras.KerasTensor) -> dict[str, keras.Model]:
+        """Returns the network that `_neighbor_distance` needs, by its name in `_networks`."""
+        if not self.code_neighbors:
+            return {}
+        codes = keras.Input((math.prod(code.shape[1:]),), dtype="float32", name="codes")
+        distance = NeighborDistance(self.code_neighbors, name="neighbors")(codes)
+        return {"neighbors": keras.Model(codes, distance)}
+
+    def _keep_codes(self, images: np.ndarray) -> None:
+        """Keeps the codes of training images, once all networks are trained."""
+        if self.code_neighbors:
+            layer = self._networks["neighbors"].get_layer("neighbors")
+            layer.adapt(self._apply("_encode", images, 256), self.seed)
+
+    def _neighbor_distance(self, codes: tf.Tensor) -> tf.Tensor:
+        return self._networks["neighbors"](codes, training=False)
 
     def _restore(self, reconstructions: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         """Maps reconstructions of prepared images to those of the images."""
