@@ -110,9 +110,10 @@ def _markdown(
         "AUROC would have added; nothing was chosen by it.",
         "",
     ]
-    lines += _table_head(["means", *(name for name, _, _ in COLUMNS)])
+    lines += _table_head(["means", "runs", *(name for name, _, _ in COLUMNS)])
     for row in rows:
-        cells = [f"{summary[row][name]:.{_digits(name)}f}" for name, _, _ in COLUMNS]
+        cells = [str(sum(result["row"] == row for result in results))]
+        cells += [f"{summary[row][name]:.{_digits(name)}f}" for name, _, _ in COLUMNS]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -287,6 +287,7 @@ def test_the_score_is_the_loss_of_being_good(images):
         {"iterations": -1},
         {"width": 0},
         {"discriminator_width": 0},
+        {"precision": "float16"},
         {"noise": -1},
         {"adversarial_weight": 1.5},
         {"pseudo_anomalies": "mean"},
@@ -294,6 +295,7 @@ def test_the_score_is_the_loss_of_being_good(images):
         {"image_weight": -0.1},
         {"averaging": 1.5},
         {"phase_two_rate": 0},
+        {"precision": "float16"},
         {"image_shape": (18, 28, 1)},
     ],
 )
@@ -301,3 +303,22 @@ def test_settings_out_of_range(settings):
     (name,) = settings
     with pytest.raises(InputError, match=f"{name} must be"):
         OGNet(**{"image_shape": SHAPE} | settings)
+
+
+def test_networks_in_bfloat16(normal_images, other_normal_images, defective_images, tmp_path):
+    detector = OGNet(
+        image_shape=(28, 28, 1), batch_size=32, iterations=14, epochs=6, precision="mixed_bfloat16"
+    )
+    detector.fit(normal_images, validation=other_normal_images, verbose=0)
+    for network, last in (("generator", "encoder_4"), ("discriminator", "discriminator_4")):
+        layer = detector._networks[network].get_layer(last)
+        assert (layer.compute_dtype, layer.variable_dtype) == ("bfloat16", "float32")
+    scores = detector.score(other_normal_images)
+    # Logits in bfloat16 would leave some tens of values.
+    assert len(np.unique(scores)) > 200
+    assert np.median(detector.score(defective_images)) > np.quantile(scores, 0.9)
+    for values in (scores, detector.encode(defective_images), detector.reconstruct(normal_images)):
+        assert values.dtype == np.float32
+    np.testing.assert_array_equal(
+        OGNet.load(detector.save(tmp_path)).score(other_normal_images), scores
+    )
