@@ -117,14 +117,7 @@ class OneClassDetector(Configurable, abc.ABC):
             InputError: unusable images, all alike, or fewer than a batch; too few for the
                 threshold; anomalies for a method that takes none; `folder` exists.
         """
-        if anomalies is not None:
-            anomalies = self._check(anomalies, "anomalies")
-            if not self.takes_anomalies:
-                raise InputError(
-                    f"anomalies must be None for {self.method}, which learns from normal images "
-                    f"alone; received {len(anomalies)}."
-                )
-        images, held_out = self._parts(normal_images, validation)
+        images, held_out, anomalies = self._fit_arrays(normal_images, anomalies, validation)
         if folder is not None:
             arrays = (images, held_out, anomalies)
             folder = open_fit(folder, self.method, self.get_config(), arrays, resume=resume)
@@ -143,6 +136,15 @@ class OneClassDetector(Configurable, abc.ABC):
         except BaseException:  # also Ctrl-C: what is half trained must not score
             self._set({})
             raise
+
+    def check_fit(
+        self, normal_images: Any, *, anomalies: Any = None, validation: Any = None
+    ) -> None:
+        """Raises what `fit` would raise for these images, without training.
+
+        Args and Raises: as for `fit`.
+        """
+        self._fit_arrays(normal_images, anomalies, validation)
 
     def calibrate(
         self: Detector, normal_images: Any, false_alarm_rate: float | None = None
@@ -269,14 +271,25 @@ class OneClassDetector(Configurable, abc.ABC):
         name = name or self.method
         return write_detector(self, out, images=images, name=name, version=version)
 
-    def _parts(self, normal_images: Any, validation: Any) -> tuple[np.ndarray, np.ndarray]:
-        return training_parts(
+    def _fit_arrays(
+        self, normal_images: Any, anomalies: Any, validation: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Returns the images to train on, those for the thresholds, and the anomalies."""
+        if anomalies is not None:
+            anomalies = self._check(anomalies, "anomalies")
+            if not self.takes_anomalies:
+                raise InputError(
+                    f"anomalies must be None for {self.method}, which learns from normal images "
+                    f"alone; received {len(anomalies)}."
+                )
+        images, held_out = training_parts(
             self._check(normal_images, "normal_images"),
             None if validation is None else self._check(validation, "validation"),
             false_alarm_rate=self.false_alarm_rate,
             batch_size=self.batch_size,
             seed=self.seed,
         )
+        return images, held_out, anomalies
 
     def _run_stage(self, training: Training, stage: str, model: keras.Model, epochs: int) -> None:
         """Trains a stage, named by its number first, in an order of its own."""

@@ -96,7 +96,7 @@ class EBGAN(ReconstructionDetector):
         """
         self._check_fitted("unlearn")
         anomalies = self._check(anomalies, "anomalies")
-        images, held_out = self._parts(normal_images, validation)
+        images, held_out, _ = self._fit_arrays(normal_images, None, validation)
         epochs = self.unlearning_epochs if epochs is None else epochs
         check_number("epochs", epochs, minimum=1, integer=True)
         training = Training(

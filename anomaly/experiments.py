@@ -79,12 +79,15 @@ def train_detector(
         "seed": config.seed,
         "versions": versions(),
     }
+    images, validation = parts.train.float_images(), parts.validation.float_images()
+    # Before a run that is there is overwritten.
+    detector.check_fit(images, anomalies=anomalies, validation=validation)
     run = Run.create(out, record, resume=resume, overwrite=overwrite)
     if not (run.folder(_DETECTOR) / CONFIG).is_file():
         detector.fit(
-            parts.train.float_images(),
+            images,
             anomalies=anomalies,
-            validation=parts.validation.float_images(),
+            validation=validation,
             folder=run.path / "training",
             resume=resume,
             verbose=verbose,

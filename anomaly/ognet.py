@@ -101,7 +101,7 @@ class OGNet(ReconstructionDetector):
                 f"image_shape must be of at least {_MINIMUM_SIDE} pixels a side for ognet; "
                 f"received {self.image_shape!r}."
             )
-        check_number("epochs", self.epochs, minimum=1, integer=True)
+        check_number("epochs", self.epochs, minimum=2, integer=True)
         check_number("old_epochs", self.old_epochs, minimum=1, integer=True)
         check_number("old_epochs", self.old_epochs, maximum=self.epochs - 1)
         check_number("iterations", self.iterations, minimum=0, integer=True)

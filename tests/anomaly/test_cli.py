@@ -195,6 +195,7 @@ TRAIN = ["train", "--method", "autoencoder", "--data", "fashion_mnist_mini", "--
         ([*TRAIN, "--normal-class", "0", "--settings.depth", "3"], "received 'depth'"),
         ([*TRAIN, "--normal-class", "0", "--settings.seed", "3"], "settings must not hold seed"),
         ([*TRAIN, "--normal-class", "0", "--settings.learning_rate", "x"], "learning_rate must"),
+        ([*TRAIN, "--normal-class", "0", "--settings.batch_size", "5000"], "to train on, 900"),
         ([*TRAIN, "--normal-class", "0", "--nonsense", "3"], "nonsense"),
         ([*TRAIN, "--normal-class", "0", "--resume", "--overwrite"], "exclude each other"),
         ([*TRAIN[:-1], "FOLDER", "--normal-class", "0"], "neither"),
