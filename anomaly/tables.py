@@ -48,7 +48,7 @@ def write_tables(
 
 
 def summarize(results: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Returns for each row the mean of every column over classes and seeds.
+    """Returns for each row the mean of every column over classes of the means over seeds.
 
     `classes` and `seeds` say over how many; `AUROC deviation %` is the standard deviation over
     seeds of the mean over classes, with two seeds or more.
@@ -56,10 +56,13 @@ def summarize(results: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     summary = {}
     for row in dict.fromkeys(result["row"] for result in results):
         own = [result for result in results if result["row"] == row]
+        names = dict.fromkeys(result["normal_class"] for result in own)
+        # Class by class, or a seed of some classes alone would give these more weight.
+        parts = [[result for result in own if result["normal_class"] == name] for name in names]
         entry: dict[str, float] = {
-            name: scale * statistics.fmean(map(value, own)) for name, value, scale in COLUMNS
+            name: scale * statistics.fmean(statistics.fmean(map(value, part)) for part in parts)
+            for name, value, scale in COLUMNS
         }
-        names = {result["normal_class"] for result in own}
         by_seed: dict[int, list[float]] = {}
         for result in own:
             by_seed.setdefault(result["seed"], []).append(100 * result["auroc"])
