@@ -291,7 +291,14 @@ class OneClassDetector(Configurable, abc.ABC):
         )
         return images, held_out, anomalies
 
-    def _run_stage(self, training: Training, stage: str, model: keras.Model, epochs: int) -> None:
+    def _run_stage(
+        self,
+        training: Training,
+        stage: str,
+        model: keras.Model,
+        epochs: int,
+        steps: int | None = None,
+    ) -> None:
         """Trains a stage, named by its number first, in an order of its own."""
         training.run(
             stage,
@@ -300,6 +307,7 @@ class OneClassDetector(Configurable, abc.ABC):
             batch_size=self.batch_size,
             seed=self.seed + int(stage[0]),
             policy=self.augmentation,
+            steps=steps,
         )
 
     def _set(self, networks: dict[str, keras.Model]) -> None:

@@ -134,10 +134,10 @@ class OGNet(ReconstructionDetector):
             keras.optimizers.Adam(self.learning_rate),
             keras.optimizers.Adam(self.discriminator_rate),
         )
-        self._run(training, "1_old", first, self.old_epochs)
+        self._run_stage(training, "1_old", first, self.old_epochs)
         old = keras.models.clone_model(generator)
         old.set_weights(generator.get_weights())
-        self._run(training, "2_generator", first, self.epochs - self.old_epochs)
+        self._run_stage(training, "2_generator", first, self.epochs - self.old_epochs)
         if not self.iterations:
             return
         second = PhaseTwo(
@@ -155,25 +155,7 @@ class OGNet(ReconstructionDetector):
         # To zero, so that the last step is as good a place to stop as any.
         rate = keras.optimizers.schedules.CosineDecay(self.phase_two_rate, epochs * steps)
         second.compile(keras.optimizers.Adam(rate))
-        self._run(training, "3_discriminator", second, epochs, steps)
-
-    def _run(
-        self,
-        training: Training,
-        stage: str,
-        model: keras.Model,
-        epochs: int,
-        steps: int | None = None,
-    ) -> None:
-        training.run(
-            stage,
-            model,
-            epochs=epochs,
-            batch_size=self.batch_size,
-            seed=self.seed + int(stage[0]),
-            policy=self.augmentation,
-            steps=steps,
-        )
+        self._run_stage(training, "3_discriminator", second, epochs, steps)
 
     def _generate(self, images: tf.Tensor) -> tf.Tensor:
         return self._networks["generator"](signed(images), training=False)
