@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from anomaly.fitting import open_fit, training_parts
+from anomaly.fitting import is_among, open_fit, training_parts
 from anomaly.layers import check_image_shape
 from anomaly.methods import detector_class
 from anomaly.saving import SavedDetector
@@ -115,7 +115,8 @@ class OneClassDetector(Configurable, abc.ABC):
 
         Raises:
             InputError: unusable images, all alike, or fewer than a batch; too few for the
-                threshold; anomalies for a method that takes none; `folder` exists.
+                threshold; anomalies for a method that takes none, or that are among the normal
+                images; `folder` exists.
         """
         images, held_out, anomalies = self._fit_arrays(normal_images, anomalies, validation)
         if folder is not None:
@@ -289,6 +290,13 @@ class OneClassDetector(Configurable, abc.ABC):
             batch_size=self.batch_size,
             seed=self.seed,
         )
+        if anomalies is not None:
+            shared = int(is_among(anomalies, np.concatenate([images, held_out])).sum())
+            if shared:
+                raise InputError(
+                    f"anomalies must not be among the normal images; {shared} of "
+                    f"{len(anomalies)} are."
+                )
         return images, held_out, anomalies
 
     def _run_stage(

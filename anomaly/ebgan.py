@@ -92,11 +92,12 @@ class EBGAN(ReconstructionDetector):
             verbose: 1 shows Keras' progress bars, 0 nothing.
 
         Raises:
-            InputError: unusable images, fewer than a batch, or no `fit` yet.
+            InputError: unusable images, fewer than a batch, anomalies that are among the normal
+                images, or no `fit` yet.
         """
         self._check_fitted("unlearn")
         anomalies = self._check(anomalies, "anomalies")
-        images, held_out, _ = self._fit_arrays(normal_images, None, validation)
+        images, held_out, _ = self._fit_arrays(normal_images, anomalies, validation)
         epochs = self.unlearning_epochs if epochs is None else epochs
         check_number("epochs", epochs, minimum=1, integer=True)
         training = Training(

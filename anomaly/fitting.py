@@ -52,6 +52,12 @@ def training_parts(
     return images, validation
 
 
+def is_among(others: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Returns bool [M]: which of `others` [M, H, W, C] are, pixel by pixel, also in `images`."""
+    known = {hash(image.tobytes()) for image in images}
+    return np.array([hash(other.tobytes()) in known for other in others], bool)
+
+
 def open_fit(
     folder: Path | str,
     method: str,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from anomaly.fitting import is_among
 from anomaly.thresholds import hold_out, smallest_sample
 from robustcls._validation import InputError, check_choice, check_labels, check_number
 from robustcls.data.splits import Split, Splits
@@ -76,7 +77,8 @@ def known_anomalies(splits: Splits, parts: OneClassSplits, share: float, seed: i
     """Draws labelled anomalies for the methods that learn from some.
 
     They are training images of one other class, so that most anomalies of the test split are of
-    kinds never seen, as Ruff et al., 2020, section 4.3, have it.
+    kinds never seen, as Ruff et al., 2020, section 4.3, have it. Those that the set also labels
+    normal are left out.
 
     Args:
         splits: the labelled set.
@@ -96,6 +98,8 @@ def known_anomalies(splits: Splits, parts: OneClassSplits, share: float, seed: i
         raise InputError("data must have training images of a second class; received one class.")
     generator = np.random.default_rng(seed)
     members = np.flatnonzero(splits.train.labels == generator.choice(others))
+    normal = np.concatenate([parts.train.images, parts.validation.images])
+    members = members[~is_among(splits.train.images[members], normal)]
     count = min(len(members), max(1, round(share * len(parts.train))))
     chosen = np.sort(generator.choice(members, count, replace=False))
     return splits.train.take(chosen).float_images()

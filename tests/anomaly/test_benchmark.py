@@ -1,6 +1,7 @@
 """`anomaly benchmark` and `anomaly boxes`."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -107,6 +108,13 @@ def test_known_anomalies_are_of_one_other_class():
     np.testing.assert_array_equal(known_anomalies(splits, parts, 0.05, 3), found)
     with pytest.raises(InputError, match="labelled_anomalies must be a number > 0"):
         known_anomalies(splits, parts, 0, 0)
+    # What the set holds under both labels is no known anomaly.
+    others = splits.train.take(splits.train.labels == labels.pop())
+    twins = dataclasses.replace(parts, train=others.take(slice(10, None)))
+    rest = known_anomalies(splits, twins, 1, 3)
+    np.testing.assert_array_equal(
+        np.unique(rest, axis=0), np.unique(others.take(slice(10)).float_images(), axis=0)
+    )
 
 
 def _train(splits):

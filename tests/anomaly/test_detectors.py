@@ -429,6 +429,11 @@ def test_normal_images_that_do_not_do(plain, normal_images, other_normal_images)
         plain.score(normal_images, batch_size=0)
     with pytest.raises(InputError, match="anomalies must be None"):
         detector.fit(normal_images, anomalies=other_normal_images)
+    known = np.concatenate([other_normal_images[:3], normal_images[-2:]])
+    with pytest.raises(InputError, match="not be among the normal images; 2 of 5 are"):
+        make("deep_sad").fit(normal_images, anomalies=known)
+    with pytest.raises(InputError, match="not be among the normal images; 3 of 5 are"):
+        make("ebgan").fit(normal_images[:60], validation=other_normal_images, anomalies=known)
 
 
 @pytest.mark.parametrize(
