@@ -339,8 +339,9 @@ class OneClassDetector(Configurable, abc.ABC):
         check_number("batch_size", batch_size, minimum=1, integer=True)
         if function not in self._compiled:
             signature = tf.TensorSpec([None, *self.image_shape], tf.float32)
-            self._compiled[function] = tf.function(
-                getattr(self, function), input_signature=[signature]
+            # Concrete, or TensorFlow takes each further detector's first call for a retracing.
+            self._compiled[function] = tf.function(getattr(self, function)).get_concrete_function(
+                signature
             )
         parts = [
             self._compiled[function](tf.constant(images[start : start + batch_size])).numpy()

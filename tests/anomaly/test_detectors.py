@@ -169,6 +169,14 @@ def test_an_image_scores_the_same_in_any_company(fitted, other_normal_images, de
     np.testing.assert_allclose(fitted.encode(images[:9], batch_size=2), features, atol=1e-4)
 
 
+def test_further_detectors_are_no_retracing(normal_images, caplog):
+    for seed in range(6):
+        detector = make("one_class_svm", seed=seed).fit(normal_images, verbose=0)
+        detector.score(normal_images[:3])
+        detector.score(normal_images[:7])
+    assert "retracing" not in caplog.text
+
+
 @pytest.mark.parametrize("method", ["autoencoder", "one_class_svm"])
 def test_calibration(method, fitted_all, tmp_path, other_normal_images):
     detector = OneClassDetector.load(fitted_all(method)[0].save(tmp_path))
