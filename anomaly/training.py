@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from anomaly.plateau import Plateau
-from robustcls.data.pipeline import Policy, evaluation_batches, train_batches
+from robustcls.data.pipeline import ImageSource, Policy, evaluation_batches, train_batches
 from robustcls.training.checkpoints import EpochCheckpoint
 
 
@@ -95,26 +95,31 @@ class Training:
         if self.verbose:
             after = f", after epoch {first_epoch}" if first_epoch else ""
             print(f"Training {stage} ({epochs} epochs{after})", flush=True)
+        source, held_out = _unlabelled(self.images), _unlabelled(self.validation)
         batches = train_batches(
-            _labelled(self.images),
+            source,
             policy,
             batch_size=batch_size,
             seed=seed,
             epochs=itertools.count(first_epoch),
         )
-        model.fit(
-            batches if steps is None else batches.take(steps),
-            validation_data=evaluation_batches(_labelled(self.validation)),
-            epochs=epochs,
-            initial_epoch=first_epoch,
-            shuffle=False,
-            callbacks=callbacks,
-            verbose=self.verbose,
-        )
+        try:
+            model.fit(
+                batches if steps is None else batches.take(steps),
+                validation_data=evaluation_batches(held_out),
+                epochs=epochs,
+                initial_epoch=first_epoch,
+                shuffle=False,
+                callbacks=callbacks,
+                verbose=self.verbose,
+            )
+        finally:
+            source.close()
+            held_out.close()
 
 
-def _labelled(images: np.ndarray) -> tuple[np.ndarray, Any]:
-    return images, np.zeros(len(images), np.int64)
+def _unlabelled(images: np.ndarray) -> ImageSource:
+    return ImageSource(images, np.zeros(len(images), np.int64))
 
 
 def draw(images: tf.Tensor, count: Any, seed: int, step: Any) -> tf.Tensor:

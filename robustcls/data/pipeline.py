@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,8 +22,32 @@ Arrays: TypeAlias = tuple[Any, Any]
 Policy: TypeAlias = Callable[..., tf.Tensor]
 
 
+@dataclass
+class ImageSource:
+    """Images and labels that batches are read from, until `close` lets go of them.
+
+    TensorFlow keeps the Python functions of a dataset for as long as the process lives, and with
+    them what they read. Who trains many models in one process closes what each has read.
+
+    Attributes:
+        images: float32 [N, H, W, C] in [0, 1], or uint8.
+        labels: int64 [N].
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the images and labels at `indices`."""
+        return self.images[indices], self.labels[indices]
+
+    def close(self) -> None:
+        """Lets go of the images; batches can no longer be read."""
+        self.images, self.labels = self.images[:0].copy(), self.labels[:0].copy()
+
+
 def train_batches(
-    data: Splits | Split | Arrays,
+    data: Splits | Split | Arrays | ImageSource,
     policy: Policy | None = None,
     *,
     batch_size: int = 128,
@@ -42,8 +67,8 @@ def train_batches(
     trained, set by a callback's `on_epoch_begin`.
 
     Args:
-        data: `Splits` (its `train` part is used), a `Split`, or arrays `(images, labels)` with
-            images float32 [N, H, W, C] in [0, 1] and labels int [N].
+        data: `Splits` (its `train` part is used), a `Split`, arrays `(images, labels)` with
+            images float32 [N, H, W, C] in [0, 1] and labels int [N], or an `ImageSource`.
         policy: called as `policy(images, seed=seed)` on every batch, with float32 images in
             [0, 1] and an int64 seed [2] of the batch's own; an `AugmentationPolicy`, or None for
             images as they are.
@@ -59,10 +84,10 @@ def train_batches(
     Raises:
         InputError: bad arrays, or fewer images than one batch with `drop_remainder`.
     """
-    images, labels = _arrays(data.train if isinstance(data, Splits) else data)
+    source = _source(data.train if isinstance(data, Splits) else data)
     check_number("batch_size", batch_size, minimum=1, integer=True)
     check_number("seed", seed, minimum=0, maximum=2**63 - 1, integer=True)
-    count = len(labels)
+    count = len(source.labels)
     if drop_remainder and count < batch_size:
         raise InputError(
             f"batch_size must be at most the number of images, {count}; received {batch_size}."
@@ -89,7 +114,7 @@ def train_batches(
         return tf.data.Dataset.range(batches).map(batch_indices)
 
     def load(indices: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        batch_images, batch_labels = _fetch(images, labels, indices)
+        batch_images, batch_labels = _fetch(source, indices)
         if policy is not None:
             shape = batch_images.shape
             batch_images = tf.ensure_shape(policy(batch_images, seed=key), shape)
@@ -99,12 +124,14 @@ def train_batches(
     return _finish(dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE), batches)
 
 
-def evaluation_batches(data: Split | Arrays, *, batch_size: int = 256) -> tf.data.Dataset:
+def evaluation_batches(
+    data: Split | Arrays | ImageSource, *, batch_size: int = 256
+) -> tf.data.Dataset:
     """Returns every image once, in order, unaugmented; the last batch may be smaller.
 
     Args:
-        data: a `Split`, or arrays `(images, labels)` with images float32 [N, H, W, C] in [0, 1]
-            and labels int [N].
+        data: a `Split`, arrays `(images, labels)` with images float32 [N, H, W, C] in [0, 1]
+            and labels int [N], or an `ImageSource`.
         batch_size: images in a batch, ≥ 1.
 
     Returns:
@@ -113,13 +140,13 @@ def evaluation_batches(data: Split | Arrays, *, batch_size: int = 256) -> tf.dat
     Raises:
         InputError: bad arrays.
     """
-    images, labels = _arrays(data)
+    source = _source(data)
     check_number("batch_size", batch_size, minimum=1, integer=True)
-    count = len(labels)
+    count = len(source.labels)
 
     def load(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         stop = tf.minimum(start + batch_size, count)
-        return _fetch(images, labels, tf.range(start, stop))
+        return _fetch(source, tf.range(start, stop))
 
     dataset = tf.data.Dataset.range(0, count, batch_size)
     return _finish(dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE), -(-count // batch_size))
@@ -135,31 +162,31 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.argsort(draws, kind="stable").astype(np.int64)
 
 
-def _arrays(data: Split | Arrays) -> tuple[np.ndarray, np.ndarray]:
+def _source(data: Split | Arrays | ImageSource) -> ImageSource:
+    if isinstance(data, ImageSource):
+        return data
     if isinstance(data, Split):
         if len(data) == 0:
             raise InputError("data must have at least one image; received an empty split.")
-        return data.images, data.labels
+        return ImageSource(data.images, data.labels)
     if not (isinstance(data, tuple) and len(data) == 2):
         raise InputError(
             f"data must be a Split or a pair (images, labels); received {type(data).__name__}."
         )
     images = check_images(data[0])
-    return images, check_labels(data[1], len(images))
+    return ImageSource(images, check_labels(data[1], len(images)))
 
 
-def _fetch(
-    images: np.ndarray, labels: np.ndarray, indices: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
+def _fetch(source: ImageSource, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Reads a batch through NumPy, so that a memmap stays on disk and nothing enters the graph."""
     batch_images, batch_labels = tf.numpy_function(
-        lambda chosen: (images[chosen], labels[chosen]),
+        source.take,
         [indices],
-        (tf.as_dtype(images.dtype), tf.int64),
+        (tf.as_dtype(source.images.dtype), tf.int64),
         stateful=False,
     )
-    batch_images = tf.ensure_shape(batch_images, [*indices.shape, *images.shape[1:]])
-    if images.dtype == np.uint8:
+    batch_images = tf.ensure_shape(batch_images, [*indices.shape, *source.images.shape[1:]])
+    if source.images.dtype == np.uint8:
         batch_images = tf.cast(batch_images, tf.float32) / 255.0
     return batch_images, tf.ensure_shape(batch_labels, indices.shape)
 

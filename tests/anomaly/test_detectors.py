@@ -1,8 +1,10 @@
 """The contract of every detector; a new method is in these tests once it is in METHODS."""
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 
 import keras
 import numpy as np
@@ -487,3 +489,13 @@ def test_a_training_that_diverges_says_so(normal_images, monkeypatch):
         detector.fit(normal_images, verbose=0)
     with pytest.raises(InputError, match="fitted before"):
         detector.score(normal_images)
+
+
+def test_a_training_leaves_no_images_behind(normal_images, other_normal_images):
+    images = normal_images.copy()
+    watched = weakref.ref(images)
+    detector = make("autoencoder", epochs=1)
+    detector.fit(images, validation=other_normal_images, verbose=0)
+    del images
+    gc.collect()
+    assert watched() is None
