@@ -120,7 +120,7 @@ def test_train_and_evaluate(folder, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_result(folder, tmp_path):
-    more = ("--epochs", 60, "--augmentation.crop_padding", 2, "--augmentation.hue", 0)
+    more = ("--epochs", 15, "--augmentation.crop_padding", 2, "--augmentation.hue", 0)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = run_command(*arguments(folder, whole, *more))
     assert done.returncode == 0, done.stderr
@@ -150,7 +150,7 @@ def test_a_killed_training_resumes_to_the_same_result(folder, tmp_path):
         np.loadtxt(out / "training" / "autoencoder" / "history.csv", delimiter=",", skiprows=1)
         for out in (whole, killed)
     ]
-    assert len(histories[0]) == 60
+    assert len(histories[0]) == 15
     np.testing.assert_allclose(histories[0], histories[1], rtol=1e-3)
     thresholds = [OneClassDetector.load(out / "detector").threshold for out in (whole, killed)]
     assert thresholds[0] == pytest.approx(thresholds[1], rel=1e-3)

@@ -256,7 +256,7 @@ def test_the_rate_of_phase_two_ends_at_zero(images, monkeypatch):
     def keep(self, training, stage, model, epochs, steps=None):
         stages[stage] = (model, epochs, steps)
 
-    monkeypatch.setattr(OGNet, "_run", keep)
+    monkeypatch.setattr(OGNet, "_run_stage", keep)
     detector = OGNet(image_shape=SHAPE, width=1 / 16, batch_size=2, iterations=10)
     detector._set(detector._build())
     detector._train(Training(images=images, validation=images))
