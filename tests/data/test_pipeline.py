@@ -1,8 +1,10 @@
+import gc
 import hashlib
 import itertools
 import json
 import subprocess
 import sys
+import weakref
 
 import keras
 import numpy as np
@@ -11,7 +13,7 @@ import tensorflow as tf
 
 from robustcls._validation import InputError
 from robustcls.data.augment import AugmentationPolicy
-from robustcls.data.pipeline import evaluation_batches, permutation, train_batches
+from robustcls.data.pipeline import ImageSource, evaluation_batches, permutation, train_batches
 from robustcls.data.splits import Split, Splits
 
 
@@ -195,3 +197,21 @@ def test_evaluation_shows_every_image_once_in_order(batch_size):
 def test_bad_input_is_named(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_a_closed_source_holds_no_images():
+    images = np.random.default_rng(0).random((10, 4, 4, 1), np.float32)
+    labels = np.arange(10)
+    watched = weakref.ref(images)
+    source = ImageSource(images, labels)
+    batches = train_batches(source, batch_size=4, seed=3)
+    expected = train_batches((images.copy(), labels), batch_size=4, seed=3)
+    for (got, got_labels), (want, want_labels) in zip(batches, expected, strict=True):
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(got_labels, want_labels)
+    source.close()
+    del images
+    gc.collect()
+    assert watched() is None
+    with pytest.raises(tf.errors.OpError, match="out of bounds"):
+        next(iter(batches))
