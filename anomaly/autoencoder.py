@@ -9,10 +9,10 @@ from typing import ClassVar
 import keras
 import tensorflow as tf
 
-from anomaly.layers import decode_image, encode_image
-from anomaly.reconstruction import Reconstruction, split_noise
-from anomaly.residual import ResidualDetector
-from anomaly.training import Training
+from anomaly.detection.layers import decode_image, encode_image
+from anomaly.detection.reconstruction import Reconstruction, split_noise
+from anomaly.detection.residual import ResidualDetector
+from anomaly.detection.training import Training
 from robustcls.models.finishing import finish
 
 

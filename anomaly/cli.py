@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 from jsonargparse import ArgumentParser, Namespace
 
-from anomaly.config import BenchmarkConfig, DetectorConfig
-from anomaly.methods import METHODS
+from anomaly.detection.registry import METHODS
+from anomaly.experiments.config import BenchmarkConfig, DetectorConfig
 from robustcls._command_line import (
     add_function_commands,
     add_run_arguments,
@@ -26,14 +26,14 @@ from robustcls._validation import InputError, check_choice
 
 def train_command(config: DetectorConfig, out: str, resume: bool, overwrite: bool) -> None:
     """Train a detector on the normal images of one class."""
-    from anomaly.experiments import train_detector
+    from anomaly.experiments.runs import train_detector
 
     print(train_detector(config, out, resume=resume, overwrite=overwrite).path)
 
 
 def benchmark_command(config: BenchmarkConfig, out: str, resume: bool, overwrite: bool) -> None:
     """Train and measure methods on each class in turn; tables are written as results come in."""
-    from anomaly.benchmark import run_benchmark
+    from anomaly.experiments.benchmark import run_benchmark
 
     run = run_benchmark(config, out, resume=resume, overwrite=overwrite)
     print((run.path / "results.md").read_text(encoding="utf-8"))
@@ -42,7 +42,7 @@ def benchmark_command(config: BenchmarkConfig, out: str, resume: bool, overwrite
 
 def boxes_command(run: str, images: list[str], out: str, batch_size: int) -> None:
     """Draw red boxes around what is anomalous in image files."""
-    from anomaly.file_boxes import box_images
+    from anomaly.localization.files import box_images
 
     print(box_images(run, images, out, batch_size=batch_size, progress=sys.stderr.isatty()))
 
@@ -56,8 +56,8 @@ def evaluate_command(run: str, batch_size: int = 256) -> None:
         run: the run folder.
         batch_size: images a forward pass.
     """
-    from anomaly.evaluation_table import print_evaluation
-    from anomaly.experiments import evaluate_detector
+    from anomaly.experiments.runs import evaluate_detector
+    from anomaly.reports.table import print_evaluation
 
     metrics = evaluate_detector(run, batch_size=batch_size, progress=sys.stderr.isatty())
     print_evaluation(metrics)
@@ -90,14 +90,14 @@ def export_command(
     if classifier is None:
         if model is not None:
             raise InputError("model must come with --classifier, whose model it names.")
-        from anomaly.run_export import export_detector
+        from anomaly.serving.run_export import export_detector
 
         print(export_detector(run, out, name=name, version=version))
         return
     from robustcls.serving.extra import require_serving
 
     require_serving()
-    from anomaly.gate import export_gate
+    from anomaly.serving.gate import export_gate
 
     print(export_gate(run, classifier, out, model=model, name=name, version=version))
 

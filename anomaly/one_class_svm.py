@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from sklearn import svm
 
-from anomaly.detector import OneClassDetector
-from anomaly.training import Training
+from anomaly.detection.detector import OneClassDetector
+from anomaly.detection.training import Training
 from robustcls._validation import InputError, check_number
 
 

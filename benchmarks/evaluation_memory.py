@@ -97,9 +97,9 @@ def peak(count: int) -> dict[str, float]:
 
 
 def evaluate(model: Any, test: Any, class_names: tuple[str, ...]) -> None:
-    from robustcls.evaluation.candidates import Candidate, Candidates
-    from robustcls.evaluation.comparison import evaluate_models
-    from robustcls.evaluation.config import EvaluationConfig
+    from robustcls.evaluation.runs.comparison import evaluate_models
+    from robustcls.evaluation.runs.config import EvaluationConfig
+    from robustcls.evaluation.runs.models import Candidate, Candidates
 
     with tempfile.TemporaryDirectory() as folder:
         candidates = Candidates(

@@ -28,9 +28,9 @@ def main() -> None:
     import numpy as np
 
     from robustcls import load
-    from robustcls.evaluation.candidates import find_candidates
-    from robustcls.evaluation.comparison import evaluate_models, print_comparison
-    from robustcls.evaluation.config import EvaluationConfig
+    from robustcls.evaluation.runs.comparison import evaluate_models, print_comparison
+    from robustcls.evaluation.runs.config import EvaluationConfig
+    from robustcls.evaluation.runs.models import find_candidates
     from robustcls.runs import write_json
 
     candidates = find_candidates(arguments.run)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from robustcls.data.embedded_sets import RECORD, pack
-from robustcls.data.mirrors import MIRRORS
+from robustcls.data.tfds.mirrors import MIRRORS
 
 OUT = Path(__file__).parents[1] / "robustcls/data/embedded/fashion_mnist_mini.npy.xz"
 

@@ -11,7 +11,7 @@ import numpy as np
 
 import anomaly
 import robustcls as rc
-from anomaly.pictures import draw_image_rows
+from anomaly.reports.pictures import draw_image_rows
 
 TROUSERS = 1
 

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from robustcls._validation import check_choice, check_number
 from robustcls.attacks import losses, norms
-from robustcls.attacks.classifier import Classifier
 from robustcls.attacks.gradient import GradientAttack, Logits, Rule, Tensors, value_and_gradient
 from robustcls.attacks.task import Batch, State
+from robustcls.classifiers.classifier import Classifier
 
 MOMENTUM = 0.75
 RHO = 0.75

@@ -8,10 +8,10 @@ from typing import Any
 from robustcls._validation import check_number
 from robustcls.attacks.apgd import APGD
 from robustcls.attacks.base import Attack
-from robustcls.attacks.classifier import Classifier
 from robustcls.attacks.fab import FAB
 from robustcls.attacks.square import Square
 from robustcls.attacks.task import Options, Task
+from robustcls.classifiers.classifier import Classifier
 
 
 @dataclass(frozen=True, kw_only=True)

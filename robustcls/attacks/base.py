@@ -20,9 +20,9 @@ from robustcls._validation import (
     check_number,
 )
 from robustcls.attacks import norms
-from robustcls.attacks.adapters import classifier_of
-from robustcls.attacks.classifier import Classifier
 from robustcls.attacks.task import Options, Task
+from robustcls.classifiers.adapters import classifier_of
+from robustcls.classifiers.classifier import Classifier
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from robustcls._validation import InputError
-from robustcls.attacks.classifier import Classifier
 from robustcls.attacks.task import Task
+from robustcls.classifiers.classifier import Classifier
 from robustcls.runs import atomic
 
 

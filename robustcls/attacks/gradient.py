@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from robustcls._validation import InputError
-from robustcls.attacks.classifier import Classifier, check_finite
-from robustcls.attacks.looped import LoopedAttack, Step
+from robustcls.attacks.loop import LoopedAttack, Step
 from robustcls.attacks.task import Batch, State
+from robustcls.classifiers.classifier import Classifier, check_finite
 
 Logits = Callable[[tf.Tensor], tf.Tensor]
 Tensors = dict[str, tf.Tensor]

@@ -9,9 +9,9 @@ import numpy as np
 
 from robustcls._validation import check_number
 from robustcls.attacks import draws
-from robustcls.attacks.classifier import Classifier
-from robustcls.attacks.looped import LoopedAttack, Step
+from robustcls.attacks.loop import LoopedAttack, Step
 from robustcls.attacks.task import Batch, State, margins
+from robustcls.classifiers.classifier import Classifier
 
 FIRST_SHARE = 0.8
 # After how many of 10,000 queries the share of changed pixels is halved.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from robustcls.attacks.classifier import Classifier
 from robustcls.attacks.draws import image_keys
+from robustcls.classifiers.classifier import Classifier
 
 State = dict[str, np.ndarray]
 

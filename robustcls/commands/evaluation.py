@@ -11,8 +11,8 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from robustcls._command_line import Runners, first_line, new_parser
-from robustcls.evaluation.config import EvaluationConfig
-from robustcls.evaluation.smoothing_config import SmoothingConfig
+from robustcls.evaluation.runs.config import EvaluationConfig
+from robustcls.evaluation.smoothing.config import SmoothingConfig
 
 
 def add_commands(commands: Any) -> Runners:
@@ -59,8 +59,8 @@ def evaluate(config: EvaluationConfig, where: dict[str, Any], resume: bool, stri
     Takes a run, or a .keras file or SavedModel with --data. Writes metrics.json,
     report/evaluation.html and report/accuracy_over_epsilon.png.
     """
-    from robustcls.evaluation.candidates import find_candidates
-    from robustcls.evaluation.comparison import evaluate_models, print_comparison
+    from robustcls.evaluation.runs.comparison import evaluate_models, print_comparison
+    from robustcls.evaluation.runs.models import find_candidates
 
     candidates = find_candidates(**where)
     with _resumable(candidates.folder):
@@ -79,8 +79,8 @@ def certify(config: SmoothingConfig, where: dict[str, Any], resume: bool) -> Non
     Takes a run, or a .keras file or SavedModel with --data. Writes certification.json and
     report/certified_accuracy.png.
     """
-    from robustcls.evaluation.candidates import find_candidates
-    from robustcls.evaluation.certify import certify_models, print_certification
+    from robustcls.evaluation.runs.models import find_candidates
+    from robustcls.evaluation.smoothing.run import certify_models, print_certification
 
     candidates = find_candidates(**where)
     with _resumable(candidates.folder):

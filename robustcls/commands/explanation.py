@@ -66,8 +66,8 @@ def explain_models(
     """
     from robustcls._validation import check_choice
     from robustcls.attacks import FGSM, PGD
-    from robustcls.explanation.report import DEFAULT_METHODS
-    from robustcls.explanation.runs import explain_run
+    from robustcls.explanation.reports.report import DEFAULT_METHODS
+    from robustcls.explanation.reports.runs import explain_run
 
     check_choice("attack", attack, ("fgsm", "none", "pgd"))
     made = {

@@ -41,7 +41,7 @@ def export_model(
             onnx; the last three are measured beside float32 and go to RUN/export-FORMAT.
     """
     require_serving()
-    from robustcls.serving.exporting import export_run
+    from robustcls.serving.exports.exporting import export_run
 
     print(export_run(run, out, model=model, name=name, version=version, format=format))
 
@@ -55,7 +55,7 @@ def check_exported(folder: str) -> None:
         folder: an export, whose newest version is taken, or a version.
     """
     require_serving()
-    from robustcls.serving.parity import check_export, print_checks
+    from robustcls.serving.checking.parity import check_export, print_checks
 
     checks = check_export(folder)
     print_checks(checks)

@@ -10,13 +10,13 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from robustcls.data.embedded_sets import FASHION_MNIST_MINI
-from robustcls.data.mirrors import MIRRORS
-from robustcls.data.tfds_lookup import (
+from robustcls.data.tfds.lookup import (
     OWN_BUILDERS,
     get_builder,
     image_and_label,
     is_prepared,
 )
+from robustcls.data.tfds.mirrors import MIRRORS
 
 
 @dataclass(frozen=True)

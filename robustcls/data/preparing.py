@@ -17,8 +17,8 @@ import tensorflow_datasets as tfds
 
 from robustcls._validation import InputError
 from robustcls.data import embedded_sets
-from robustcls.data.mirrors import MIRRORS, MirrorError
-from robustcls.data.tfds_lookup import get_builder, is_prepared, one_line, quiet_tfds
+from robustcls.data.tfds.lookup import get_builder, is_prepared, one_line, quiet_tfds
+from robustcls.data.tfds.mirrors import MIRRORS, MirrorError
 
 #: Seconds that a download server has to answer.
 PATIENCE = 8.0

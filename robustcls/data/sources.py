@@ -72,7 +72,7 @@ def load(
     if name == embedded_sets.FASHION_MNIST_MINI:
         return _load_embedded(size, channels, validation_fraction, seed)
     if isinstance(name, str) and name and _is_tfds_name(name):
-        from robustcls.data.tfds_sets import load_tfds
+        from robustcls.data.tfds.sets import load_tfds
 
         return load_tfds(
             name,
@@ -119,7 +119,7 @@ def _load_embedded(
 def _is_tfds_name(name: str) -> bool:
     if _looks_like_path(name) and name[0] in ".~" + os.sep:
         return False
-    from robustcls.data.tfds_lookup import is_known
+    from robustcls.data.tfds.lookup import is_known
 
     return is_known(name)
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from tqdm import tqdm
 
-from robustcls.attacks.classifier import PROBES, Classifier
+from robustcls.classifiers.classifier import PROBES, Classifier
 
 Change: TypeAlias = Callable[[np.ndarray, int], Any]
 """What is done to float32 images in [0, 1] first, given them and the number of their batch."""

@@ -12,7 +12,7 @@ from scipy.stats import beta
 
 from robustcls._validation import check_choice, check_images, check_labels, check_number
 from robustcls.attacks import Attack
-from robustcls.attacks.adapters import classifier_of
+from robustcls.classifiers.adapters import classifier_of
 from robustcls.data import noise
 from robustcls.data.splits import Split
 from robustcls.evaluation.passes import Change, floats, predict, prepare

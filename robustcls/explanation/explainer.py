@@ -19,16 +19,16 @@ from robustcls._validation import (
     check_number,
 )
 from robustcls.attacks import draws
-from robustcls.attacks.adapters import classifier_of
 from robustcls.attacks.gradient import value_and_gradient
-from robustcls.explanation._tf_keras_vis import Saliency
-from robustcls.explanation.activation_maps import GRADIENT_CAMS, compile_cam, score_cam
+from robustcls.classifiers.adapters import classifier_of
 from robustcls.explanation.batching import in_batches
 from robustcls.explanation.flattening import flatten
 from robustcls.explanation.layers import choose_layer
 from robustcls.explanation.logits_model import LogitsModel
 from robustcls.explanation.maps import Maps
-from robustcls.explanation.resampling import enlarge
+from robustcls.explanation.methods._tf_keras_vis import Saliency
+from robustcls.explanation.methods.activation_maps import GRADIENT_CAMS, compile_cam, score_cam
+from robustcls.explanation.quality.resampling import enlarge
 
 SENSITIVITIES = ("gradients", "smoothgrad")
 METHODS = (*SENSITIVITIES, "integrated_gradients", *GRADIENT_CAMS, "score_cam")

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from robustcls.attacks.logits import logits_function
+from robustcls.classifiers.logits import logits_function
 
 
 def flatten(model: keras.Model) -> keras.Model | None:

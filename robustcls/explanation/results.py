@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from robustcls.explanation.maps import Maps
-from robustcls.explanation.quality import Quality
-from robustcls.explanation.similarity import spearman, ssim
+from robustcls.explanation.quality.assessment import Quality
+from robustcls.explanation.quality.similarity import spearman, ssim
 from robustcls.explanation.subject import Subject
 from robustcls.runs import atomic
 

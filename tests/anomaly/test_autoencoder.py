@@ -3,9 +3,9 @@ import pytest
 import tensorflow as tf
 
 from anomaly import AutoEncoder, MemAE
-from anomaly.layers import stages
-from anomaly.plateau import Plateau
-from anomaly.reconstruction import Reconstruction, quarter_turns, split_noise
+from anomaly.detection.layers import stages
+from anomaly.detection.plateau import Plateau
+from anomaly.detection.reconstruction import Reconstruction, quarter_turns, split_noise
 from robustcls import AugmentationPolicy, InputError
 
 QUICK = {"image_shape": (28, 28, 1), "batch_size": 32, "learning_rate": 0.005}

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly import benchmark, cli
-from anomaly.protocol import known_anomalies, one_class_splits
-from anomaly.tables import oracle_gap, summarize
+from anomaly import cli
+from anomaly.experiments.protocol import known_anomalies, one_class_splits
+from anomaly.experiments.runs import benchmark
+from anomaly.experiments.tables import oracle_gap, summarize
 from robustcls import InputError, load
 
 FLAGS = ("benchmark", "--data", "fashion_mnist_mini", "--classes", "[1, 8]", "--seeds", "2")

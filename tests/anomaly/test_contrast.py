@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from anomaly import AutoEncoder, DeepSVDD, MemAE
-from anomaly.contrast import ContrastNormalization
+from anomaly.detection.contrast import ContrastNormalization
 from robustcls import InputError
 
 SHAPE = (28, 28, 1)

@@ -4,10 +4,10 @@ import pytest
 import tensorflow as tf
 from sklearn import svm
 
-from anomaly.deep_sad import DeepSAD
-from anomaly.deep_svdd import DeepSVDD, Sphere
+from anomaly.deep_svdd.deep_sad import DeepSAD
+from anomaly.deep_svdd.detector import DeepSVDD, Sphere
+from anomaly.detection.sphere import DistanceToCenter
 from anomaly.one_class_svm import OneClassSVM
-from anomaly.sphere import DistanceToCenter
 from robustcls import AugmentationPolicy, InputError
 
 SHAPE = (28, 28, 1)

@@ -13,12 +13,12 @@ import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
 from anomaly import OneClassDetector
-from anomaly.methods import METHODS, detector_class
-from anomaly.reconstruction import ReconstructionDetector
-from anomaly.training import Training
+from anomaly.detection.reconstruction import ReconstructionDetector
+from anomaly.detection.registry import METHODS, detector_class
+from anomaly.detection.training import Training
 from robustcls import AugmentationPolicy, InputError
-from robustcls.serving.fresh_process import check_case, read_cases
-from robustcls.serving.parity import CASES_FILE
+from robustcls.serving.checking.fresh_process import check_case, read_cases
+from robustcls.serving.checking.parity import CASES_FILE
 
 SHAPE = (28, 28, 1)
 NOISE = AugmentationPolicy.from_config(
@@ -272,7 +272,7 @@ def test_a_save_replaces_the_one_before_or_leaves_it_whole(
         raise InputError("No space left on device.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("anomaly.saving.write_json", fail)
+        patch.setattr("anomaly.detection.saving.write_json", fail)
         with pytest.raises(InputError, match="No space"):
             other.save(tmp_path)
     kept = OneClassDetector.load(tmp_path)

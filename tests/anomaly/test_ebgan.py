@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from anomaly.ebgan import EBGAN, build_autoencoder, build_generator
-from anomaly.ebgan_training import EnergyGAN, energy, pulling_away
+from anomaly.ebgan.detector import EBGAN, build_autoencoder, build_generator
+from anomaly.ebgan.training import EnergyGAN, energy, pulling_away
 from robustcls import InputError
 
 SHAPE = (28, 28, 1)

@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
-from anomaly.graph_boxes import MOST_BOXES, as_arrays, boxes_of, smooth_maps
-from anomaly.localization import find_boxes, smooth
+from anomaly.localization.boxes import find_boxes, smooth
+from anomaly.localization.graph import MOST_BOXES, as_arrays, boxes_of, smooth_maps
 
 
 def random_maps(shape, sigma, seed):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly.localization import Box, draw_boxes, find_boxes, smooth
+from anomaly.localization.boxes import Box, draw_boxes, find_boxes, smooth
 from robustcls import InputError
 
 

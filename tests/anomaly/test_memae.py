@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from anomaly.memae import MemAE, MemoryReconstruction
-from anomaly.memory import MemoryModule, MemoryUsage, address_entropy
-from anomaly.video_networks import build_video_memae
+from anomaly.memae.detector import MemAE, MemoryReconstruction
+from anomaly.memae.memory import MemoryModule, MemoryUsage, address_entropy
+from anomaly.memae.video_networks import build_video_memae
 from robustcls import InputError
 
 

@@ -5,8 +5,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from anomaly import OneClassDetector
 from anomaly.autoencoder import AutoEncoder
-from anomaly.memae import MemAE
-from anomaly.neighbors import NeighborDistance
+from anomaly.detection.neighbors import NeighborDistance
+from anomaly.memae.detector import MemAE
 from robustcls import InputError
 
 SHAPE = (28, 28, 1)

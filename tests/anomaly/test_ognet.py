@@ -3,11 +3,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from anomaly import ognet_phases, ognet_pieces
-from anomaly.ognet import OGNet, build_discriminator, build_generator
-from anomaly.ognet_phases import PhaseOne, PhaseTwo
-from anomaly.ognet_pieces import _warp, join_pieces
-from anomaly.training import Training
+from anomaly.detection.training import Training
+from anomaly.ognet import networks as ognet_pieces
+from anomaly.ognet import phases as ognet_phases
+from anomaly.ognet.detector import OGNet, build_discriminator, build_generator
+from anomaly.ognet.networks import _warp, join_pieces
+from anomaly.ognet.phases import PhaseOne, PhaseTwo
 from robustcls import InputError
 
 SHAPE = (20, 20, 1)

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from anomaly.report import write_anomaly_report
+from anomaly.reports.report import write_anomaly_report
 from robustcls._validation import InputError
 
 

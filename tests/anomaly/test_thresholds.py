@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from anomaly.thresholds import check_rate, conformal_threshold, hold_out, smallest_sample
+from anomaly.detection.thresholds import check_rate, conformal_threshold, hold_out, smallest_sample
 from robustcls import InputError
 
 

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from robustcls._validation import InputError
 from robustcls.attacks import FGSM, PGD, Square, adapt
-from robustcls.attacks.adapters import classifier_of
 from robustcls.attacks.base import check_model
+from robustcls.classifiers.adapters import classifier_of
 from robustcls.models.folding import fold_batch_norm
 
 layers = keras.layers

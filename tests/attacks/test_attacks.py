@@ -9,7 +9,7 @@ import pytest
 
 from robustcls._validation import InputError
 from robustcls.attacks import APGD, FAB, FGSM, PGD, AutoAttack, Square
-from robustcls.attacks.adapters import classifier_of
+from robustcls.classifiers.adapters import classifier_of
 
 SMALL = {"steps": 8, "seed": 3}
 ATTACKS = [

@@ -6,12 +6,12 @@ import tensorflow as tf
 
 from robustcls.attacks import APGD, FAB, Square, draws
 from robustcls.attacks.apgd import AutoStep
-from robustcls.attacks.classifier import Classifier
 from robustcls.attacks.fab import BoundaryStep
 from robustcls.attacks.hyperplanes import towards_hyperplane
 from robustcls.attacks.losses import logit_difference
 from robustcls.attacks.square import _square
 from robustcls.attacks.task import Batch
+from robustcls.classifiers.classifier import Classifier
 
 SHAPE = (3, 3, 1)
 LABEL, TARGET = 0, 2

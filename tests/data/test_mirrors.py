@@ -22,8 +22,9 @@ import requests
 import tensorflow_datasets as tfds
 
 from robustcls._validation import InputError
-from robustcls.data import load, mirrors, prepare, preparing
-from robustcls.data.mirrors import MIRRORS, Mirror, MirrorError
+from robustcls.data import load, prepare, preparing
+from robustcls.data.tfds import mirrors
+from robustcls.data.tfds.mirrors import MIRRORS, Mirror, MirrorError
 
 CONTENT = b"100"
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from robustcls._validation import InputError
 from robustcls.data import load, prepare
-from robustcls.data.builders.tiny_imagenet import TinyImagenet
+from robustcls.data.tfds.builders.tiny_imagenet import TinyImagenet
 
 CLASSES = 200
 # Unsorted, as in the published wnids.txt.
@@ -115,7 +115,7 @@ def test_other_archives_are_refused(tmp_path):
 
 def test_without_archive_and_network_it_says_where_to_put_it(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "robustcls.data.builders.tiny_imagenet.tiny_imagenet_dataset_builder._URL",
+        "robustcls.data.tfds.builders.tiny_imagenet.tiny_imagenet_dataset_builder._URL",
         "http://127.0.0.1:9/tiny-imagenet-200.zip",
     )
     with pytest.raises(InputError, match=r"downloads/manual: Put tiny-imagenet-200\.zip") as error:

@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from robustcls import InputError, cli
-from robustcls.attacks.adapters import classifier_of
-from robustcls.evaluation.candidates import Candidate, Candidates, find_candidates
-from robustcls.evaluation.certify import certify_models
-from robustcls.evaluation.comparison import evaluate_models
-from robustcls.evaluation.config import EvaluationConfig
-from robustcls.evaluation.ledger import Ledger
-from robustcls.evaluation.report import render
-from robustcls.evaluation.smoothing_config import SmoothingConfig
+from robustcls.classifiers.adapters import classifier_of
+from robustcls.evaluation.reports.report import render
+from robustcls.evaluation.runs.comparison import evaluate_models
+from robustcls.evaluation.runs.config import EvaluationConfig
+from robustcls.evaluation.runs.models import Candidate, Candidates, find_candidates
+from robustcls.evaluation.runs.parts import Ledger
+from robustcls.evaluation.smoothing.config import SmoothingConfig
+from robustcls.evaluation.smoothing.run import certify_models
 
 NAMES = ("<script>alert(1)</script>", "a & b", *(f"class {at}" for at in range(2, 10)))
 CONFIG = EvaluationConfig(
@@ -241,8 +241,8 @@ def test_an_interruption_says_how_to_go_on(candidates, monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("robustcls.evaluation.candidates.find_candidates", lambda **_: candidates)
-    monkeypatch.setattr("robustcls.evaluation.comparison.evaluate_models", interrupted)
+    monkeypatch.setattr("robustcls.evaluation.runs.models.find_candidates", lambda **_: candidates)
+    monkeypatch.setattr("robustcls.evaluation.runs.comparison.evaluate_models", interrupted)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["evaluate", "runs/mine"])
     assert stopped.value.code == 130

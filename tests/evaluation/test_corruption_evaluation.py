@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from robustcls import InputError
-from robustcls.evaluation.corruption_evaluation import evaluate_corruptions
-from robustcls.evaluation.corruption_report import CorruptionReport
-from robustcls.evaluation.corruptions import CORRUPTIONS, corrupt
-from robustcls.evaluation.prepared_corruptions import evaluate_corruption_folder
+from robustcls.evaluation.corruptions.corruption import CORRUPTIONS, corrupt
+from robustcls.evaluation.corruptions.evaluation import evaluate_corruptions
+from robustcls.evaluation.corruptions.prepared import evaluate_corruption_folder
+from robustcls.evaluation.reports.corruptions import CorruptionReport
 
 
 def right(model, images, labels):

@@ -11,8 +11,13 @@ from PIL import Image
 
 from robustcls import InputError
 from robustcls.data import noise
-from robustcls.evaluation import blurs, digital, fog, tones
-from robustcls.evaluation.corruptions import CORRUPTIONS, NOISE_CORRUPTIONS, SEVERITIES, corrupt
+from robustcls.evaluation.corruptions import blurs, digital, fog, tones
+from robustcls.evaluation.corruptions.corruption import (
+    CORRUPTIONS,
+    NOISE_CORRUPTIONS,
+    SEVERITIES,
+    corrupt,
+)
 
 SHAPES = [(20, 24, 3), (9, 16, 1)]
 

@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 from robustcls import InputError
-from robustcls.evaluation import trust
-from robustcls.evaluation.checks.gathering import Gathering
-from robustcls.evaluation.checks.subject import Subject
-from robustcls.evaluation.checks.verdicts import judge
+from robustcls.evaluation.trust import assessment as trust
+from robustcls.evaluation.trust.measurements import Gathering
+from robustcls.evaluation.trust.subject import Subject
+from robustcls.evaluation.trust.verdicts import judge
 
 layers = keras.layers
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import sobel
 
-from robustcls.explanation.estimates import estimate
-from robustcls.explanation.faithfulness import faithfulness
 from robustcls.explanation.maps import Maps
-from robustcls.explanation.quality import assess, randomization, stability
-from robustcls.explanation.similarity import spearman, ssim
+from robustcls.explanation.methods.estimates import estimate
+from robustcls.explanation.quality.assessment import assess, randomization, stability
+from robustcls.explanation.quality.faithfulness import faithfulness
+from robustcls.explanation.quality.similarity import spearman, ssim
 
 
 def edges(images, classes):

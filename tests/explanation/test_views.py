@@ -5,9 +5,9 @@ import numpy as np
 from PIL import Image
 
 from robustcls.explanation.maps import Maps
+from robustcls.explanation.reports.views import Viewer, amplification
 from robustcls.explanation.results import ModelResults
 from robustcls.explanation.subject import Subject
-from robustcls.explanation.views import Viewer, amplification
 from robustcls.reports.pictures import POSITIVE
 
 

@@ -14,16 +14,16 @@ from tensorflow_serving.config import model_server_config_pb2
 from robustcls import InputError
 from robustcls.cli import main
 from robustcls.serving import export
-from robustcls.serving.archive import write_folder, write_version
-from robustcls.serving.configuration import (
+from robustcls.serving.checking.parity import check_export
+from robustcls.serving.exports.archive import write_folder, write_version
+from robustcls.serving.exports.configuration import (
     BATCH_SIZES,
     find_models,
     read_batching,
     write_configuration,
 )
-from robustcls.serving.endpoints import Endpoint
-from robustcls.serving.parity import check_export
-from robustcls.serving.warmup import read_warmup
+from robustcls.serving.exports.endpoints import Endpoint
+from robustcls.serving.exports.warmup import read_warmup
 
 CLASS_NAMES = ["cat", "dog", "<b>bird</b>"]
 SIGNATURES = {"serving_default", "serving_bytes", "decode", "explain", "classify"}

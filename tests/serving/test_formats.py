@@ -13,8 +13,8 @@ from robustcls import InputError
 from robustcls.cli import main
 from robustcls.data.splits import Split
 from robustcls.serving import export
-from robustcls.serving.parity import check_export
-from robustcls.serving.portable import export_file
+from robustcls.serving.checking.parity import check_export
+from robustcls.serving.exports.portable import export_file
 
 CLASS_NAMES = ["cat", "dog", "<b>bird</b>"]
 IMAGES = np.random.default_rng(3).integers(0, 256, (40, 12, 16, 1)).astype(np.uint8)

@@ -14,11 +14,11 @@ from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from anomaly import OneClassDetector, cli
-from anomaly.gate import REFUSED
+from anomaly.serving.gate import REFUSED
 from robustcls.data.sources import load
 from robustcls.runs import Run
-from robustcls.serving.fresh_process import LEVEL, read_cases
-from robustcls.serving.parity import CASES_FILE, check_export
+from robustcls.serving.checking.fresh_process import LEVEL, read_cases
+from robustcls.serving.checking.parity import CASES_FILE, check_export
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import grpc
 import numpy as np
 
 from robustcls._validation import nearest
-from robustcls.serving.configuration import BATCHING, ModelConfig, read_batching
 from robustcls.serving.errors import ServingError, invalid
+from robustcls.serving.exports.configuration import BATCHING, ModelConfig, read_batching
 from robustcls.serving.server.batching import Batcher, BatchingParameters
 from robustcls.serving.server.loading import LoadedVersion
 from robustcls.serving.server.metrics import Metrics

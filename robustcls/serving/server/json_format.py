@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from robustcls._validation import nearest
-from robustcls.serving.endpoints import EXAMPLE_FEATURE
 from robustcls.serving.errors import invalid
+from robustcls.serving.exports.endpoints import EXAMPLE_FEATURE
 from robustcls.serving.server.signature import Arrays, Signature
 
 

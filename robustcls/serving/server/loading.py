@@ -10,9 +10,9 @@ from typing import Any
 import tensorflow as tf
 
 from robustcls._validation import InputError
-from robustcls.serving.archive import read_saved_model
+from robustcls.serving.exports.archive import read_saved_model
+from robustcls.serving.exports.warmup import read_warmup
 from robustcls.serving.server.signature import Signature
-from robustcls.serving.warmup import read_warmup
 
 
 @dataclass(frozen=True)

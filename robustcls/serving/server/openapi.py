@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from robustcls.serving.endpoints import EXAMPLE_FEATURE
+from robustcls.serving.exports.endpoints import EXAMPLE_FEATURE
 from robustcls.serving.server.engine import Engine
 from robustcls.serving.server.signature import Signature
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import grpc
 
 from robustcls._validation import InputError
-from robustcls.serving.archive import SAVED_MODEL, version_folders
-from robustcls.serving.configuration import ModelConfig
 from robustcls.serving.errors import ServingError
+from robustcls.serving.exports.archive import SAVED_MODEL, version_folders
+from robustcls.serving.exports.configuration import ModelConfig
 from robustcls.serving.server.batching import Batcher
 from robustcls.serving.server.loading import LoadedVersion, load_version
 from robustcls.serving.server.metrics import Metrics

@@ -18,8 +18,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from robustcls.serving.configuration import METRICS_PATH
 from robustcls.serving.errors import ServingError, invalid
+from robustcls.serving.exports.configuration import METRICS_PATH
 from robustcls.serving.server import json_format
 from robustcls.serving.server.engine import Engine, Target, find_signature
 from robustcls.serving.server.grpc_api import metadata, status

@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from robustcls._validation import InputError, check_number
-from robustcls.serving.configuration import find_models
+from robustcls.serving.exports.configuration import find_models
 from robustcls.serving.server.engine import Engine, Limits
 from robustcls.serving.server.grpc_api import ModelService, PredictionService
 from robustcls.serving.server.registry import LOG

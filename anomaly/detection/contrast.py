@@ -1,0 +1,109 @@
+"""Images of one mean and one contrast, for the detectors that can take them so."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from anomaly.detection.detector import OneClassDetector
+from anomaly.detection.training import Training
+from robustcls._validation import check_flag
+
+# Of an image in one colour, which has no contrast.
+_SMALLEST = 1e-6
+
+
+@keras.saving.register_keras_serializable(package="anomaly")
+class ContrastNormalization(keras.layers.Layer):
+    """Subtracts each image's mean, divides by its mean absolute deviation, and rescales.
+
+    The rescaling maps the range that the images of `adapt` have to [0, 1]; what other images have
+    beyond that is clipped.
+
+    Input shape: [N, H, W, C]. Output shape: the input's, in [0, 1].
+
+    Reference: Ruff et al., 2018, "Deep One-Class Classification", section 4.1: global contrast
+    normalization in the L1 norm, then min-max scaling.
+    """
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.low = self.add_weight(name="low", shape=(), initializer="zeros", trainable=False)
+        self.high = self.add_weight(name="high", shape=(), initializer="ones", trainable=False)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        mean, contrast = _moments(inputs)
+        scaled = ((inputs - mean) / contrast - self.low) / (self.high - self.low)
+        return tf.clip_by_value(scaled, 0.0, 1.0)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
+        return input_shape
+
+    def adapt(self, images: np.ndarray, batch_size: int = 256) -> None:
+        """Takes the range of images [N, H, W, C]."""
+        lows, highs = [], []
+        for start in range(0, len(images), batch_size):
+            batch = tf.constant(images[start : start + batch_size])
+            mean, contrast = _moments(batch)
+            scaled = (batch - mean) / contrast
+            lows.append(float(tf.reduce_min(scaled)))
+            highs.append(float(tf.reduce_max(scaled)))
+        self.low.assign(min(lows))
+        self.high.assign(max(highs))
+
+    def undo(self, normalized: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        """Gives `normalized` [N, H, W, C] the mean and the contrast that `images` had."""
+        mean, contrast = _moments(images)
+        return (normalized * (self.high - self.low) + self.low) * contrast + mean
+
+
+@dataclass(kw_only=True, eq=False)
+class ContrastDetector(OneClassDetector):
+    """A detector whose networks can take images through `ContrastNormalization`.
+
+    Attributes:
+        contrast_normalization: whether they do.
+        (others): as for `OneClassDetector`.
+    """
+
+    contrast_normalization: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_flag("contrast_normalization", self.contrast_normalization)
+
+    def _build_contrast(self) -> dict[str, keras.Model]:
+        """Returns the network that `_prepare` needs, by its name in `_networks`."""
+        if not self.contrast_normalization:
+            return {}
+        images = keras.Input(self.image_shape, dtype="float32", name="images")
+        return {"contrast": keras.Model(images, ContrastNormalization(name="contrast")(images))}
+
+    def _contrast(self) -> ContrastNormalization:
+        return self._networks["contrast"].get_layer("contrast")
+
+    def _prepare(self, images: tf.Tensor) -> tf.Tensor:
+        """Maps images [B, H, W, C] to what the other networks take."""
+        return self._contrast()(images) if self.contrast_normalization else images
+
+    def _prepare_training(self, training: Training) -> Training:
+        """Returns the training on prepared images, after the range of its own is known."""
+        if not self.contrast_normalization:
+            return training
+        self._contrast().adapt(training.images)
+        parts: dict[str, Any] = {
+            name: self._apply("_prepare", images, 256)
+            for name in ("images", "validation", "anomalies")
+            if (images := getattr(training, name)) is not None
+        }
+        return dataclasses.replace(training, **parts)
+
+
+def _moments(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    mean = tf.reduce_mean(images, [1, 2, 3], keepdims=True)
+    contrast = tf.reduce_mean(tf.abs(images - mean), [1, 2, 3], keepdims=True)
+    return mean, tf.maximum(contrast, _SMALLEST)

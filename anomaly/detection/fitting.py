@@ -1,0 +1,85 @@
+"""What every fit begins with: the parts of the normal images, and the folder of its traces."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anomaly.detection.thresholds import hold_out, smallest_sample
+from robustcls._validation import InputError
+from robustcls.runs import Run, versions
+
+
+def training_parts(
+    images: np.ndarray,
+    validation: np.ndarray | None,
+    *,
+    false_alarm_rate: float,
+    batch_size: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the images to train on and those to take the thresholds from.
+
+    Args:
+        images: [N, H, W, C], normal.
+        validation: [M, H, W, C], other normal images; None takes some of `images`.
+        false_alarm_rate: decides how many images the threshold takes at least.
+        batch_size: images that there must be to train on.
+        seed: of the choice.
+
+    Raises:
+        InputError: images that are all alike, or too few of them.
+    """
+    if (images == images[0]).all():
+        raise InputError(f"normal_images must differ; all {len(images)} are the same.")
+    if validation is None:
+        images, validation = hold_out(images, false_alarm_rate, seed)
+    needed = smallest_sample(false_alarm_rate)
+    if len(validation) < needed:
+        raise InputError(
+            f"validation must be at least {needed} normal images for a false-alarm rate "
+            f"of {false_alarm_rate:g}; received {len(validation)}."
+        )
+    if len(images) < batch_size:
+        raise InputError(
+            f"batch_size must be at most the number of images to train on, {len(images)}; "
+            f"received {batch_size}."
+        )
+    return images, validation
+
+
+def is_among(others: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Returns bool [M]: which of `others` [M, H, W, C] are, pixel by pixel, also in `images`."""
+    known = {hash(image.tobytes()) for image in images}
+    return np.array([hash(other.tobytes()) in known for other in others], bool)
+
+
+def open_fit(
+    folder: Path | str,
+    method: str,
+    settings: Mapping[str, Any],
+    arrays: Iterable[np.ndarray | None],
+    *,
+    resume: bool,
+) -> Path:
+    """Makes the folder of a fit, or opens it again for the same settings and images.
+
+    Raises:
+        InputError: `folder` exists, or with `resume` holds a fit of other settings or images.
+    """
+    digest = hashlib.sha256()
+    for array in arrays:
+        if array is not None:
+            digest.update(str(array.shape).encode())
+            digest.update(np.ascontiguousarray(array).data)
+    record = {
+        "method": method,
+        "settings": dict(settings),
+        "images": digest.hexdigest(),
+        "versions": versions(),
+    }
+    return Run.create(folder, record, resume=resume).path

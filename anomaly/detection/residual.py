@@ -1,0 +1,134 @@
+"""`ResidualDetector`: autoencoders of images that are scored by what they cannot give back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from anomaly.detection.contrast import ContrastDetector
+from anomaly.detection.neighbors import NeighborDistance
+from anomaly.detection.reconstruction import (
+    Reconstruction,
+    ReconstructionDetector,
+    root_mean_square,
+    split_noise,
+)
+from anomaly.detection.training import Training
+from robustcls._validation import InputError, check_flag, check_number
+
+# A black image has no length to compare its residual with; one gray level is 1 / 255.
+_DARKEST = 1 / 255
+
+
+@dataclass(kw_only=True, eq=False)
+class ResidualDetector(ContrastDetector, ReconstructionDetector):
+    """What plain and memory-augmented autoencoders share.
+
+    With an `augmentation` that has noise they denoise: the noise is only in the input, everything
+    else in the target too. With `restore_rotations` they also learn to turn images upright, which
+    takes more knowledge of the normal class than copying does (Fei et al., 2020).
+
+    Attributes:
+        code_size: values of the code between encoder and decoder, by dense layers around it; None
+            is the paper's network, whose code is the last convolution's output.
+        relativity: r in [0, 1]. The score is the residual's root mean square, divided by the
+            image's to the power r: 0 is the absolute error, 1 the error relative to the image,
+            in between neither faint nor bright images have the lowest scores by that alone. With
+            `contrast_normalization` the image's is that of its deviations from its mean.
+        residual_pooling: the score is that of the residual's means over cells of so many pixels a
+            side; above 1, what edges and texture add to every image's error cancels out.
+        code_neighbors: k ≥ 1 multiplies the score by the distance of the image's code to the k-th
+            nearest one of training images (Park et al., 2020, add such a distance), of at most
+            3,000; 0 leaves it out. While the networks train, `score` is without it.
+        restore_rotations: whether the networks are trained with inputs turned by quarter turns and
+            targets that are not; images must be square. Images to score are not turned.
+        contrast_normalization: whether the networks see images of one mean and one contrast; the
+            residual that is scored is then that of those.
+        patience: epochs without a lower loss on held-out normal images after which the training
+            ends before `epochs`; None trains them all.
+        learning_rate: of Adam.
+        (others): as for `ReconstructionDetector`.
+
+    Reference: Fei et al., 2020, "Attribute Restoration Framework for Anomaly Detection"; Park et
+    al., 2020, "Learning Memory-guided Normality for Anomaly Detection", section 3.3.
+    """
+
+    epochs: int = 30
+    code_size: int | None = None
+    relativity: float = 0.0
+    residual_pooling: int = 1
+    code_neighbors: int = 0
+    restore_rotations: bool = False
+    patience: int | None = None
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.code_size is not None:
+            check_number("code_size", self.code_size, minimum=1, integer=True)
+        if self.patience is not None:
+            check_number("patience", self.patience, minimum=1, integer=True)
+        check_number("relativity", self.relativity, minimum=0, maximum=1)
+        side = min(self.image_shape[:2])
+        check_number(
+            "residual_pooling", self.residual_pooling, minimum=1, maximum=side, integer=True
+        )
+        check_number("code_neighbors", self.code_neighbors, minimum=0, integer=True)
+        check_number("code_neighbors", self.code_neighbors, maximum=self.batch_size)
+        check_flag("restore_rotations", self.restore_rotations)
+        if self.restore_rotations and self.image_shape[0] != self.image_shape[1]:
+            raise InputError(
+                "restore_rotations must be False where images are not square; received images of "
+                f"{self.image_shape[0]}×{self.image_shape[1]} pixels."
+            )
+        check_number("learning_rate", self.learning_rate, above=0)
+
+    def _build_neighbors(self, code: keras.KerasTensor) -> dict[str, keras.Model]:
+        """Returns the network that `_neighbor_distance` needs, by its name in `_networks`."""
+        if not self.code_neighbors:
+            return {}
+        codes = keras.Input((math.prod(code.shape[1:]),), dtype="float32", name="codes")
+        distance = NeighborDistance(self.code_neighbors, name="neighbors")(codes)
+        return {"neighbors": keras.Model(codes, distance)}
+
+    def _keep_codes(self, images: np.ndarray) -> None:
+        """Keeps the codes of training images, once all networks are trained."""
+        if self.code_neighbors:
+            layer = self._networks["neighbors"].get_layer("neighbors")
+            layer.adapt(self._apply("_encode", images, 256), self.seed)
+
+    def _neighbor_distance(self, codes: tf.Tensor) -> tf.Tensor:
+        return self._networks["neighbors"](codes, training=False)
+
+    def _restore(self, reconstructions: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        """Maps reconstructions of prepared images to those of the images."""
+        if not self.contrast_normalization:
+            return reconstructions
+        return self._contrast().undo(reconstructions, images)
+
+    def _residual_score(self, images: tf.Tensor, reconstructions: tf.Tensor) -> tf.Tensor:
+        score = root_mean_square(images - reconstructions, self.residual_pooling)
+        if self.relativity:
+            if self.contrast_normalization:
+                images -= tf.reduce_mean(images, [1, 2, 3], keepdims=True)
+            strength = tf.maximum(root_mean_square(images), _DARKEST)
+            score /= strength**self.relativity
+        return score
+
+    def _fit_network(self, training: Training, model: Reconstruction) -> None:
+        """Trains `model`, which gets the noise of the policy itself, on what else it does."""
+        _, others = split_noise(self.augmentation)
+        model.compile(keras.optimizers.Adam(self.learning_rate), loss="mse")
+        training.run(
+            self.method,
+            model,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            policy=others,
+            patience=self.patience,
+        )

@@ -1,0 +1,129 @@
+"""How every detector trains: Keras' `fit`, stage by stage, with checkpoints to go on from."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from anomaly.detection.plateau import Plateau
+from robustcls.data.pipeline import ImageSource, Policy, evaluation_batches, train_batches
+from robustcls.training.checkpoints import EpochCheckpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What a method trains on, and where it leaves its traces.
+
+    Attributes:
+        images: float32 [N, H, W, C] in [0, 1], normal.
+        validation: float32 [M, H, W, C] in [0, 1], normal and not among `images`; to watch the
+            loss, not to learn from.
+        anomalies: float32 [K, H, W, C] in [0, 1], for methods that take some; else None.
+        folder: where checkpoints, `history.csv` and TensorBoard's files go; None keeps none.
+        verbose: 1 shows Keras' progress bars, 0 nothing.
+        watch: called with the stage and the number of its epoch after each epoch.
+    """
+
+    images: np.ndarray
+    validation: np.ndarray
+    anomalies: np.ndarray | None = None
+    folder: Path | None = None
+    verbose: int = 1
+    watch: Callable[[str, int], None] | None = None
+
+    def run(
+        self,
+        stage: str,
+        model: keras.Model,
+        *,
+        epochs: int,
+        batch_size: int,
+        seed: int,
+        policy: Policy | None = None,
+        steps: int | None = None,
+        patience: int | None = None,
+    ) -> None:
+        """Trains a compiled `model` on batches `(images, zeros)`, from its newest checkpoint on.
+
+        Everything the stage trains must be a variable of `model`. A stage that an earlier process
+        finished only gets its variables back, so later stages find what it left.
+
+        Args:
+            stage: the stage's folder in `folder`.
+            model: compiled; its `train_step` takes images float32 [B, H, W, C] in [0, 1].
+            epochs: epochs of the whole stage.
+            batch_size: images a step.
+            seed: of the order and the augmentation.
+            policy: augmentation of the batches.
+            steps: batches of an epoch, the first ones of its order; None takes all.
+            patience: epochs without a lower loss on `validation` after which the stage ends before
+                `epochs`; None trains them all.
+
+        Raises:
+            InputError: fewer images than one batch.
+        """
+        first_epoch = 0
+        history: list[dict[str, float]] = []
+        callbacks: list[keras.callbacks.Callback] = []
+        if self.folder is not None:
+            checkpoint = EpochCheckpoint(self.folder / stage)
+            first_epoch = checkpoint.restore(model)
+            history = checkpoint.history
+            logs = self.folder / stage / "tensorboard"
+            callbacks = [checkpoint, keras.callbacks.TensorBoard(str(logs), write_graph=False)]
+        if first_epoch >= epochs:
+            return
+        if patience is not None:
+            plateau = Plateau(patience, [row["val_loss"] for row in history])
+            if plateau.reached:
+                return
+            callbacks.append(plateau)
+        if self.watch is not None:
+            watch = self.watch
+            callbacks.append(
+                keras.callbacks.LambdaCallback(
+                    on_epoch_end=lambda epoch, logs: watch(stage, epoch + 1)
+                )
+            )
+        if self.verbose:
+            after = f", after epoch {first_epoch}" if first_epoch else ""
+            print(f"Training {stage} ({epochs} epochs{after})", flush=True)
+        source, held_out = _unlabelled(self.images), _unlabelled(self.validation)
+        batches = train_batches(
+            source,
+            policy,
+            batch_size=batch_size,
+            seed=seed,
+            epochs=itertools.count(first_epoch),
+        )
+        try:
+            model.fit(
+                batches if steps is None else batches.take(steps),
+                validation_data=evaluation_batches(held_out),
+                epochs=epochs,
+                initial_epoch=first_epoch,
+                shuffle=False,
+                callbacks=callbacks,
+                verbose=self.verbose,
+            )
+        finally:
+            source.close()
+            held_out.close()
+
+
+def _unlabelled(images: np.ndarray) -> ImageSource:
+    return ImageSource(images, np.zeros(len(images), np.int64))
+
+
+def draw(images: tf.Tensor, count: Any, seed: int, step: Any) -> tf.Tensor:
+    """Returns `count` of images [K, H, W, C], drawn evenly; `seed` and `step` decide which."""
+    key = tf.stack([tf.constant(seed, tf.int64), tf.cast(step, tf.int64)])
+    last = tf.shape(images)[0]
+    return tf.gather(images, tf.random.stateless_uniform([count], key, 0, last, tf.int32))

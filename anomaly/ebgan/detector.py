@@ -1,0 +1,196 @@
+"""`EBGAN`: an autoencoder whose energy a generator raised wherever no normal image is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import keras
+import tensorflow as tf
+
+from anomaly.detection.layers import NORM_MOMENTUM
+from anomaly.detection.reconstruction import ReconstructionDetector
+from anomaly.detection.training import Training
+from anomaly.ebgan.training import Energy, EnergyGAN, Unlearning
+from robustcls._validation import check_number
+from robustcls.models.finishing import finish
+
+_FILTERS = (32, 64, 128)
+
+Detector = TypeVar("Detector", bound="EBGAN")
+
+
+@dataclass(kw_only=True, eq=False)
+class EBGAN(ReconstructionDetector):
+    """Energy-based GAN, scored by the reconstruction error of its discriminator.
+
+    The discriminator is an autoencoder; its energy D(x) is the mean squared error for images in
+    [-1, 1]. It learns D(x) + [margin - D(G(z))]⁺, the generator D(G(z)) plus `pulling_weight`
+    times the pulling-away term of its images' codes.
+
+    `unlearn`, and `anomalies` in `fit`, raise the energy of known anomalies to the margin.
+
+    Attributes:
+        epochs: of the adversarial training.
+        pretraining_epochs: before it, of the discriminator as a plain autoencoder.
+        unlearning_epochs: after it, when `fit` gets anomalies.
+        margin: > 0; None is max(1, batch_size / 64).
+        pulling_weight: of the pulling-away term.
+        noise_size: dimensions of z.
+        learning_rate: of both Adams, with β₁ = 0.5.
+        (others): as for `ReconstructionDetector`.
+
+    Example:
+        >>> import numpy as np
+        >>> images = np.random.default_rng(0).random((128, 28, 28, 1), "float32")
+        >>> detector = EBGAN(image_shape=(28, 28, 1), epochs=1, pretraining_epochs=0)
+        >>> detector.fit(images, verbose=0).score(images).shape
+        (128,)
+
+    Reference: Zhao et al., 2017, "Energy-based Generative Adversarial Network", sections 2.1
+    to 2.4.
+    """
+
+    method: ClassVar[str] = "ebgan"
+    takes_anomalies: ClassVar[bool] = True
+
+    epochs: int = 10
+    pretraining_epochs: int = 5
+    unlearning_epochs: int = 5
+    margin: float | None = None
+    pulling_weight: float = 0.1
+    noise_size: int = 64
+    learning_rate: float = 2e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.margin is None:
+            self.margin = max(1.0, self.batch_size / 64)
+        check_number("margin", self.margin, above=0)
+        check_number("pretraining_epochs", self.pretraining_epochs, minimum=0, integer=True)
+        check_number("unlearning_epochs", self.unlearning_epochs, minimum=1, integer=True)
+        check_number("pulling_weight", self.pulling_weight, minimum=0)
+        check_number("noise_size", self.noise_size, minimum=1, integer=True)
+        check_number("learning_rate", self.learning_rate, above=0)
+
+    def unlearn(
+        self: Detector,
+        anomalies: Any,
+        normal_images: Any,
+        *,
+        validation: Any = None,
+        epochs: int | None = None,
+        verbose: int = 1,
+    ) -> Detector:
+        """Raises the energy of confirmed anomalies to the margin and keeps that of normal images.
+
+        Args:
+            anomalies: float32 [K, H, W, C] in [0, 1], K ≥ 1.
+            normal_images: float32 [N, H, W, C] in [0, 1], to be kept low.
+            validation: as for `fit`; the thresholds are taken anew.
+            epochs: passes over the normal images; None is `unlearning_epochs`.
+            verbose: 1 shows Keras' progress bars, 0 nothing.
+
+        Raises:
+            InputError: unusable images, fewer than a batch, anomalies that are among the normal
+                images, or no `fit` yet.
+        """
+        self._check_fitted("unlearn")
+        anomalies = self._check(anomalies, "anomalies")
+        images, held_out, _ = self._fit_arrays(normal_images, anomalies, validation)
+        epochs = self.unlearning_epochs if epochs is None else epochs
+        check_number("epochs", epochs, minimum=1, integer=True)
+        training = Training(
+            images=images, validation=held_out, anomalies=anomalies, verbose=verbose
+        )
+        self._train_unlearning(training, epochs)
+        return self.calibrate(held_out)
+
+    def _build(self) -> dict[str, keras.Model]:
+        return {"discriminator": finish(build_autoencoder(self.image_shape), self.seed)}
+
+    def _train(self, training: Training) -> None:
+        discriminator = self._networks["discriminator"]
+        if self.pretraining_epochs:
+            first = Energy(discriminator)
+            first.compile(self._optimizer())
+            self._run_stage(training, "1_autoencoder", first, self.pretraining_epochs)
+        generator = finish(build_generator(self.image_shape, self.noise_size), self.seed)
+        model = EnergyGAN(
+            discriminator, generator, float(self.margin or 0), self.pulling_weight, self.seed
+        )
+        model.compile(self._optimizer(), self._optimizer())
+        self._run_stage(training, "2_ebgan", model, self.epochs)
+        if training.anomalies is not None:
+            self._train_unlearning(training, self.unlearning_epochs)
+
+    def _train_unlearning(self, training: Training, epochs: int) -> None:
+        discriminator = self._networks["discriminator"]
+        model = Unlearning(discriminator, training.anomalies, float(self.margin or 0), self.seed)
+        model.compile(self._optimizer())
+        self._run_stage(training, "3_unlearning", model, epochs)
+
+    def _optimizer(self) -> keras.optimizers.Optimizer:
+        return keras.optimizers.Adam(self.learning_rate, beta_1=0.5)
+
+    def _reconstruct(self, images: tf.Tensor) -> tf.Tensor:
+        outputs = self._networks["discriminator"](2 * images - 1, training=False)
+        return (outputs["reconstruction"] + 1) / 2
+
+    def _encode(self, images: tf.Tensor) -> tf.Tensor:
+        return self._networks["discriminator"](2 * images - 1, training=False)["code"]
+
+
+def build_autoencoder(image_shape: tuple[int, int, int]) -> keras.Model:
+    """Returns the discriminator: [N, H, W, C] in [-1, 1] to `reconstruction` and `code` [N, D]."""
+    images = keras.Input(image_shape, dtype="float32", name="images")
+    x, sizes = images, []
+    for number, filters in enumerate(_FILTERS, 1):
+        sizes.append(x.shape[1:3])
+        name, first = f"encoder_{number}", number == 1
+        x = keras.layers.Conv2D(filters, 4, 2, "same", use_bias=first, name=name)(x)
+        x = x if first else _normalize(x, name)
+        x = keras.layers.LeakyReLU(negative_slope=0.2, name=f"{name}_relu")(x)
+    code = keras.layers.Flatten(name="code")(x)
+    outputs = {"reconstruction": _decode(x, sizes, image_shape[-1], 0.2), "code": code}
+    return keras.Model(images, outputs)
+
+
+def build_generator(image_shape: tuple[int, int, int], noise_size: int) -> keras.Model:
+    """Returns the generator: z [N, noise_size] to images [N, H, W, C] in [-1, 1]."""
+    sizes = [image_shape[:2]]
+    for _ in _FILTERS:
+        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+    height, width = sizes.pop()
+    noise = keras.Input((noise_size,), dtype="float32", name="noise")
+    x = keras.layers.Dense(height * width * _FILTERS[-1], use_bias=False, name="dense")(noise)
+    x = keras.layers.Reshape((height, width, _FILTERS[-1]), name="reshape")(x)
+    x = keras.layers.ReLU(name="relu")(_normalize(x, "dense"))
+    return keras.Model(noise, _decode(x, sizes, image_shape[-1], 0.0))
+
+
+def _decode(x: Any, sizes: Any, channels: int, slope: float) -> Any:
+    for number in reversed(range(len(sizes))):
+        filters, name = (_FILTERS[number - 1] if number else channels), f"decoder_{number + 1}"
+        x = keras.layers.Conv2DTranspose(
+            filters,
+            4,
+            2,
+            "same",
+            use_bias=number == 0,
+            activation=None if number else "tanh",
+            name=name,
+        )(x)
+        # Strides round sizes up on the way in: 7 pixels are 4 after stride 2, and 8 coming back.
+        surplus = [have - want for have, want in zip(x.shape[1:3], sizes[number], strict=True)]
+        if any(surplus):
+            x = keras.layers.Cropping2D([(0, more) for more in surplus], name=f"{name}_crop")(x)
+        if number:
+            x = keras.layers.LeakyReLU(negative_slope=slope, name=f"{name}_relu")(
+                _normalize(x, name)
+            )
+    return x
+
+
+def _normalize(x: Any, name: str) -> Any:
+    return keras.layers.BatchNormalization(momentum=NORM_MOMENTUM, name=f"{name}_norm")(x)

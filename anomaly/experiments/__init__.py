@@ -1,0 +1,1 @@
+"""One-class experiments: the protocol, a run, a benchmark, its tables."""

@@ -1,0 +1,165 @@
+"""The one-class protocol: what a detector learns from, is tested on and is measured by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from anomaly.detection.fitting import is_among
+from anomaly.detection.thresholds import hold_out, smallest_sample
+from robustcls._validation import InputError, check_choice, check_labels, check_number
+from robustcls.data.splits import Split, Splits
+from robustcls.evaluation.robustness import measure
+
+
+@dataclass(frozen=True, eq=False)
+class OneClassSplits:
+    """A labelled set seen with one class as normal; labels are 0 normal, 1 anomaly.
+
+    Attributes:
+        normal_class: its class id.
+        train: normal training images, to learn from.
+        validation: other normal images, to take the threshold from.
+        test: the whole test split.
+    """
+
+    normal_class: int
+    train: Split
+    validation: Split
+    test: Split
+
+
+def one_class_splits(
+    splits: Splits, normal_class: int | str, *, false_alarm_rate: float = 0.05, seed: int = 0
+) -> OneClassSplits:
+    """Makes one class normal and all others anomalies.
+
+    Nothing but normal images gets into training and validation. Validation images are those of
+    the validation split; where they are too few for the threshold, training and validation
+    images are cut anew.
+
+    Args:
+        splits: a labelled set.
+        normal_class: a class id, or a class name.
+        false_alarm_rate: decides how many validation images there must be.
+        seed: of the new cut.
+
+    Raises:
+        InputError: an unknown class, too few normal images, or a test split without normal
+            images or without anomalies.
+    """
+    if isinstance(normal_class, str):
+        check_choice("normal_class", normal_class, splits.class_names)
+        normal_class = splits.class_names.index(normal_class)
+    last = splits.num_classes - 1
+    check_number("normal_class", normal_class, minimum=0, maximum=last, integer=True)
+    train, validation = (
+        _relabelled(part.take(np.flatnonzero(part.labels == normal_class)), normal_class)
+        for part in (splits.train, splits.validation)
+    )
+    if len(validation) < smallest_sample(false_alarm_rate):
+        both = Split(
+            np.concatenate([train.images, validation.images]),
+            np.concatenate([train.labels, validation.labels]),
+            np.concatenate([train.ids, validation.ids]),
+        )
+        to_learn, held_out = hold_out(np.arange(len(both)), false_alarm_rate, seed)
+        train, validation = both.take(to_learn), both.take(held_out)
+    test = _relabelled(splits.test, normal_class)
+    _check_both(test.labels, "The test split")
+    return OneClassSplits(normal_class, train, validation, test)
+
+
+def known_anomalies(splits: Splits, parts: OneClassSplits, share: float, seed: int) -> np.ndarray:
+    """Draws labelled anomalies for the methods that learn from some.
+
+    They are training images of one other class, so that most anomalies of the test split are of
+    kinds never seen, as Ruff et al., 2020, section 4.3, have it. Those that the set also labels
+    normal are left out.
+
+    Args:
+        splits: the labelled set.
+        parts: what `one_class_splits` made of it.
+        share: how many, as a share of the normal training images, in [0, 1].
+        seed: of the class and the draw.
+
+    Returns:
+        float32 [K, H, W, C] in [0, 1], K ≥ 1.
+
+    Raises:
+        InputError: a share out of range, or no training image of another class.
+    """
+    check_number("labelled_anomalies", share, above=0, maximum=1)
+    others = np.setdiff1d(splits.train.labels, [parts.normal_class])
+    if not len(others):
+        raise InputError("data must have training images of a second class; received one class.")
+    generator = np.random.default_rng(seed)
+    members = np.flatnonzero(splits.train.labels == generator.choice(others))
+    normal = np.concatenate([parts.train.images, parts.validation.images])
+    members = members[~is_among(splits.train.images[members], normal)]
+    count = min(len(members), max(1, round(share * len(parts.train))))
+    chosen = np.sort(generator.choice(members, count, replace=False))
+    return splits.train.take(chosen).float_images()
+
+
+def evaluate_scores(
+    scores: Any, labels: Any, *, threshold: float, false_alarm_rate: float
+) -> dict[str, Any]:
+    """Measures how well scores tell anomalies from normal images that were never seen.
+
+    Args:
+        scores: float [N], higher = more anomalous.
+        labels: int [N], 0 normal, 1 anomaly.
+        threshold: scores above it are alarms.
+        false_alarm_rate: the rate the threshold was made for.
+
+    Returns:
+        `auroc`, `aupr` (anomalies positive; chance is `anomaly_share`) and `f1` at the threshold;
+        `false_alarm_rate` (`asked`, `got`) and `detection_rate` (`got`), the shares of normal
+        images and of anomalies above the threshold, each with the `count` of images and the 95 %
+        Clopper-Pearson interval `low`, `high`.
+
+    Raises:
+        InputError: scores that are not finite numbers [N], or labels of one kind only.
+    """
+    scores = np.asarray(scores)
+    labels = check_labels(labels, len(scores), 2)
+    if scores.ndim != 1 or not np.isfinite(scores).all():
+        raise InputError(f"scores must be finite numbers [N]; received shape {scores.shape}.")
+    _check_both(labels, "labels")
+    alarms = scores > np.float32(threshold)
+    rates = {}
+    for name, kind in (("false_alarm_rate", 0), ("detection_rate", 1)):
+        count = int((labels == kind).sum())
+        measured = measure(name, int(alarms[labels == kind].sum()), count)
+        rates[name] = {
+            "got": measured.accuracy,
+            "low": measured.low,
+            "high": measured.high,
+            "count": count,
+        }
+    return {
+        "auroc": float(roc_auc_score(labels, scores)),
+        "aupr": float(average_precision_score(labels, scores)),
+        "anomaly_share": float(labels.mean()),
+        "f1": float(f1_score(labels, alarms)),
+        "threshold": float(threshold),
+        "false_alarm_rate": {"asked": float(false_alarm_rate), **rates["false_alarm_rate"]},
+        "detection_rate": rates["detection_rate"],
+    }
+
+
+def _relabelled(split: Split, normal_class: int) -> Split:
+    return Split(split.images, (split.labels != normal_class).astype(np.int64), split.ids)
+
+
+def _check_both(labels: np.ndarray, what: str) -> None:
+    anomalies = int(labels.sum())
+    if anomalies in (0, len(labels)):
+        raise InputError(
+            f"{what} must hold normal images and anomalies; received {len(labels) - anomalies} "
+            f"normal images and {anomalies} anomalies."
+        )

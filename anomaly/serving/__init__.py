@@ -1,0 +1,1 @@
+"""A detector as a SavedModel, alone or in front of a classifier."""

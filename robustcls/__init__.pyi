@@ -1,0 +1,39 @@
+"""The public names, listed once. Each loads on first use."""
+
+from . import attacks as attacks
+from ._validation import InputError as InputError
+from .data.augment import AugmentationPolicy as AugmentationPolicy
+from .data.pipeline import evaluation_batches as evaluation_batches
+from .data.pipeline import train_batches as train_batches
+from .data.sources import load as load
+from .data.splits import Split as Split
+from .data.splits import Splits as Splits
+from .evaluation.robustness import evaluate as evaluate
+from .explanation.explainer import Explainer as Explainer
+from .explanation.reports.report import explain as explain
+from .models.classifier import build_classifier as build_classifier
+from .models.classifier import load_classifier as load_classifier
+from .models.normalization import FusedBatchNormalization as FusedBatchNormalization
+from .serving import export as export
+from .training.adversarial import AdversarialRegularization as AdversarialRegularization
+from .training.unfreezing import PlateauUnfreezing as PlateauUnfreezing
+
+__all__ = [
+    "AdversarialRegularization",
+    "AugmentationPolicy",
+    "Explainer",
+    "FusedBatchNormalization",
+    "InputError",
+    "PlateauUnfreezing",
+    "Split",
+    "Splits",
+    "attacks",
+    "build_classifier",
+    "evaluate",
+    "evaluation_batches",
+    "explain",
+    "export",
+    "load",
+    "load_classifier",
+    "train_batches",
+]

@@ -1,0 +1,1 @@
+"""Any model as images to logits, whatever it was made with."""

@@ -1,0 +1,1 @@
+"""Sets of tensorflow-datasets, and the registries that mirror some."""

@@ -1,0 +1,194 @@
+"""`load_tfds`: a set of TensorFlow Datasets, prepared when needed, read into `Splits`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from robustcls._validation import InputError
+from robustcls.data.carving import assign
+from robustcls.data.preparing import prepare
+from robustcls.data.resizing import Size, fit_all
+from robustcls.data.splits import Split, Splits
+from robustcls.data.storage import allocate
+from robustcls.data.tfds.lookup import (
+    get_builder,
+    image_and_label,
+    is_prepared,
+    one_line,
+    quiet_tfds,
+)
+
+_ID_FEATURES = ("id", "file_name", "image/filename")
+
+
+def load_tfds(
+    name: str,
+    *,
+    size: Size,
+    channels: int | None,
+    validation_fraction: float,
+    seed: int,
+    data_dir: str | os.PathLike[str] | None,
+) -> Splits:
+    """Reads a TFDS set, preparing it first when needed; the arguments are those of `load`.
+
+    Raises:
+        InputError: the set is unknown, holds no image and class label, cannot be prepared, or has
+            images of different sizes and no size is asked for.
+    """
+    builder = get_builder(name, data_dir)
+    keys = image_and_label(builder)
+    if keys is None:
+        raise InputError(
+            f"name must be a set with one image and one class label an example; {name} has "
+            f"{', '.join(builder.info.features)}."
+        )
+    if not is_prepared(builder):
+        prepare(name, data_dir)
+        builder = get_builder(name, data_dir)
+    try:
+        with quiet_tfds():
+            return _read(builder, *keys, size, channels, validation_fraction, seed)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{builder.data_path} cannot be read as a prepared set: {one_line(error)} "
+            "Delete it to prepare it anew."
+        ) from error
+
+
+def _read(
+    builder: Any,
+    image: str,
+    label: str,
+    size: Size,
+    channels: int | None,
+    validation_fraction: float,
+    seed: int,
+) -> Splits:
+    roles, stored, notes = _roles(builder, label)
+    assignment = assign(stored, validation_fraction, seed)
+    shape = builder.info.features[image].shape
+    height, width = size or shape[:2]
+    if None in (height, width):
+        height, width = next(_images(builder, next(iter(roles.values())), image)).shape[1:3]
+    depth = channels or (1 if shape[2] == 1 else 3)
+    arrays = {
+        part: allocate((len(indices), height, width, depth))
+        for part, (_, indices) in assignment.parts.items()
+    }
+    for role, split in roles.items():
+        wanted = [part for part, (source, _) in assignment.parts.items() if source == role]
+        # Where each stored image goes: which part's array, and the place in it.
+        owner = np.zeros(len(stored[role][0]), np.int64)
+        places = np.zeros(len(owner), np.int64)
+        for number, part in enumerate(wanted):
+            indices = assignment.parts[part][1]
+            owner[indices], places[indices] = number, np.arange(len(indices))
+        done = 0
+        with tqdm(total=len(owner), desc=f"Reading {split}", delay=1, disable=None) as bar:
+            for batch in _images(builder, split, image):
+                if size is None and batch.shape[1:3] != (height, width):
+                    raise InputError(
+                        "Images must have one size unless image_size is given; "
+                        f"{builder.name} has {height}x{width} and "
+                        f"{batch.shape[1]}x{batch.shape[2]} (height x width)."
+                    )
+                batch = fit_all(_eight_bits(batch), size, depth)
+                here = slice(done, done + len(batch))
+                for number, part in enumerate(wanted):
+                    chosen = owner[here] == number
+                    arrays[part][places[here][chosen]] = batch[chosen]
+                done += len(batch)
+                bar.update(len(batch))
+    parts = {}
+    for part, (role, indices) in assignment.parts.items():
+        labels, ids = (array[indices] for array in stored[role])
+        parts[part] = Split(arrays[part], labels, ids)
+    return Splits(
+        parts["train"],
+        parts["validation"],
+        parts["test"],
+        class_names=tuple(builder.info.features[label].names),
+        source="; ".join([f"TFDS {builder.info.full_name}", *notes, *assignment.notes]),
+    )
+
+
+def _roles(
+    builder: Any, label: str
+) -> tuple[dict[str, str], dict[str, tuple[np.ndarray, np.ndarray]], tuple[str, ...]]:
+    """Decides which TFDS split plays which role, and reads labels and ids.
+
+    Returns:
+        {role: TFDS split}, {role: (labels, ids)}, and what a report should say about it.
+    """
+    splits = {}
+    for name in builder.info.splits:
+        labels, ids = _labels_and_ids(builder, name, label)
+        if len(labels) and labels.min() >= 0:  # -1 marks a split without labels
+            splits[name] = labels, ids
+    notes: tuple[str, ...] = ()
+    roles = {role: role for role in ("train", "validation", "test") if role in splits}
+    if "train" not in roles and len(splits) == 1 and "test" not in roles:
+        roles = {"train": next(iter(splits))}
+    if "test" not in roles and "validation" in roles:
+        roles["test"] = roles.pop("validation")
+        notes = ("test: the validation split",)
+    if "train" not in roles and "test" not in roles:
+        raise InputError(
+            f"{builder.name} must have a labelled train or test split; it has "
+            f"{', '.join(splits) or 'none'}."
+        )
+    stored = {role: splits[split] for role, split in roles.items()}
+    if "train" not in stored:  # a set made for testing alone
+        nothing = np.zeros(0, np.int64), np.zeros(0, "U1")
+        stored |= {"train": nothing, "validation": nothing}
+    return roles, stored, notes
+
+
+def _labels_and_ids(builder: Any, split: str, label: str) -> tuple[np.ndarray, np.ndarray]:
+    features = dict(builder.info.features.items())
+    names = [key for key in _ID_FEATURES if isinstance(features.get(key), tfds.features.Text)]
+    wanted = dict.fromkeys([label, *names[:1]], True)
+    dataset = builder.as_dataset(
+        split=split, shuffle_files=False, decoders=tfds.decode.PartialDecoding(wanted)
+    )
+    labels: list[np.ndarray] = []
+    ids: list[str] = []
+    for batch in dataset.batch(4096).as_numpy_iterator():
+        labels.append(batch[label])
+        ids += [name.decode(errors="replace") for name in batch[names[0]]] if names else []
+    count = sum(map(len, labels))
+    ids = ids or [f"{index:06d}" for index in range(count)]
+    return (
+        np.concatenate([np.zeros(0, np.int64), *labels]),
+        np.array([f"{split}/{name}" for name in ids], str),
+    )
+
+
+def _images(builder: Any, split: str, image: str) -> Iterator[np.ndarray]:
+    """Yields [n, H, W, C] in stored order; n is 1 where sizes may differ."""
+    dataset = builder.as_dataset(
+        split=split, shuffle_files=False, decoders=tfds.decode.PartialDecoding({image: True})
+    )
+    one_shape = None not in builder.info.features[image].shape
+    dataset = dataset.map(lambda example: example[image]).batch(256 if one_shape else 1)
+    return dataset.prefetch(2).as_numpy_iterator()
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    if pixels.shape[-1] not in (1, 3) or pixels.dtype not in (np.uint8, np.uint16):
+        raise InputError(
+            "Images must be uint8 or uint16 with 1 or 3 channels; received "
+            f"{pixels.dtype} with {pixels.shape[-1]}."
+        )
+    if pixels.dtype == np.uint16:
+        return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    return pixels

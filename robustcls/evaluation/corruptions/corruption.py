@@ -1,0 +1,155 @@
+"""The corruptions of CIFAR-10-C, Tiny-ImageNet-C and ImageNet-C at their published severities.
+
+Names and constants are those of Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to
+Common Corruptions and Perturbations" (ICLR 2019), and of the code its authors made the three sets
+with. Noises are the functions that training uses too. Two differences from the published files:
+values stay float32, where the files hold them cut down to 8 bits (up to 1/255 darker), and
+ImageNet-C's and Tiny-ImageNet-C's files were stored as JPEG of quality 85 after that.
+
+Lengths in pixels (blurs) do not change with the size of the images. Fog is drawn on the smallest
+square with a power of two as its side that covers the image, and pixelation shrinks to a share of
+each side; at 32×32, 64×64 and 224×224 pixels both are the published ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from robustcls._validation import InputError, check_choice, check_number
+from robustcls.data import noise
+from robustcls.evaluation.corruptions import blurs, digital, fog, tones
+
+
+def _motion_blur(images: Any, strength: Any, seed: Any) -> tf.Tensor:
+    angles = tf.random.stateless_uniform(tf.shape(images)[:1], seed, -45.0, 45.0, alg="philox")
+    radius, stddev = strength
+    return blurs.motion_blur(images, radius, stddev, angles)
+
+
+def _fog(images: Any, strength: Any, seed: Any) -> tf.Tensor:
+    thickness, decay = strength
+    height, width = images.shape[1:3]
+    side = 1 << (max(height, width) - 1).bit_length()
+    shape = [tf.shape(images)[0], side, side]
+    draws = tf.random.stateless_uniform(shape, seed, -1.0, 1.0, alg="philox")
+    draws = tf.ensure_shape(draws, [None, side, side])
+    clouds = fog.plasma_fractal(draws, decay)
+    return fog.fog(images, thickness, clouds[:, :height, :width])
+
+
+CORRUPTIONS: Mapping[str, Callable[[Any, Any, Any], tf.Tensor]] = {
+    "gaussian_noise": noise.gaussian,
+    "shot_noise": noise.poisson,
+    "impulse_noise": noise.salt_and_pepper,
+    "speckle_noise": noise.speckle,
+    "gaussian_blur": lambda images, stddev, _: blurs.gaussian_blur(images, stddev),
+    "defocus_blur": lambda images, strength, _: blurs.defocus_blur(images, *strength),
+    "motion_blur": _motion_blur,
+    "fog": _fog,
+    "brightness": lambda images, shift, _: tones.brightness(images, shift),
+    "contrast": lambda images, factor, _: tones.contrast(images, factor),
+    "saturate": lambda images, strength, _: tones.saturate(images, *strength),
+    "pixelate": lambda images, fraction, _: digital.pixelate(images, fraction),
+    "jpeg_compression": lambda images, quality, _: digital.jpeg_compression(images, quality),
+}
+"""The functions `corruption(images, strength, seed)` by published name. Images are a float32
+tensor [N, H, W, C] in [0, 1], a strength one of `SEVERITIES`, a seed int32 or int64 [2]."""
+
+NOISE_CORRUPTIONS: Mapping[str, str] = {
+    "gaussian": "gaussian_noise",
+    "poisson": "shot_noise",
+    "salt_and_pepper": "impulse_noise",
+    "speckle": "speckle_noise",
+}
+"""The published name of each of `robustcls.data.noise.NOISES`."""
+
+
+def _with_noises(scale: str, others: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    noises: dict[str, tuple[Any, ...]] = {
+        published: noise.SEVERITIES[scale][name] for name, published in NOISE_CORRUPTIONS.items()
+    }
+    return noises | others
+
+
+SEVERITIES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "cifar_c": _with_noises(
+        "cifar_c",
+        {
+            "gaussian_blur": (0.4, 0.6, 0.7, 0.8, 1),
+            "defocus_blur": ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
+            "motion_blur": ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
+            "fog": ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
+            "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),
+            "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),
+            "saturate": ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
+            "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),
+            "jpeg_compression": (80, 65, 58, 50, 40),
+        },
+    ),
+    "tiny_imagenet_c": _with_noises(
+        "tiny_imagenet_c",
+        {
+            "gaussian_blur": (0.5, 0.75, 1, 1.25, 1.5),
+            "defocus_blur": ((0.5, 0.6), (1, 0.1), (1.5, 0.1), (2.5, 0.01), (3, 0.1)),
+            "motion_blur": ((10, 1), (10, 1.5), (10, 2), (10, 2.5), (12, 3)),
+            "fog": ((0.4, 3), (0.7, 3), (1, 2.5), (1.5, 2), (2, 1.75)),
+            "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),
+            "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
+            "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (30, 0.2)),
+            "pixelate": (0.9, 0.8, 0.7, 0.6, 0.5),
+            "jpeg_compression": (65, 58, 50, 40, 25),
+        },
+    ),
+    "imagenet_c": _with_noises(
+        "imagenet_c",
+        {
+            "gaussian_blur": (1, 2, 3, 4, 6),
+            "defocus_blur": ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
+            "motion_blur": ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
+            "fog": ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
+            "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),
+            "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
+            "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
+            "pixelate": (0.6, 0.5, 0.4, 0.3, 0.25),
+            "jpeg_compression": (25, 18, 15, 10, 7),
+        },
+    ),
+}
+"""Strengths for severity 1 to 5 by scale and corruption; where there are two numbers, the
+arguments of that name's function in their order, for fog thickness and decay."""
+
+
+def corrupt(
+    images: Any,
+    name: str,
+    severity: int,
+    scale: str = "cifar_c",
+    seed: int | Sequence[int] = 0,
+) -> tf.Tensor:
+    """Corrupts a batch; the same images and arguments give the same bits.
+
+    Args:
+        images: float32 [N, H, W, C] in [0, 1], C is 1 or 3.
+        name: one of `CORRUPTIONS`, for example "motion_blur".
+        severity: 1 to 5.
+        scale: "cifar_c", "tiny_imagenet_c" or "imagenet_c".
+        seed: of noises, fog and the direction of motion; one integer or two. What an image gets
+            depends on its place in the batch.
+
+    Returns:
+        float32 [N, H, W, C] in [0, 1].
+
+    Raises:
+        InputError: an unknown name or scale, or images of another dtype or rank.
+    """
+    check_choice("name", name, CORRUPTIONS)
+    check_choice("scale", scale, SEVERITIES)
+    check_number("severity", severity, minimum=1, maximum=5, integer=True)
+    images = noise.as_image_batch(images)
+    if images.shape[-1] not in (1, 3):
+        raise InputError(f"images must have 1 or 3 channels; received shape {images.shape}.")
+    pair = (seed, 0) if isinstance(seed, int) else seed
+    return CORRUPTIONS[name](images, SEVERITIES[scale][name][severity - 1], pair)

@@ -1,0 +1,148 @@
+"""Accuracy of one model under the corruptions of the benchmarks, made on the fly."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from robustcls._validation import (
+    InputError,
+    check_choice,
+    check_images,
+    check_labels,
+    check_number,
+)
+from robustcls.classifiers.adapters import classifier_of
+from robustcls.data.splits import Split
+from robustcls.evaluation.corruptions.corruption import CORRUPTIONS, NOISE_CORRUPTIONS, SEVERITIES
+from robustcls.evaluation.passes import Change, predict, prepare
+from robustcls.evaluation.reports.corruptions import (
+    ALL_SEVERITIES,
+    CorruptionReport,
+    check_severities,
+)
+from robustcls.evaluation.robustness import subset
+
+
+def evaluate_corruptions(
+    model: Any,
+    data: Split | tuple[np.ndarray, np.ndarray],
+    *,
+    scale: str = "cifar_c",
+    names: Collection[str] | None = None,
+    severities: Sequence[int] = ALL_SEVERITIES,
+    limit: int | None = None,
+    batch_size: int = 128,
+    seed: int = 0,
+    trained_on: Collection[str] = (),
+    progress: bool = False,
+) -> CorruptionReport:
+    """Measures accuracy under each corruption at each severity.
+
+    Args:
+        model: as for an attack: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to
+            logits [N, classes], or what `attacks.adapt` takes or returns.
+        data: a split, or (images float32 [N, H, W, C] in [0, 1], labels int [N]).
+        scale: whose severities: "cifar_c", "tiny_imagenet_c" or "imagenet_c".
+        names: the corruptions, of `corruptions.CORRUPTIONS`; None takes all.
+        severities: of each corruption, 1 to 5.
+        limit: corrupt a random subset of at most that many images; None corrupts all.
+        batch_size: images corrupted and seen by the model at a time. Draws are made for whole
+            batches, so another size draws others.
+        seed: of the corruptions and of the subset.
+        trained_on: what training used, to be marked: corruptions, or noises by their names in
+            `AugmentationPolicy`.
+        progress: show a progress bar.
+
+    Returns:
+        The report. It leaves `saturate` out for images with one channel.
+
+    Raises:
+        InputError: the model, the data or a setting is unusable.
+    """
+    check_choice("scale", scale, SEVERITIES)
+    names = list(CORRUPTIONS) if names is None else list(dict.fromkeys(names))
+    for name in names:
+        check_choice("names", name, CORRUPTIONS)
+    severities = check_severities(severities)
+    check_number("batch_size", batch_size, minimum=1, integer=True)
+    check_number("seed", seed, minimum=0, integer=True)
+    trained = published_names(trained_on)
+    images = data.images if isinstance(data, Split) else check_images(data[0])
+    labels = check_labels(data.labels if isinstance(data, Split) else data[1], len(images))
+    left_out = {}
+    if images.shape[-1] == 1 and "saturate" in names:
+        names.remove("saturate")
+        left_out["saturate"] = "images with one channel have no saturation"
+    if not names:
+        raise InputError("names must hold a corruption that these images can have; received none.")
+    classifier = classifier_of(model)
+    labels = check_labels(labels, len(images), prepare(classifier, images))
+    places = subset(len(images), limit, seed)
+
+    def accuracy(change: Change | None = None) -> float:
+        logits = predict(classifier, images, places, batch_size=batch_size, change=change)
+        return float((logits.argmax(axis=1) == labels[places]).mean())
+
+    clean = accuracy()
+    return CorruptionReport(
+        scale=scale,
+        severities=severities,
+        accuracies=measure_cells(
+            lambda name, severity: accuracy(_corruption(name, severity, scale, seed)),
+            names,
+            severities,
+            title=scale,
+            progress=progress,
+        ),
+        count=len(places),
+        clean=clean,
+        trained_on=tuple(name for name in names if name in trained),
+        left_out=left_out,
+        seed=seed,
+    )
+
+
+def measure_cells(
+    accuracy: Callable[[str, int], float],
+    names: Iterable[str],
+    severities: Sequence[int],
+    *,
+    title: str,
+    progress: bool,
+) -> dict[str, tuple[float, ...]]:
+    """Returns by corruption `accuracy(name, severity)` at each severity."""
+    accuracies: dict[str, tuple[float, ...]] = dict.fromkeys(names, ())
+    cells = [(name, severity) for name in accuracies for severity in severities]
+    for name, severity in tqdm(
+        cells, desc=f"corruptions of {title}", unit="cell", disable=not progress, leave=False
+    ):
+        accuracies[name] += (accuracy(name, severity),)
+    return accuracies
+
+
+def published_names(trained_on: Collection[str]) -> set[str]:
+    """Returns corruptions and noises by their published names.
+
+    Raises:
+        InputError: one is neither.
+    """
+    known = {**{name: name for name in CORRUPTIONS}, **NOISE_CORRUPTIONS}
+    return {known[check_choice("trained_on", name, known)] for name in trained_on}
+
+
+def _corruption(name: str, severity: int, scale: str, seed: int) -> Change:
+    strength = SEVERITIES[scale][name][severity - 1]
+
+    def change(images: np.ndarray, number: int) -> tf.Tensor:
+        # Severities and corruptions draw apart, so that their mean is over independent draws.
+        parts = [seed, zlib.crc32(name.encode()), severity, number]
+        pair = np.random.SeedSequence(parts).generate_state(2).view(np.int32)
+        return CORRUPTIONS[name](images, strength, pair)
+
+    return change

@@ -1,0 +1,208 @@
+"""`report/evaluation.html`: what `metrics.json` holds, for people. One file, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from robustcls.evaluation.reports.charts import line_chart
+from robustcls.runs import write_text
+
+WORST_CLASSES = 5
+CONFUSIONS = 10
+# A larger matrix says nothing to the eye and is wider than any page.
+LARGEST_MATRIX = 20
+
+
+def write_report(metrics: Mapping[str, Any], path: Path | str) -> None:
+    """Writes the report, whole or not at all.
+
+    Args:
+        metrics: what `evaluate_run` returned, or what it wrote to `metrics.json`.
+        path: the HTML file to write.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    write_text(path, render(metrics))
+
+
+def render(metrics: Mapping[str, Any]) -> str:
+    """Returns the report as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(
+            [
+                jinja2.PackageLoader(f"robustcls.{part}")
+                for part in ("evaluation.reports", "reports")
+            ]
+        ),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["percent"] = lambda share: f"{100 * share:.1f}"
+    attack = strongest(metrics)
+    return environment.get_template("evaluation.html").render(
+        metrics=metrics,
+        attack=attack,
+        summary=summary(metrics),
+        epsilon_chart=_over_epsilon(metrics),
+        severity_chart=_over_severity(metrics),
+        matrices={model: _matrix(metrics, model) for model in metrics["models"]},
+        confusions={model: _confusions(metrics, model) for model in metrics["models"]},
+        worst={model: _worst(metrics, model, attack) for model in metrics["models"]},
+        reliability={model: _reliability(metrics, model) for model in metrics["models"]},
+    )
+
+
+def strongest(metrics: Mapping[str, Any]) -> str | None:
+    """Returns the attack, of those measured, that leaves the models the least; None without."""
+    models = metrics["models"]
+    measured = [name for name in metrics["attacks"] if all(name in metrics[m] for m in models)]
+    if not measured:
+        return None
+    return min(measured, key=lambda name: sum(metrics[model][name] for model in models))
+
+
+def summary(metrics: Mapping[str, Any]) -> list[str]:
+    """Returns the findings in a few sentences."""
+    attack = strongest(metrics)
+    sentences = []
+    for model in metrics["models"]:
+        words = (
+            f"{model} classifies {100 * metrics[model]['clean']:.1f} % of {metrics['count']:,} "
+            "test images right"
+        )
+        if attack is not None:
+            attacked = metrics["intervals"][model][attack]["count"]
+            words += f", and {100 * metrics[model][attack]:.1f} % of {attacked:,} under {attack}"
+        sentences.append(words + ".")
+    if attack is not None and len(metrics["models"]) > 1:
+        first, *others = metrics["models"]
+        for model in others:
+            clean = metrics[model]["clean"] - metrics[first]["clean"]
+            robust = metrics[model][attack] - metrics[first][attack]
+            sentences.append(
+                f"Against {first}, {model} {_gains(clean)} on clean images and {_gains(robust)} "
+                f"under {attack}."
+            )
+    for model, found in metrics["trust"].items():
+        verdict = (
+            "nothing speaks against the figures under attack"
+            if found["believable"]
+            else "its figures under attack are not to be believed"
+        )
+        sentences.append(f"{model}: {found['summary']}; {verdict}.")
+    return sentences
+
+
+def _gains(difference: float) -> str:
+    points = round(100 * difference, 1)
+    if points == 0:
+        return "is level"
+    return f"{'gains' if points > 0 else 'gives up'} {abs(points):.1f} points"
+
+
+def _over_epsilon(metrics: Mapping[str, Any]) -> str | None:
+    curves = metrics["accuracy_over_epsilon"]
+    if not curves:
+        return None
+    ball = "L∞" if metrics["norm"] == "inf" else "L2"
+    attack = metrics["curve_attack"]
+    return line_chart(
+        curves,
+        title=f"Accuracy under {attack} over epsilon",
+        x_label=f"epsilon ({ball}, images in [0, 1])",
+        y_label=f"accuracy under {attack} in %",
+    )
+
+
+def _over_severity(metrics: Mapping[str, Any]) -> str | None:
+    tables = metrics["corruptions"]
+    if not tables:
+        return None
+    lines = {
+        model: list(zip(table["severities"], table["mean_by_severity"], strict=True))
+        for model, table in tables.items()
+    }
+    for model, line in lines.items():
+        if tables[model]["clean"] is not None:
+            line.insert(0, (0, tables[model]["clean"]))
+    ticks = sorted({severity for line in lines.values() for severity, _ in line})
+    return line_chart(
+        lines,
+        title="Mean accuracy over corruptions by severity",
+        x_label="severity (0: no corruption)",
+        y_label="mean accuracy in %",
+        ticks=ticks,
+    )
+
+
+def _reliability(metrics: Mapping[str, Any], model: str) -> str:
+    lines = {
+        part: [
+            (found["bin_confidence"][at], found["bin_accuracy"][at])
+            for at, count in enumerate(found["bin_count"])
+            if count
+        ]
+        for part, found in metrics["calibration"][model].items()
+    }
+    return line_chart(
+        lines,
+        title=f"Accuracy of {model} over its confidence",
+        x_label="confidence",
+        y_label="accuracy in %",
+        ticks=[0, 0.25, 0.5, 0.75, 1],
+        diagonal=True,
+    )
+
+
+def _confusions(metrics: Mapping[str, Any], model: str) -> list[tuple[str, str, int]]:
+    """The most frequent mistakes on clean images: (class, taken for, images)."""
+    names = metrics["class_names"]
+    pairs = [
+        (true, predicted, count)
+        for true, row in zip(names, metrics["confusion"][model], strict=True)
+        for predicted, count in zip(names, row, strict=True)
+        if count and predicted != true
+    ]
+    return sorted(pairs, key=lambda pair: -pair[2])[:CONFUSIONS]
+
+
+def _matrix(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
+    """Rows of counts by predicted class, with their share of the true class for the shade."""
+    names = metrics["class_names"]
+    if len(names) > LARGEST_MATRIX:
+        return []
+    return [
+        {
+            "name": name,
+            "cells": [
+                {"count": count, "share": round(count / max(1, sum(row)), 3), "right": at == label}
+                for at, count in enumerate(row)
+            ],
+        }
+        for label, (name, row) in enumerate(zip(names, metrics["confusion"][model], strict=True))
+    ]
+
+
+def _worst(metrics: Mapping[str, Any], model: str, attack: str | None) -> list[dict[str, Any]]:
+    """The classes with the least accuracy on clean images."""
+    rows = []
+    for found in metrics["classes"][model]:
+        if not found["count"]["clean"]:
+            continue
+        row = {
+            "name": found["name"],
+            "count": found["count"]["clean"],
+            "clean": found["right"]["clean"] / found["count"]["clean"],
+            "robust": None,
+        }
+        if attack is not None and found["count"].get(attack):
+            row["robust"] = found["right"][attack] / found["count"][attack]
+        rows.append(row)
+    return sorted(rows, key=lambda row: row["clean"])[:WORST_CLASSES]

@@ -1,0 +1,205 @@
+"""Evaluates models side by side: `metrics.json`, a report, a plot and a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from rich.console import Console
+from rich.table import Table
+
+from robustcls.evaluation.runs.models import Candidates
+from robustcls.evaluation.runs.config import EvaluationConfig
+from robustcls.evaluation.reports.corruptions import CorruptionReport
+from robustcls.evaluation.reports.curves import plot_accuracy
+from robustcls.evaluation.runs.parts import Ledger
+from robustcls.evaluation.runs.measuring import Measuring, attacks_of
+from robustcls.evaluation.reports.report import write_report
+from robustcls.runs import METRICS, versions, write_json
+
+Results = dict[str, dict[str, Any]]
+"""What was measured, by model and part."""
+
+
+def evaluate_models(
+    candidates: Candidates,
+    config: EvaluationConfig | None = None,
+    *,
+    resume: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Evaluates every model on the test images.
+
+    Writes `metrics.json`, `report/evaluation.html` and `report/accuracy_over_epsilon.png`. The
+    report is written after each part with what is known so far, and the parts are kept in
+    `evaluation/`. Besides the images themselves, memory does not grow with their number, but for
+    the logits.
+
+    Args:
+        candidates: the models and the images; see `find_candidates`.
+        config: what to measure; the defaults if None.
+        resume: take over the parts of an earlier evaluation that would come out the same, and
+            go on with attacks that were stopped.
+        progress: show what is being measured.
+
+    Returns:
+        What `metrics.json` holds: for each model the accuracy in [0, 1] by name, and more.
+
+    Raises:
+        InputError: a model does not fit the images, or a setting is unusable.
+    """
+    config = config or EvaluationConfig()
+    # All are made before the first is measured: wrong settings cost no time.
+    work = [Measuring(candidates, each, config, progress) for each in candidates.models]
+    ledger = Ledger(candidates.folder / "evaluation", reuse=resume)
+    results: Results = {}
+    metrics: dict[str, Any] = {}
+    while work:
+        measuring = work.pop(0)
+        name = measuring.candidate.name
+        results[name] = {}
+        for part in measuring.parts:
+            if progress:
+                print(f"{name}: {part.name}", file=sys.stderr)
+            depends_on = {
+                "part": part.depends_on,
+                "model": measuring.candidate.digest,
+                "data": candidates.fingerprint,
+            }
+            results[name][part.name] = ledger.part(name, part.name, depends_on, part.measure)
+            complete = not work and part is measuring.parts[-1]
+            metrics = _metrics(candidates, config, results, complete)
+            write_report(metrics, candidates.folder / "report" / "evaluation.html")
+        del measuring
+        # The graphs of one model would otherwise stay in memory beside those of the next.
+        keras.backend.clear_session()
+        gc.collect()
+    write_json(candidates.folder / METRICS, metrics)
+    curves = metrics["accuracy_over_epsilon"]
+    if curves:
+        ball = "L-infinity" if config.norm == "inf" else "L2"
+        plot_accuracy(
+            curves,
+            x_label=f"epsilon ({ball}, images in [0, 1])",
+            y_label=f"accuracy under {metrics['curve_attack']} in %",
+            path=candidates.folder / "report" / "accuracy_over_epsilon.png",
+        )
+    return metrics
+
+
+def print_comparison(metrics: Mapping[str, Any], console: Console | None = None) -> None:
+    """Prints the accuracies of `metrics`, a row each, a column for every model."""
+    console = console or Console()
+    models = metrics["models"]
+    table = Table(title=f"Accuracy in %, 95 % interval (epsilon {metrics['epsilon']:.4g})")
+    table.add_column("images")
+    for model in models:
+        table.add_column(model, justify="right")
+    for name in metrics["intervals"][models[0]]:
+        trained_on = "  (in training)" if name in metrics["trained_on"] else ""
+        cells = [
+            f"{100 * metrics[model][name]:.1f} "
+            f"[{100 * metrics['intervals'][model][name]['low']:.1f}, "
+            f"{100 * metrics['intervals'][model][name]['high']:.1f}]"
+            for model in models
+        ]
+        table.add_row(f"{name}{trained_on}", *cells)
+    if metrics["corruptions"]:
+        scale = metrics["corruptions"][models[0]]["scale"]
+        means = [f"{100 * metrics['corruptions'][m]['mean_accuracy']:.1f}" for m in models]
+        table.add_row(f"mean over {scale}", *means)
+    console.print(table)
+    for model, found in metrics["trust"].items():
+        console.print(f"Trust, {model}: {found['summary']}", highlight=False, markup=False)
+        for check in found["checks"]:
+            if check["status"] in ("fail", "warning"):
+                line = f"  {check['status']:7} {check['number']:2} {check['name']}: "
+                console.print(line + check["evidence"], highlight=False, markup=False)
+
+
+def _metrics(
+    candidates: Candidates, config: EvaluationConfig, results: Results, complete: bool
+) -> dict[str, Any]:
+    measured = {
+        model: {name: found for name, found in parts.items() if "measurement" in found}
+        for model, parts in results.items()
+    }
+    return {
+        "title": candidates.title,
+        "complete": complete,
+        "models": list(results),
+        "epsilon": config.epsilon,
+        "norm": config.norm,
+        "count": len(candidates.test),
+        "attacks": [attack.name for attack in attacks_of(config)],
+        **{model: _accuracies(parts, config.epsilon) for model, parts in measured.items()},
+        "intervals": {model: _intervals(parts) for model, parts in measured.items()},
+        "trained_on": list(candidates.trained_on),
+        "accuracy_over_epsilon": {
+            model: parts["curve"]["points"] for model, parts in results.items() if "curve" in parts
+        },
+        "curve_attack": f"pgd{config.steps}",
+        "classes": {
+            model: _classes(parts, candidates.class_names) for model, parts in measured.items()
+        },
+        "confusion": {model: parts["clean"]["confusion"] for model, parts in results.items()},
+        "calibration": {
+            model: {name: found["calibration"] for name, found in parts.items()}
+            for model, parts in measured.items()
+        },
+        "corruptions": _corruptions(results),
+        "trust": {model: parts["trust"] for model, parts in results.items() if "trust" in parts},
+        "settings": dataclasses.asdict(config),
+        "training_seed": candidates.training_seed,
+        "versions": versions(),
+        "class_names": list(candidates.class_names),
+        "data_source": candidates.source,
+        "data_fingerprint": candidates.fingerprint,
+        "model_sha256": {
+            model.name: model.digest for model in candidates.models if model.name in results
+        },
+    }
+
+
+def _accuracies(measured: Mapping[str, Any], epsilon: float) -> dict[str, float]:
+    accuracies = {name: found["measurement"]["accuracy"] for name, found in measured.items()}
+    return accuracies | {"epsilon": epsilon}
+
+
+def _intervals(measured: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {key: found["measurement"][key] for key in ("low", "high", "count")}
+        for name, found in measured.items()
+    }
+
+
+def _classes(measured: Mapping[str, Any], class_names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """For each class, its images and how many are right, by part."""
+    return [
+        {
+            "name": name,
+            "count": {part: found["count_by_class"][label] for part, found in measured.items()},
+            "right": {part: found["right_by_class"][label] for part, found in measured.items()},
+        }
+        for label, name in enumerate(class_names)
+    ]
+
+
+def _corruptions(results: Results) -> dict[str, Any]:
+    """The corruption tables, with mCE against the first model of several."""
+    reports = {
+        model: CorruptionReport(**parts["corruptions"])
+        for model, parts in results.items()
+        if "corruptions" in parts
+    }
+    if len(reports) < 2:
+        return {model: report.to_dict() for model, report in reports.items()}
+    reference = next(iter(reports))
+    return {
+        model: report.to_dict(reports[reference], reference_name=reference)
+        for model, report in reports.items()
+    }

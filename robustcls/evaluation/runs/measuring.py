@@ -1,0 +1,257 @@
+"""The parts that the evaluation of one model is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustcls._validation import InputError, check_choice, check_labels
+from robustcls.attacks import APGD, FGSM, PGD, Attack, AutoAttack, Classifier, Square
+from robustcls.classifiers.adapters import classifier_of
+from robustcls.evaluation.trust import assessment as trust
+from robustcls.evaluation.calibration import calibration
+from robustcls.evaluation.runs.models import Candidate, Candidates
+from robustcls.evaluation.runs.config import EvaluationConfig
+from robustcls.evaluation.corruptions.evaluation import evaluate_corruptions
+from robustcls.evaluation.corruptions.corruption import SEVERITIES
+from robustcls.evaluation.passes import Change, floats, predict, prepare
+from robustcls.evaluation.corruptions.prepared import evaluate_corruption_folder
+from robustcls.evaluation.robustness import NOISES, measure, noise_change, subset
+
+CURVE_FACTORS = (0.25, 0.5, 1.0, 1.5, 2.0)
+"""Multiples of epsilon at which the curve over epsilon is measured."""
+
+# Images whose adversarial examples are held in memory at a time.
+_PIECE = 1024
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of work whose result can be kept.
+
+    Attributes:
+        name: unique for a model.
+        depends_on: what decides the result besides the model and the images.
+        measure: returns the result, JSON-serializable, given a folder for its state.
+    """
+
+    name: str
+    depends_on: dict[str, Any]
+    measure: Callable[[Path], dict[str, Any]]
+
+
+def attacks_of(config: EvaluationConfig) -> list[Attack]:
+    """Returns the attacks that a configuration names, in its order."""
+    ball: dict[str, Any] = {"epsilon": config.epsilon, "norm": config.norm, "seed": config.seed}
+    made: dict[str, Callable[[], Attack]] = {
+        "fgsm": lambda: FGSM(**ball),
+        "pgd": lambda: PGD(steps=config.steps, restarts=config.restarts, **ball),
+        "apgd": lambda: APGD(**ball),
+        "square": lambda: Square(queries=config.queries, **ball),
+        "autoattack": lambda: AutoAttack(queries=config.queries, **ball),
+    }
+    return [made[name]() for name in config.attacks]
+
+
+class Measuring:
+    """Takes the measurements of one model, which is loaded when the first is taken.
+
+    Args:
+        candidates: the images, and the other models for the trust checks.
+        candidate: the model.
+        config: what to measure.
+        progress: show progress bars.
+
+    Raises:
+        InputError: the configuration asks for corruptions that there are not.
+    """
+
+    def __init__(
+        self,
+        candidates: Candidates,
+        candidate: Candidate,
+        config: EvaluationConfig,
+        progress: bool,
+    ) -> None:
+        self.candidate, self.config = candidate, config
+        self.test, self.class_names = candidates.test, candidates.class_names
+        self.source, self.trained_on = candidates.source, candidates.trained_on
+        self.others = [other for other in candidates.models if other is not candidate]
+        self.settings: dict[str, Any] = {"batch_size": config.batch_size, "progress": progress}
+        self.parts = self._parts()
+        """What the configuration asks for, the quickest first."""
+
+    @cached_property
+    def model(self) -> Any:
+        return self.candidate.load()
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The model, which fits the images.
+
+        Raises:
+            InputError: it does not.
+        """
+        classifier = classifier_of(self.model)
+        num_classes = prepare(classifier, self.test.images)
+        if num_classes != len(self.class_names):
+            raise InputError(
+                f"data must have the {num_classes} classes of the model; {self.source} has "
+                f"{len(self.class_names)}."
+            )
+        check_labels(self.test.labels, len(self.test), num_classes)
+        return classifier
+
+    def _parts(self) -> list[Part]:
+        config, seed = self.config, self.config.seed
+        parts = [Part("clean", {}, self._clean)]
+        drawn = {
+            "scale": check_choice("noise_scale", config.noise_scale, SEVERITIES),
+            "severity": config.severity,
+            "batch_size": config.batch_size,
+            "seed": seed,
+        }
+        parts += [Part(name, drawn, partial(self._noise, name)) for name in NOISES]
+        for attack in attacks_of(config):
+            depends_on = {"attack": repr(attack), "limit": config.limit, "seed": seed}
+            parts.append(Part(attack.name, depends_on, partial(self._attack, attack)))
+        if config.curve_limit:
+            depends_on = {"attack": repr(self._curve_attack), "limit": config.curve_limit}
+            parts.append(Part("curve", depends_on, self._curve))
+        if config.corruptions is not None:
+            depends_on = {
+                "corruptions": _stamp(config.corruptions),
+                "limit": config.limit,
+                "batch_size": config.batch_size,
+                "seed": seed,
+            }
+            parts.append(Part("corruptions", depends_on, self._corruptions))
+        if config.trust:
+            others = [other.digest for other in self.others]
+            depends_on = {
+                "attack": repr(self._curve_attack),
+                "judged": self._judged_attack,
+                "images": config.trust_images,
+                "others": ", ".join(others),
+            }
+            parts.append(Part("trust", depends_on, self._trust))
+        return parts
+
+    def _clean(self, _: Path) -> dict[str, Any]:
+        logits = self._logits("clean", self.test.images)
+        width = len(self.class_names)
+        confusion = np.zeros((width, width), np.int64)
+        np.add.at(confusion, (self.test.labels, logits.argmax(axis=1)), 1)
+        return self._judged("clean", logits, self.test.labels) | {"confusion": confusion.tolist()}
+
+    def _noise(self, name: str, _: Path) -> dict[str, Any]:
+        config = self.config
+        change = noise_change(name, config.noise_scale, config.severity, config.seed)
+        return self._judged(name, self._logits(name, self.test.images, change), self.test.labels)
+
+    def _logits(self, name: str, images: np.ndarray, change: Change | None = None) -> np.ndarray:
+        places = np.arange(len(images))
+        return predict(self.classifier, images, places, change=change, name=name, **self.settings)
+
+    def _attack(self, attack: Attack, state: Path) -> dict[str, Any]:
+        places = subset(len(self.test), self.config.limit, self.config.seed)
+        labels, right, logits = self.test.labels[places], [], []
+        for start in range(0, len(places), _PIECE):
+            piece = slice(start, start + _PIECE)
+            images = floats(self.test.images[places[piece]])
+            result = attack(
+                self.classifier, images, labels[piece], checkpoint=state, **self.settings
+            )
+            right.append(~result.success)
+            logits.append(self._logits(attack.name, result.adversarial))
+        return self._judged(attack.name, np.concatenate(logits), labels, np.concatenate(right))
+
+    def _judged(
+        self, name: str, logits: np.ndarray, labels: np.ndarray, right: np.ndarray | None = None
+    ) -> dict[str, Any]:
+        if right is None:
+            right = logits.argmax(axis=1) == labels
+        width = len(self.class_names)
+        return {
+            "measurement": dataclasses.asdict(measure(name, int(right.sum()), len(right))),
+            "right_by_class": np.bincount(labels[right], minlength=width).tolist(),
+            "count_by_class": np.bincount(labels, minlength=width).tolist(),
+            "calibration": dataclasses.asdict(calibration(logits, labels)),
+        }
+
+    @property
+    def _curve_attack(self) -> PGD:
+        config = self.config
+        return PGD(epsilon=config.epsilon, norm=config.norm, steps=config.steps, seed=config.seed)
+
+    def _curve(self, state: Path) -> dict[str, Any]:
+        config = self.config
+        few = self.test.take(subset(len(self.test), config.curve_limit, config.seed))
+        most = 1.0 if config.norm == "inf" else np.inf
+        results = self._curve_attack.over(
+            self.classifier,
+            few.float_images(),
+            few.labels,
+            epsilons=[min(most, factor * config.epsilon) for factor in CURVE_FACTORS],
+            checkpoint=state,
+            **self.settings,
+        )
+        logits = self._logits("curve", few.images)
+        clean = float((logits.argmax(axis=1) == few.labels).mean())
+        points = [[float(epsilon), result.robust_accuracy] for epsilon, result in results.items()]
+        return {"points": [[0.0, clean], *points]}
+
+    def _corruptions(self, _: Path) -> dict[str, Any]:
+        name = str(self.config.corruptions)
+        settings = {"limit": self.config.limit, "seed": self.config.seed, **self.settings}
+        settings["trained_on"] = self.trained_on
+        if name in SEVERITIES:
+            report = evaluate_corruptions(self.classifier, self.test, scale=name, **settings)
+        else:
+            report = evaluate_corruption_folder(self.classifier, name, **settings)
+        return dataclasses.asdict(report)
+
+    @property
+    def _judged_attack(self) -> str:
+        """Whose figures the trust checks are for: the strongest's."""
+        return "apgd" if {"apgd", "autoattack"} & set(self.config.attacks) else "pgd"
+
+    def _trust(self, _: Path) -> dict[str, Any]:
+        config = self.config
+        few = self.test.take(subset(len(self.test), config.trust_images, config.seed))
+        checks = trust.check(
+            self.model,
+            few.float_images(),
+            few.labels,
+            epsilon=config.epsilon,
+            norm=config.norm,
+            num_images=len(few),
+            attack=self._judged_attack,
+            steps=config.steps,
+            reference_models={other.name: other.load() for other in self.others},
+            seed=config.seed,
+            **self.settings,
+        )
+        return {
+            "summary": trust.summary(checks),
+            "believable": trust.believable(checks),
+            "count": len(few),
+            "checks": [dataclasses.asdict(check) | {"status": check.status} for check in checks],
+        }
+
+
+def _stamp(corruptions: str) -> Any:
+    """What tells one set of corruptions from another: the scale, or a folder's files."""
+    if corruptions in SEVERITIES:
+        return corruptions
+    folder = Path(corruptions)
+    if not folder.is_dir():
+        check_choice("corruptions", corruptions, [*SEVERITIES, "a folder of .npy files"])
+    files = sorted(folder.glob("*.npy"))
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]

@@ -1,0 +1,198 @@
+"""The models to evaluate and the images to do it on: those of a run, or a file and a set."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from robustcls._validation import InputError
+from robustcls.attacks import Classifier, adapt
+from robustcls.classifiers.adapters import classifier_of
+from robustcls.data.augment import AugmentationPolicy
+from robustcls.data.sources import load
+from robustcls.data.splits import Split
+from robustcls.evaluation.robustness import NOISES
+from robustcls.evaluation.runs.data import load_run_splits
+from robustcls.models.classifier import load_classifier
+from robustcls.runs import Run
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that is loaded when its turn comes.
+
+    Attributes:
+        name: what to call it.
+        digest: SHA-256 of its file or files.
+        load: returns the model: a Keras model, or a classifier of a SavedModel.
+    """
+
+    name: str
+    digest: str
+    load: Callable[[], Any]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Candidates:
+    """The models of one evaluation, and the images.
+
+    Attributes:
+        title: what is evaluated, in words.
+        folder: where metrics.json and the report go.
+        models: at least one; of a run, the reference comes first.
+        test: the images.
+        class_names: one name a class id.
+        source: where the images came from, in words.
+        fingerprint: of the whole image set.
+        trained_on: noises that training used; unknown, so empty, for a model file.
+        training_seed: seed of the run; None for a model file.
+    """
+
+    title: str
+    folder: Path
+    models: tuple[Candidate, ...]
+    test: Split
+    class_names: tuple[str, ...]
+    source: str
+    fingerprint: str
+    trained_on: tuple[str, ...] = ()
+    training_seed: int | None = None
+
+
+def find_candidates(
+    path: Path | str,
+    data: str | None = None,
+    *,
+    out: Path | str | None = None,
+    input_range: tuple[float, float] = (0.0, 1.0),
+) -> Candidates:
+    """Returns the models of a run with its images, or a saved model with those of `data`.
+
+    Args:
+        path: a run folder, or a `.keras` file or SavedModel folder.
+        data: for a model file, what `robustcls.load` takes.
+        out: for a model file, where the results go; NAME-evaluation beside it if None.
+        input_range: what a model file wants 0 and 1 to be, for example (0, 255) or (-1, 1).
+
+    Raises:
+        InputError: there is no model at `path`, or the arguments do not fit it.
+    """
+    path = Path(path)
+    is_model = path.is_file() or (path / "saved_model.pb").is_file()
+    if is_model and data is None:
+        raise InputError(f"data must name the images for the model {path}; received none.")
+    if is_model and data is not None:
+        return candidates_of_file(path, data, out=out, input_range=input_range)
+    if data is not None or out is not None:
+        raise InputError(
+            "data and out are for a .keras file or a SavedModel; "
+            f"{path} is {'a folder without one' if path.is_dir() else 'no such thing'}."
+        )
+    return candidates_of_run(path)
+
+
+def candidates_of_run(run: Run | Path | str) -> Candidates:
+    """Returns the trained models of a run and its test images.
+
+    Raises:
+        InputError: there is no run, it holds no trained model, or its images have changed.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    if not run.trained:
+        raise InputError(
+            f"run must hold a trained model; {run.path} holds none. Was its training interrupted? "
+            "Go on with --resume."
+        )
+    splits = load_run_splits(run)
+    models = []
+    for name in run.trained:
+        path = run.folder(name) / "model.keras"
+        models.append(Candidate(name, _digest(path), functools.partial(load_classifier, path)))
+    return Candidates(
+        title=run.path.resolve().name,
+        folder=run.path,
+        models=tuple(models),
+        test=splits.test,
+        class_names=splits.class_names,
+        source=splits.source,
+        fingerprint=splits.fingerprint,
+        trained_on=_noises_in_training(run.config["train"]["augmentation"]),
+        training_seed=run.config["train"]["seed"],
+    )
+
+
+def candidates_of_file(
+    model: Path | str,
+    data: str,
+    *,
+    out: Path | str | None = None,
+    input_range: tuple[float, float] = (0.0, 1.0),
+) -> Candidates:
+    """Returns a saved model and the test images of a set, resized to what the model takes.
+
+    Args:
+        model: a `.keras` file or a SavedModel folder.
+        data: what `robustcls.load` takes.
+        out: where metrics.json and the report go; NAME-evaluation beside the model if None.
+        input_range: what the model wants 0 and 1 to be, for example (0, 255) or (-1, 1).
+
+    Raises:
+        InputError: the model or the images cannot be loaded.
+    """
+    path = Path(model)
+    if not input_range[0] < input_range[1]:
+        raise InputError(f"input_range must be two ascending numbers; received {input_range}.")
+    loaded = _load(path, input_range)
+    height, width, channels = classifier_of(loaded).image_shape or (None, None, None)
+    size: Any = (height, width) if height is not None and width is not None else None
+    splits = load(data, image_size=size, channels=channels)
+    return Candidates(
+        title=path.resolve().name,
+        folder=Path(f"{path.with_suffix('')}-evaluation") if out is None else Path(out),
+        models=(Candidate("model", _digest(path), lambda: loaded),),
+        test=splits.test,
+        class_names=splits.class_names,
+        source=splits.source,
+        fingerprint=splits.fingerprint,
+    )
+
+
+def _load(path: Path, input_range: tuple[float, float]) -> keras.Model | Classifier:
+    low, high = input_range
+    model = adapt(path) if path.is_dir() else load_classifier(path)
+    if input_range == (0.0, 1.0):
+        return model
+    shape = classifier_of(model).image_shape
+    if shape is None:
+        raise InputError("input_range needs a model that knows the shape of its images.")
+    if isinstance(model, keras.Model):
+        rescaling = keras.layers.Rescaling(high - low, low)
+        return keras.Sequential([keras.Input(shape), rescaling, model])
+    rescaled = adapt(path, preprocess=lambda images: low + (high - low) * images)
+    # `adapt` cannot know that this preprocessing keeps the shape.
+    rescaled.image_shape = shape
+    return rescaled
+
+
+def _digest(path: Path) -> str:
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(str(file.relative_to(path)).encode())
+        with open(file, "rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _noises_in_training(augmentation: dict[str, Any] | None) -> tuple[str, ...]:
+    if augmentation is None:
+        return ()
+    policy = AugmentationPolicy.from_config(augmentation)
+    return tuple(name for name in NOISES if policy.noise_probability > 0 and name in policy.noises)

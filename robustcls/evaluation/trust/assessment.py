@@ -1,0 +1,142 @@
+"""Whether to believe an attack: fifteen checks of a model and of what attacks make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from robustcls._validation import (
+    check_choice,
+    check_epsilon,
+    check_images,
+    check_labels,
+    check_number,
+)
+from robustcls.attacks.norms import NORMS
+from robustcls.evaluation.robustness import subset
+from robustcls.evaluation.trust.check import Check
+from robustcls.evaluation.trust.measurements import Gathering
+from robustcls.evaluation.trust.verdicts import judge
+
+__all__ = ["Check", "believable", "check", "summary"]
+
+
+def check(
+    model: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epsilon: float = 8 / 255,
+    norm: str = "inf",
+    num_images: int = 256,
+    attack: str = "pgd",
+    steps: int = 20,
+    queries: int = 500,
+    reference_models: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    batch_size: int = 128,
+    progress: bool = False,
+) -> list[Check]:
+    """Says whether robust accuracies measured on a model can be believed.
+
+    A model can look robust because attacks fail on it: its outputs saturate, its gradients are
+    masked, it was trained against one attack alone. The checks look for what such models have
+    in common, with PGD, APGD, Square and examples from elsewhere.
+
+     1. The outputs are logits, not probabilities.
+     2. Five calls differ by at most 1e-4 of an image's largest output.
+     3. The gradient of cross-entropy is zero for at most 1 % of the images, here and through the
+        model's own softmax, and NaN or infinite for none.
+     4. PGD leaves no more accuracy than FGSM; and where PGD costs more than 10 points, FGSM costs
+        at least a fifth of that.
+     5. Accuracy after an FGSM step is not above clean accuracy.
+     6. Accuracy under PGD rises by at most half a point from one epsilon to a larger one.
+     7. Accuracy is at most chance with 100 steps at epsilon 0.5 (norm "2": 0.5 √values).
+     8. Doubling the steps changes accuracy by at most a point. Where APGD's figures are judged,
+        PGD with doubled steps breaks at most a point more.
+     9. Five random starts instead of one change it by at most a point; for APGD, as in 8.
+    10. Square breaks at most 0.2 % of the images that FGSM, PGD and APGD did not break.
+    11. Examples made on other models, or on a noisy copy of this one, do no better than PGD.
+    12. Twenty random points of the ball do no better than PGD.
+    13. The model misclassifies every example that an attack counted as a success.
+    14. Gradients at an image and at a random point of its ball have a mean cosine of at least
+        0.3; less is a warning.
+    15. No example leaves the ball or [0, 1], or is not a number.
+
+    Costs at most 500 gradients and `queries` + 30 predictions for each image; images that fall
+    cost much less. Check 2 looks at 64 images.
+
+    Sources: Athalye et al., "Obfuscated gradients give a false sense of security", 2018, section
+    3.1; Carlini et al., "On evaluating adversarial robustness", 2019, section 5; Wong et al.,
+    "Fast is better than free", 2020 (4 and 5); Andriushchenko and Flammarion, "Understanding and
+    improving fast adversarial training", 2020 (14).
+
+    Args:
+        model: what attacks take: a Keras classifier, ending in logits or softmax; a `.keras`
+            file; a SavedModel; or what `adapt` returned. Not a function without gradients.
+        images: float32 [N, H, W, C] in [0, 1].
+        labels: int [N].
+        epsilon: radius of the ball the robust accuracies are for.
+        norm: "inf" or "2".
+        num_images: check on a random subset of at most that many. With few images a point is
+            a fraction of an image; 200 or more say something.
+        attack: whose figures are to be believed: "pgd", or "apgd", which stands for AutoAttack
+            too, since AutoAttack does no less.
+        steps: of PGD.
+        queries: of Square.
+        reference_models: other models for the same images by name, for check 11; two trainings
+            of one architecture serve well. Without any, examples are made on this model smoothed
+            by random noise.
+        seed: seed of everything random.
+        batch_size: images the model sees at a time.
+        progress: show a bar.
+
+    Returns:
+        Fifteen verdicts in this order. Where fewer than ten images are classified
+        right, checks 4 to 13 are skipped, and neither pass nor fail.
+
+    Raises:
+        InputError: images, labels or model do not fit together, or a setting is unusable.
+    """
+    check_choice("norm", norm, NORMS)
+    check_epsilon("epsilon", epsilon, norm)
+    check_choice("attack", attack, ("pgd", "apgd"))
+    for name, value in (("num_images", num_images), ("steps", steps), ("queries", queries)):
+        check_number(name, value, minimum=1, integer=True)
+    check_number("batch_size", batch_size, minimum=1, integer=True)
+    check_number("seed", seed, minimum=0, integer=True)
+    images = check_images(images)
+    labels = check_labels(labels, len(images))
+    chosen = subset(len(images), num_images, seed)
+    gathering = Gathering(
+        model,
+        images[chosen],
+        labels[chosen],
+        epsilon=epsilon,
+        norm=norm,
+        attack=attack,
+        steps=steps,
+        queries=queries,
+        reference_models=reference_models or {},
+        seed=seed,
+        batch_size=batch_size,
+    )
+    return judge(gathering.run(progress=progress))
+
+
+def believable(checks: Iterable[Check]) -> bool:
+    """Whether every check was made and none failed; a warning does not count against it."""
+    return all(check.status in ("pass", "warning") for check in checks)
+
+
+def summary(checks: Sequence[Check]) -> str:
+    """Returns a line such as `13 of 15 checks passed, failed: 4, 5`."""
+    passed = sum(check.passed for check in checks)
+    parts = [f"{passed} of {len(checks)} checks passed"]
+    for status, word in (("fail", "failed"), ("warning", "warnings"), ("skipped", "skipped")):
+        numbers = [str(check.number) for check in checks if check.status == status]
+        if numbers:
+            parts.append(f"{word}: {', '.join(numbers)}")
+    return ", ".join(parts)

@@ -1,0 +1,171 @@
+"""Whether a map deserves belief: three tests of a method on a model, with intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from robustcls.attacks import draws
+from robustcls.explanation.explainer import Explainer, Method
+from robustcls.explanation.maps import Maps
+from robustcls.explanation.methods.estimates import Estimate, estimate
+from robustcls.explanation.quality.faithfulness import (
+    Curves,
+    Faithfulness,
+    faithfulness,
+    random_curves,
+)
+from robustcls.explanation.quality.similarity import spearman
+
+# A map that is nearer to the same than to another with the weights shuffled is not of the model.
+SURVIVES = 0.5
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What is known of one method on one model.
+
+    Attributes:
+        faithfulness: against random maps.
+        randomization: rank correlation with the maps of the same network with random weights.
+        stability: rank correlation with the maps of slightly noisy copies of the images.
+    """
+
+    faithfulness: Faithfulness
+    randomization: Estimate
+    stability: Estimate
+
+    @property
+    def explains_this_model(self) -> bool:
+        """False when the maps survive random weights: then they show the images alone."""
+        return self.randomization.mean < SURVIVES
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        if not self.explains_this_model:
+            return "Does not explain this model: survives random weights."
+        if not self.faithfulness.beats_random:
+            return "Not shown to be better than random maps."
+        return "Finds what counts."
+
+    def as_dict(self) -> dict[str, Any]:
+        """All figures, JSON-serializable."""
+        return {
+            **dataclasses.asdict(self),
+            "beats_random": self.faithfulness.beats_random,
+            "explains_this_model": self.explains_this_model,
+            "verdict": self.verdict,
+        }
+
+
+def assess(
+    explainer: Explainer,
+    methods: Mapping[str, Method] | Sequence[str],
+    images: np.ndarray,
+    classes: np.ndarray,
+    *,
+    seed: int = 0,
+    progress: bool = False,
+) -> dict[str, Quality]:
+    """Runs the three tests on each method.
+
+    Args:
+        explainer: of the model.
+        methods: names of `METHODS`, or methods of one's own by name: functions of images and
+            classes to `Maps`.
+        images: float32 [N, H, W, C] in [0, 1].
+        classes: int [N], the class explained for each image.
+        seed: of random maps, random weights, noise and resampling.
+        progress: show a bar.
+
+    Raises:
+        InputError: as calling `explainer`.
+    """
+    if not isinstance(methods, Mapping):
+        methods = {name: name for name in methods}
+    found = {}
+    random: dict[Any, Curves] = {}
+    for name, method in tqdm(
+        methods.items(), desc="quality", unit="method", disable=not progress, leave=False
+    ):
+        maps = explainer(method, images, classes)
+        if maps.resolution not in random:
+            random[maps.resolution] = random_curves(
+                explainer, images, classes, resolution=maps.resolution, seed=seed
+            )
+        found[name] = Quality(
+            faithfulness(
+                explainer, maps, images, classes, random=random[maps.resolution], seed=seed
+            ),
+            randomization(explainer, method, images, classes, maps=maps, seed=seed),
+            stability(explainer, method, images, classes, maps=maps, seed=seed),
+        )
+    return found
+
+
+def randomization(
+    explainer: Explainer,
+    method: Method,
+    images: np.ndarray,
+    classes: np.ndarray,
+    *,
+    maps: Maps | None = None,
+    seed: int = 0,
+) -> Estimate:
+    """Compares maps with those of the same network with its weights shuffled.
+
+    Source: Adebayo et al., "Sanity checks for saliency maps", 2018: a method whose maps stay as
+    they are shows the image, not what the model has learnt.
+
+    Args:
+        explainer: of the model; see `Explainer.random_weights`.
+        method: one of `METHODS`, or a function of images and classes to maps.
+        images: float32 [N, H, W, C] in [0, 1].
+        classes: int [N].
+        maps: of the method for these images.
+        seed: of the shuffling and of resampling.
+
+    Returns:
+        Spearman's rank correlation of the relevance of pixels.
+    """
+    maps = explainer(method, images, classes) if maps is None else maps
+    with explainer.random_weights(seed):
+        other = explainer(method, images, classes)
+    return estimate(spearman(maps.relevance, other.relevance), seed)
+
+
+def stability(
+    explainer: Explainer,
+    method: Method,
+    images: np.ndarray,
+    classes: np.ndarray,
+    *,
+    maps: Maps | None = None,
+    noise: float = 0.01,
+    seed: int = 0,
+) -> Estimate:
+    """Compares maps with those of the images with Gaussian noise, for the same classes.
+
+    Args:
+        explainer: of the model.
+        method: one of `METHODS`, or a function of images and classes to maps.
+        images: float32 [N, H, W, C] in [0, 1].
+        classes: int [N].
+        maps: of the method for these images.
+        noise: standard deviation, for images in [0, 1].
+        seed: of the noise and of resampling.
+
+    Returns:
+        Spearman's rank correlation of the relevance of pixels.
+    """
+    maps = explainer(method, images, classes) if maps is None else maps
+    keys = draws.derive(draws.image_keys(images), seed)
+    noisy = np.clip(images + noise * draws.normal(keys, images.shape[1:]), 0, 1)
+    other = explainer(method, noisy.astype(np.float32), classes)
+    return estimate(spearman(maps.relevance, other.relevance), seed)

@@ -1,0 +1,169 @@
+"""Deletion and insertion: whether what a map marks is what counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from robustcls.attacks import draws
+from robustcls.explanation.explainer import Explainer
+from robustcls.explanation.maps import Maps
+from robustcls.explanation.methods.estimates import Estimate, estimate
+from robustcls.explanation.quality.resampling import enlarge
+
+# Steps of the deletion and insertion curves.
+POINTS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """The probability of the class as pixels are replaced, the most relevant first.
+
+    Attributes:
+        deletion, insertion: float32 [N, `POINTS` + 1].
+    """
+
+    deletion: np.ndarray
+    insertion: np.ndarray
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """Deletion and insertion curves of the maps of a method.
+
+    Attributes:
+        deletion, insertion: the area under each curve, in [0, 1]. Less is better for deletion,
+            more for insertion.
+        random_deletion, random_insertion: of random maps.
+        gain: insertion minus deletion, less that of random maps. Above 0, the map finds what
+            counts better than chance.
+        share: of pixels replaced, at the points of the curves.
+        curves: the mean probability of the class at these points, by the names above.
+    """
+
+    deletion: Estimate
+    insertion: Estimate
+    random_deletion: Estimate
+    random_insertion: Estimate
+    gain: Estimate
+    share: tuple[float, ...]
+    curves: dict[str, tuple[float, ...]]
+
+    @property
+    def beats_random(self) -> bool:
+        """Whether the whole interval of `gain` is above 0."""
+        return self.gain.low > 0
+
+
+def faithfulness(
+    explainer: Explainer,
+    maps: Maps,
+    images: np.ndarray,
+    classes: np.ndarray,
+    *,
+    random: Curves | None = None,
+    seed: int = 0,
+) -> Faithfulness:
+    """Measures deletion and insertion against random maps.
+
+    Source: Petsiuk et al., "RISE: randomized input sampling for explanation of black-box
+    models", 2018, section 4.1. Deletion blurs pixels, the most relevant first; insertion begins
+    with the blurred image and restores them. The blur has a standard deviation of an eighth of
+    the shorter side, for both, so that neither adds edges of its own.
+
+    Args:
+        explainer: of the model.
+        maps: of the images.
+        images: float32 [N, H, W, C] in [0, 1].
+        classes: int [N].
+        random: what `random_curves` returned for these images at the maps' resolution, when it
+            is at hand.
+        seed: of random maps, ties and resampling.
+    """
+    if random is None:
+        random = random_curves(explainer, images, classes, resolution=maps.resolution, seed=seed)
+    own = _curves(explainer, maps.relevance, images, classes, seed)
+    areas = {
+        "deletion": _area(own.deletion),
+        "insertion": _area(own.insertion),
+        "random_deletion": _area(random.deletion),
+        "random_insertion": _area(random.insertion),
+    }
+    gain = (areas["insertion"] - areas["deletion"]) - (
+        areas["random_insertion"] - areas["random_deletion"]
+    )
+    return Faithfulness(
+        **{name: estimate(area, seed) for name, area in areas.items()},
+        gain=estimate(gain, seed),
+        share=tuple(np.linspace(0, 1, POINTS + 1).tolist()),
+        curves={
+            "deletion": _mean(own.deletion),
+            "insertion": _mean(own.insertion),
+            "random_deletion": _mean(random.deletion),
+            "random_insertion": _mean(random.insertion),
+        },
+    )
+
+
+def random_curves(
+    explainer: Explainer,
+    images: np.ndarray,
+    classes: np.ndarray,
+    *,
+    resolution: tuple[int, int] | None = None,
+    seed: int = 0,
+) -> Curves:
+    """Returns the curves of random maps, one for each image.
+
+    Coarse maps replace patches, which does other things to an image than replacing pixels here
+    and there, wherever the patches are. So the random maps have the grain of those they are
+    compared with.
+
+    Args:
+        explainer: of the model.
+        images: float32 [N, H, W, C] in [0, 1].
+        classes: int [N].
+        resolution: (h, w) of uniform noise that is then enlarged; None for that of the images.
+        seed: of the noise.
+    """
+    shape = images.shape[1:3]
+    keys = draws.derive(draws.image_keys(images), seed, 1)
+    noise = draws.uniform(keys, resolution or shape)
+    return _curves(explainer, enlarge(noise, *shape), images, classes, seed)
+
+
+def _order(relevance: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """int64 [N, H, W]: 0 for the most relevant pixel of an image; ties in random order."""
+    flat = relevance.reshape(len(relevance), -1)
+    order = np.lexsort((draws.uniform(keys, flat.shape[1:]), -flat), axis=1)
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.arange(flat.shape[1])[None], axis=1)
+    return ranks.reshape(relevance.shape)
+
+
+def _curves(
+    explainer: Explainer, relevance: np.ndarray, images: np.ndarray, classes: np.ndarray, seed: int
+) -> Curves:
+    sigma = min(images.shape[1:3]) / 8
+    blurred = gaussian_filter(images, (0, sigma, sigma, 0), mode="nearest")
+    order = _order(relevance, draws.derive(draws.image_keys(images), seed))
+    pixels = images.shape[1] * images.shape[2]
+    ends = {"deletion": (images, blurred), "insertion": (blurred, images)}
+    curves: dict[str, list[np.ndarray]] = {name: [] for name in ends}
+    for point in range(POINTS + 1):
+        replaced = (order < round(point / POINTS * pixels))[..., None]
+        for name, (before, after) in ends.items():
+            mixed = np.where(replaced, after, before)
+            found = explainer.predict(mixed)
+            curves[name].append(np.take_along_axis(found, classes[:, None], 1)[:, 0])
+    return Curves(**{name: np.stack(values, axis=1) for name, values in curves.items()})
+
+
+def _mean(curve: np.ndarray) -> tuple[float, ...]:
+    return tuple(curve.mean(axis=0).tolist())
+
+
+def _area(curve: np.ndarray) -> np.ndarray:
+    return (curve[:, :-1] + curve[:, 1:]).mean(axis=1) / 2

@@ -1,0 +1,253 @@
+"""Makes a page of what was found out about classifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from robustcls.attacks import Attack
+from robustcls.evaluation.robustness import measure
+from robustcls.explanation.quality.assessment import Estimate
+from robustcls.explanation.reports.views import Viewer, amplification, bytes_for_each
+from robustcls.explanation.results import ModelResults
+from robustcls.explanation.subject import Subject
+from robustcls.reports.gallery import Card, Page, Panel, Row, Section, Table
+from robustcls.reports.pictures import data_uri, to_pixels
+from robustcls.runs import versions
+
+TAGS = {
+    "flipped": "turned by the attack",
+    "held": "held under attack",
+    "correct": "right before the attack",
+    "wrong": "wrong before the attack",
+}
+
+
+def make_page(
+    subject: Subject,
+    models: Sequence[ModelResults],
+    attack: Attack | None,
+    *,
+    selected: str,
+    source: str,
+    seed: int,
+    accuracies: Mapping[str, Mapping[str, float]],
+    settings: Mapping[str, str],
+    facts: Mapping[str, Mapping[str, str]],
+) -> Page:
+    """Returns the page.
+
+    Args:
+        subject: the images.
+        models: what was found out about each model, the reference first.
+        attack: that made the twins.
+        selected: how the images were chosen, in words; empty for a random choice.
+        source: where the images come from, in words.
+        seed: of everything random.
+        accuracies: of the models, by name, measured on more images than are shown.
+        settings: name to value, for the end.
+        facts: more of them under titles of their own.
+    """
+    factor, most_bytes = amplification(subject, models), bytes_for_each(models)
+    viewers = [Viewer(subject, model, factor, most_bytes) for model in models]
+    cards = []
+    for at, name in enumerate(subject.ids):
+        label = None if subject.labels is None else int(subject.labels[at])
+        answers = {subject.name(int(model.predicted[at])) for model in models}
+        cards.append(
+            Card(
+                title=str(name),
+                category="no label" if label is None else subject.name(label),
+                views=[viewer.view(at) for viewer in viewers],
+                words=" ".join(sorted(answers)),
+            )
+        )
+    names = ", ".join(model.name for model in models)
+    attacked = {} if attack is None else _attack_facts(attack)
+    return Page(
+        title=f"Explanations of {names}",
+        summary=_summary(subject, models, attack, selected),
+        note=" ".join(
+            [
+                f"Images: {source}.",
+                f"Attack: {_ball(attack)}." if attack is not None else "No attack.",
+                f"Seed {seed}.",
+            ]
+        ),
+        cards=cards,
+        order="how much probability the attack takes from the predicted class"
+        if attack is not None
+        else "how unsure the model is",
+        sections=_sections(subject, models, attack, accuracies),
+        tags={
+            tag: words
+            for tag, words in TAGS.items()
+            if (attack is not None or tag not in ("flipped", "held"))
+            and (subject.labels is not None or tag not in ("correct", "wrong"))
+        },
+        facts={
+            **facts,
+            "Settings": {
+                **settings,
+                **{
+                    f"layer of {model.name}": model.layer
+                    for model in models
+                    if model.layer is not None
+                },
+            },
+            **({"Attack": attacked} if attacked else {}),
+            "Versions": versions(),
+        },
+    )
+
+
+def _summary(
+    subject: Subject, models: Sequence[ModelResults], attack: Attack | None, selected: str
+) -> list[str]:
+    count = len(subject.ids)
+    sentences = [
+        f"{count} {'image' if count == 1 else 'images'}, "
+        + (f"chosen: {selected}." if selected else "chosen at random.")
+    ]
+    for model in models:
+        words = [f"{model.name}:"]
+        if subject.labels is not None:
+            words.append(f"{int((model.predicted == subject.labels).sum())} of {count} right")
+        if attack is not None:
+            words.append(
+                f"{'and ' if len(words) > 1 else ''}{int(model.flipped.sum())} turned by "
+                f"{attack.name}"
+            )
+        if len(words) > 1:
+            sentences.append(" ".join(words) + ".")
+        for method, quality in model.quality.items():
+            if not quality.explains_this_model:
+                sentences.append(f"{model.name}: {method} does not explain this model.")
+    return sentences
+
+
+def _sections(
+    subject: Subject,
+    models: Sequence[ModelResults],
+    attack: Attack | None,
+    accuracies: Mapping[str, Mapping[str, float]],
+) -> list[Section]:
+    sections = []
+    tables = [] if subject.labels is None else [_accuracy(subject, models, attack)]
+    if accuracies:
+        tables.append(_measured(accuracies))
+    if tables:
+        sections.append(Section("Accuracy", tables=tables))
+    if any(model.quality for model in models):
+        sections.append(_quality(models))
+    pictures = []
+    for model in models:
+        if model.class_images is not None:
+            panels = [
+                Panel(subject.name(at), data_uri(to_pixels(image)), f"{subject.name(at)}")
+                for at, image in enumerate(model.class_images)
+            ]
+            pictures.append(Row(model.name, panels))
+    if pictures:
+        sections.append(
+            Section(
+                "What the classes look like to the model",
+                "Images made to raise the logit of each class, from noise.",
+                rows=pictures,
+            )
+        )
+    return sections
+
+
+def _accuracy(subject: Subject, models: Sequence[ModelResults], attack: Attack | None) -> Table:
+    count = len(subject.ids)
+    rows = []
+    for model in models:
+        right = model.predicted == subject.labels
+        cells = [model.name, _share(int(right.sum()), count)]
+        if model.adversarial_probabilities is not None:
+            still = model.adversarial_probabilities.argmax(-1) == subject.labels
+            cells.append(_share(int((right & still).sum()), count))
+        rows.append(cells)
+    head = ["model", "clean"]
+    if attack is not None:
+        head.append(f"under {attack.name}, epsilon {attack.epsilon:.4g}")
+    caption = f"Accuracy in % on the {count} images below, with the 95 % Clopper-Pearson interval"
+    return Table(caption, head, rows)
+
+
+def _measured(accuracies: Mapping[str, Mapping[str, float]]) -> Table:
+    names = list(dict.fromkeys(name for found in accuracies.values() for name in found))
+    rows = [
+        [model, *(f"{100 * found[name]:.1f}" if name in found else "–" for name in names)]
+        for model, found in accuracies.items()
+    ]
+    return Table("Accuracy in % on the test set, as evaluated before", ["model", *names], rows)
+
+
+def _share(right: int, count: int) -> str:
+    found = measure("", right, count)
+    return f"{100 * found.accuracy:.1f} ({100 * found.low:.1f} – {100 * found.high:.1f})"
+
+
+def _quality(models: Sequence[ModelResults]) -> Section:
+    rows = []
+    count = 0
+    for model in models:
+        for method, quality in model.quality.items():
+            found = quality.faithfulness
+            count = found.gain.count
+            rows.append(
+                [
+                    f"{model.name}, {method}",
+                    _interval(found.gain, "{:+.2f}"),
+                    f"{found.deletion.mean:.2f} / {found.random_deletion.mean:.2f}",
+                    f"{found.insertion.mean:.2f} / {found.random_insertion.mean:.2f}",
+                    _interval(quality.randomization, "{:.2f}"),
+                    _interval(quality.stability, "{:.2f}"),
+                    quality.verdict,
+                ]
+            )
+    return Section(
+        "Do the maps deserve belief?",
+        "Gain: area under the insertion curve minus that under the deletion curve, less the same "
+        "of random maps; above 0, a map finds what counts better than chance. Random weights: rank "
+        "correlation with the maps of the network with its weights shuffled; near 1, the maps show "
+        "the image and not what the model has learnt. Noise: rank correlation with the maps of "
+        "images with noise of standard deviation 0.01; near 1 is stable.",
+        tables=[
+            Table(
+                f"{count} images, 95 % bootstrap intervals",
+                [
+                    "maps",
+                    "gain over random maps",
+                    "deletion / random",
+                    "insertion / random",
+                    "random weights",
+                    "noise",
+                    "verdict",
+                ],
+                rows,
+                wordy=True,
+            )
+        ],
+    )
+
+
+def _interval(found: Estimate, form: str) -> str:
+    ends = f"{form.format(found.low)} – {form.format(found.high)}"
+    return f"{form.format(found.mean)} ({ends})".replace("-", "−")
+
+
+def _ball(attack: Attack) -> str:
+    norm = "L∞" if attack.norm == "inf" else "L2"
+    return f"{attack.name}, {norm}, epsilon {attack.epsilon:.4g} for images in [0, 1]"
+
+
+def _attack_facts(attack: Attack) -> dict[str, str]:
+    return {
+        "name": attack.name,
+        **{
+            key: f"{value:.6g}" if isinstance(value, float) else str(value)
+            for key, value in vars(attack).items()
+        },
+    }

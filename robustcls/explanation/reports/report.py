@@ -1,0 +1,264 @@
+"""`explain`: maps, their quality and a report, for one model or several side by side."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from robustcls._validation import InputError, check_choice, check_number
+from robustcls.attacks import Attack
+from robustcls.data.splits import Split, Splits
+from robustcls.explanation.explainer import METHODS, Explainer
+from robustcls.explanation.methods.class_images import class_images
+from robustcls.explanation.quality.assessment import assess
+from robustcls.explanation.reports.page import make_page
+from robustcls.explanation.reports.selection import ONLY, choose, in_words
+from robustcls.explanation.results import ModelResults
+from robustcls.explanation.subject import Subject, make_subject
+from robustcls.models.classifier import load_classifier
+from robustcls.reports.gallery import write_gallery
+from robustcls.runs import write_text
+
+DEFAULT_METHODS = ("gradients", "grad_cam")
+REPORT = "explanations.html"
+RECORDS = "explanations.jsonl"
+# More pictures of classes than that are no overview.
+_MOST_CLASSES = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Explanations:
+    """What `explain` made.
+
+    Attributes:
+        path: the report.
+        subject: the images it shows.
+        models: what was found out about each model.
+    """
+
+    path: Path
+    subject: Subject
+    models: tuple[ModelResults, ...]
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The entries of `explanations.jsonl`: one for each model and image."""
+        return [record for model in self.models for record in model.records(self.subject)]
+
+
+def explain(
+    model: keras.Model | Path | str | Mapping[str, keras.Model | Path | str],
+    data: Splits | Split | tuple[np.ndarray, np.ndarray | None],
+    out: Path | str,
+    *,
+    attack: Attack | None = None,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    limit: int = 24,
+    only: str = "all",
+    classes: Sequence[str] = (),
+    class_names: Sequence[str] | None = None,
+    ids: Sequence[str] | None = None,
+    layer: str | None = None,
+    quality_limit: int = 40,
+    show_classes: bool = False,
+    batch_size: int = 32,
+    seed: int = 0,
+    source: str | None = None,
+    accuracies: Mapping[str, Mapping[str, float]] | None = None,
+    facts: Mapping[str, Mapping[str, str]] | None = None,
+    progress: bool = False,
+) -> Explanations:
+    """Writes a report on why a model decides as it does, and what an attack does to that.
+
+    `out/explanations.html` shows each image with the maps of the class the model predicts, and
+    the same maps of its attacked twin on the same scale; `out/explanations.jsonl` holds the
+    figures, an entry for each model and image; `out/maps/MODEL.npz` the raw maps. Files are
+    written when a model is done, the page when all are.
+
+    Args:
+        model: a Keras classifier or a `.keras` file, float32 images [N, H, W, C] in [0, 1] to
+            logits or probabilities; or several by name, the reference first.
+        data: `Splits` (its test part is used), a split, or (images float32 [N, H, W, C] in
+            [0, 1], labels int [N] or None).
+        out: the folder.
+        attack: makes the twins; None shows images and maps alone. It attacks the labels where
+            they are known, else what the model predicts.
+        methods: of `Explainer`.
+        limit: images at most, chosen at random.
+        only: "correct", "wrong" or "flipped" (the attack changes a right prediction) by the
+            first model, or "all".
+        classes: names of the classes to choose from; all when empty.
+        class_names: one name a class id; those of `Splits`, or numbers.
+        ids: a name for each image in place of the split's.
+        layer: for class activation maps; see `Explainer`.
+        quality_limit: images for the tests of the methods, of which `limit` are shown; 0 leaves
+            the tests out.
+        show_classes: also make the images that each model takes for a class most.
+        batch_size: images a model sees at a time.
+        seed: of everything random.
+        source: where the images come from, in words.
+        accuracies: in [0, 1] of each model, by name, that were measured elsewhere.
+        facts: name to value under a title, for the end of the report.
+        progress: show progress bars.
+
+    Raises:
+        InputError: an unusable argument, a folder that cannot be written, or no image is left.
+    """
+    models = _models(model)
+    methods = tuple(check_choice("methods", method, METHODS) for method in methods)
+    if not methods:
+        raise InputError(f"methods must be one or more of {', '.join(METHODS)}; received none.")
+    check_choice("only", only, ONLY)
+    check_number("quality_limit", quality_limit, minimum=0, integer=True)
+    _check_attack(attack, only)
+    out = Path(out)
+    _check_writable(out)
+    everything = make_subject(data, class_names, ids)
+    if everything.labels is None and only in ("correct", "wrong"):
+        raise InputError(
+            f"only must be 'all' or 'flipped' for images without labels; got {only!r}."
+        )
+    explainers = {
+        name: Explainer(loaded, layer=layer, batch_size=batch_size, seed=seed)
+        for name, loaded in models.items()
+    }
+    check_number("limit", limit, minimum=1, integer=True)
+    chosen = choose(
+        everything,
+        next(iter(explainers.values())),
+        attack,
+        limit=max(limit, quality_limit),
+        only=only,
+        classes=classes,
+        seed=seed,
+    )
+    subject = chosen.take(np.arange(min(limit, len(chosen.images))))
+
+    found: list[ModelResults] = []
+    entries: list[str] = []
+    for name, explainer in explainers.items():
+        results = _explain_one(
+            name,
+            explainer,
+            subject,
+            attack,
+            methods,
+            tested=chosen.images[:quality_limit],
+            show_classes=show_classes,
+            seed=seed,
+            progress=progress,
+        )
+        results.save_maps(subject, out / "maps" / f"{name}.npz")
+        entries += [json.dumps(record, allow_nan=False) for record in results.records(subject)]
+        write_text(out / RECORDS, "\n".join(entries) + "\n")
+        found.append(results)
+    page = make_page(
+        subject,
+        found,
+        attack,
+        selected=in_words(only, classes),
+        source=source or (data.source if isinstance(data, Splits) else "given as arrays"),
+        seed=seed,
+        accuracies=accuracies or {},
+        settings={
+            "methods": ", ".join(methods),
+            "images": str(len(subject.ids)),
+            "seed": str(seed),
+            "batch size": str(batch_size),
+        },
+        facts=facts or {},
+    )
+    write_gallery(page, out / REPORT)
+    return Explanations(out / REPORT, subject, tuple(found))
+
+
+def _explain_one(
+    name: str,
+    explainer: Explainer,
+    subject: Subject,
+    attack: Attack | None,
+    methods: Sequence[str],
+    *,
+    tested: np.ndarray,
+    show_classes: bool,
+    seed: int,
+    progress: bool,
+) -> ModelResults:
+    images, size = subject.images, explainer.batch_size
+    probabilities = explainer.predict(images)
+    predicted = probabilities.argmax(-1)
+    adversarial = adversarial_probabilities = None
+    if attack is not None:
+        labels = predicted if subject.labels is None else subject.labels
+        adversarial = attack(
+            explainer.model, images, labels, batch_size=size, progress=progress
+        ).adversarial
+        adversarial_probabilities = explainer.predict(adversarial)
+    maps, adversarial_maps = {}, {}
+    for method in tqdm(methods, desc=name, unit="method", disable=not progress, leave=False):
+        maps[method] = explainer(method, images, predicted)
+        if adversarial is not None:
+            adversarial_maps[method] = explainer(method, adversarial, predicted)
+    quality = {}
+    if len(tested):
+        classes = explainer.predict(tested).argmax(-1)
+        quality = assess(explainer, methods, tested, classes, seed=seed, progress=progress)
+    pictures = None
+    if show_classes:
+        every = np.arange(min(probabilities.shape[1], _MOST_CLASSES))
+        pictures = class_images(explainer, every, images.shape[1:], seed=seed)
+    return ModelResults(
+        name=name,
+        probabilities=probabilities,
+        maps=maps,
+        adversarial=adversarial,
+        adversarial_probabilities=adversarial_probabilities,
+        adversarial_maps=adversarial_maps,
+        quality=quality,
+        layer=explainer.layer if any("cam" in method for method in methods) else None,
+        class_images=pictures,
+    )
+
+
+def _models(model: Any) -> dict[str, keras.Model]:
+    named = model if isinstance(model, Mapping) else {"model": model}
+    if not named:
+        raise InputError("model must be one or more models; received none.")
+    loaded = {}
+    for name, given in named.items():
+        if not name or name.startswith(".") or any(part in name for part in "/\\"):
+            raise InputError(f"model names must do as file names; received {name!r}.")
+        loaded[name] = load_classifier(given) if isinstance(given, str | Path) else given
+    return loaded
+
+
+def _check_attack(attack: Attack | None, only: str) -> None:
+    if attack is None:
+        if only == "flipped":
+            raise InputError("attack must be given to show only flipped images; received None.")
+        return
+    if not isinstance(attack, Attack):
+        raise InputError(
+            f"attack must be an attack such as PGD(); received {type(attack).__name__}."
+        )
+    if attack.targeted:
+        raise InputError("attack must not be targeted: the labels given are the true ones.")
+
+
+def _check_writable(folder: Path) -> None:
+    """Before minutes of work, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"out must be a folder to write to; {folder}: {reason}.") from None

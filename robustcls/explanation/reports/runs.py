@@ -1,0 +1,106 @@
+"""Explains the models of a run: on its test images, or on pictures of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustcls._validation import InputError
+from robustcls.attacks import Attack
+from robustcls.data.decoding import BadImageError, probe, read_image
+from robustcls.evaluation.runs.data import load_run_splits
+from robustcls.explanation.reports.report import DEFAULT_METHODS, Explanations, explain
+from robustcls.models.classifier import load_classifier
+from robustcls.runs import METRICS, Run, read_json
+
+
+def explain_run(
+    run: Run | Path | str,
+    *,
+    images: Sequence[Path | str] = (),
+    out: Path | str | None = None,
+    attack: Attack | None = None,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    **settings: Any,
+) -> Explanations:
+    """Writes a report on the trained models of a run, side by side.
+
+    Args:
+        run: a run or its folder.
+        images: picture files to explain in place of the run's test images. They must have the
+            size of the run's images, unless the run resizes its images: then they are resized
+            too. All are explained, whatever the limit.
+        out: the folder of the report; `report` in the run if None.
+        attack: as for `explain`.
+        methods: as for `explain`.
+        **settings: of `explain`.
+
+    Raises:
+        InputError: there is no run, it holds no trained model, its images have changed, a
+            picture cannot be read or has another size, or as `explain`.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    if not run.trained:
+        raise InputError(
+            f"run must hold a trained model; {run.path} holds none. Was its training interrupted? "
+            "Go on with --resume."
+        )
+    data: Any
+    if images:
+        data, names = (_read(run, images), None), [str(path) for path in images]
+        settings["limit"] = len(names)
+    else:
+        data, names = load_run_splits(run).test, None
+    facts = {
+        "Data": {"fingerprint of the training data": run.config["data"]["fingerprint"]},
+        "Training": {"run": run.path.name, "seed": str(run.config["seed"]), **_weights(run)},
+    }
+    return explain(
+        {name: load_classifier(run.folder(name) / "model.keras") for name in run.trained},
+        data,
+        run.path / "report" if out is None else out,
+        attack=attack,
+        methods=methods,
+        class_names=run.config["data"]["class_names"],
+        ids=names,
+        source="files" if images else run.config["data"]["source"],
+        accuracies=_measured(run),
+        facts=facts,
+        **settings,
+    )
+
+
+def _read(run: Run, paths: Sequence[Path | str]) -> np.ndarray:
+    height, width, channels = run.config["data"]["image_shape"]
+    resized = run.config["train"]["data"].get("image_size") is not None
+    pictures = []
+    for path in map(Path, paths):
+        try:
+            size = probe(path)[:2]
+            if not resized and size != (height, width):
+                raise InputError(
+                    f"images must be {width} x {height} pixels, as the run's are; {path} is "
+                    f"{size[1]} x {size[0]}."
+                )
+            pictures.append(read_image(path, (height, width), channels))
+        except BadImageError as error:
+            raise InputError(f"images must be readable; {path}: {error.reason}.") from None
+    return np.stack(pictures).astype(np.float32) / 255
+
+
+def _weights(run: Run) -> dict[str, str]:
+    return {f"weights of {name}": words for name, words in run.config.get("weights", {}).items()}
+
+
+def _measured(run: Run) -> dict[str, dict[str, float]]:
+    """What `robustcls evaluate` found, when it has run."""
+    if not (run.path / METRICS).is_file():
+        return {}
+    metrics = read_json(run.path / METRICS)
+    return {
+        name: {part: metrics[name][part] for part in metrics["intervals"][name]}
+        for name in metrics["models"]
+    }

@@ -1,0 +1,201 @@
+"""A classifier as one file for other runtimes: TFLite in int8, ONNX."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from robustcls._validation import InputError
+from robustcls.data.splits import Split
+from robustcls.models.folding import fold_batch_norm
+from robustcls.runs import write_json
+from robustcls.serving.exports.archive import save_endpoints, write_folder
+from robustcls.serving.exports.card import Card, write_card
+from robustcls.serving.exports.classifier import CLASS_NAMES, LIMITS, USE, check_classifier
+from robustcls.serving.checking.comparison import COMPARISON, Predict, compare, weights_megabytes
+from robustcls.serving.exports.endpoints import Endpoint, images_spec
+from robustcls.serving.extra import require
+
+#: Training images that the ranges of int8 activations are taken from.
+CALIBRATION_IMAGES = 200
+_OPSET = 18
+
+
+@dataclass(frozen=True)
+class _Format:
+    file: str
+    convert: Callable[[keras.Model, np.ndarray], bytes]
+    load: Callable[[bytes], Predict]
+
+
+def export_file(
+    model: keras.Model,
+    out: Path | str,
+    *,
+    format: str,
+    class_names: Sequence[str],
+    calibration: np.ndarray,
+    test: Split,
+    name: str,
+    version: int | None = None,
+    card: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes a classifier as the next version in `out`, as one file, measured beside float32.
+
+    Images in are float32 [N, H, W, C] in [0, 1] and logits out are float32 [N, K] in both formats.
+
+    Args:
+        model: functional, images to logits.
+        out: the model's folder of version folders.
+        format: int8 (`model.tflite`: weights and activations in int8) or onnx (`model.onnx`).
+        class_names: K names.
+        calibration: uint8 [N, H, W, C], training images that int8's ranges are taken from.
+        test: the images that accuracy and speed are measured on.
+        name: the model's name on the card.
+        version: its number; None takes the next.
+        card: fields of the model card to replace.
+
+    Returns:
+        The folder of the version, with the file, `class_names.txt`, `MODEL_CARD.md` and
+        `comparison.json`.
+
+    Raises:
+        InputError: as for `export`, a package that is not installed, or a model that the format
+            cannot hold.
+    """
+    require(format, f"format {format}")
+    chosen = _FORMATS[format]
+    image_shape = check_classifier(model, class_names)
+    folded = fold_batch_norm(model)
+    content = _converted(chosen, format, folded, calibration)
+    fields = {
+        "summary": f"A classifier of images {list(image_shape)} into {len(class_names)} classes.",
+        "use": USE,
+        "meanings": {},
+        "limits": LIMITS,
+        **(card or {}),
+    }
+    sizes = ", ".join(map(str, image_shape))
+    row = {
+        "name": chosen.file,
+        "inputs": f"`images` float32 [N, {sizes}]",
+        "outputs": f"`logits` float32 [N, {len(class_names)}]",
+    }
+    reference = tf.function(lambda images: folded(images, training=False), autograph=False)
+
+    def fill(folder: Path) -> None:
+        (folder / chosen.file).write_bytes(content)
+        lines = "".join(f"{line}\n" for line in class_names)
+        (folder / CLASS_NAMES).write_text(lines, encoding="utf-8")
+        found = compare(
+            format,
+            chosen.load((folder / chosen.file).read_bytes()),
+            lambda images: reference(tf.constant(images)).numpy(),
+            test,
+            {"float32": weights_megabytes(folded), format: len(content) / 1e6},
+        )
+        write_json(folder / COMPARISON, found)
+        write_card(folder, name, Card(**fields, comparison=found), [row])
+
+    return write_folder(out, fill, version)
+
+
+def _converted(chosen: _Format, format: str, model: keras.Model, images: np.ndarray) -> bytes:
+    try:
+        with _quiet():
+            return chosen.convert(model, images)
+    except Exception as error:  # the converters raise nearly anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"model must be one that format {format} can hold; {reason[:300]}."
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Both converters warn of what is meant to be."""
+    loggers = [logging.getLogger(name) for name in ("tf2onnx", "absl", "tensorflow")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _endpoint(model: keras.Model) -> Endpoint:
+    def logits(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"logits": model(images, training=False)}
+
+    return Endpoint("serving_default", logits, (images_spec(model.inputs[0].shape[1:]),))
+
+
+def _to_int8(model: keras.Model, images: np.ndarray) -> bytes:
+    def samples() -> Iterator[list[np.ndarray]]:
+        for image in images:
+            yield [image[None].astype(np.float32) / np.float32(255)]
+
+    with tempfile.TemporaryDirectory() as folder:
+        save_endpoints(Path(folder), [_endpoint(model)])
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = samples
+        # Refuses what int8 has no operation for, where the default would fall back to float32.
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        return bytes(converter.convert())
+
+
+def _load_int8(content: bytes) -> Predict:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content)
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+    sizes: set[int] = set()
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        if sizes != {len(images)}:
+            interpreter.resize_tensor_input(source["index"], images.shape)
+            interpreter.allocate_tensors()
+            sizes.clear()
+            sizes.add(len(images))
+        interpreter.set_tensor(source["index"], images)
+        interpreter.invoke()
+        return interpreter.get_tensor(target["index"])
+
+    return predict
+
+
+def _to_onnx(model: keras.Model, images: np.ndarray) -> bytes:
+    import tf2onnx
+
+    endpoint = _endpoint(model)
+    function = tf.function(endpoint.function, autograph=False)
+    made, _ = tf2onnx.convert.from_function(function, endpoint.inputs, opset=_OPSET)
+    return made.SerializeToString()
+
+
+def _load_onnx(content: bytes) -> Predict:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(["logits"], {"images": images})[0]
+
+
+_FORMATS = {
+    "int8": _Format("model.tflite", _to_int8, _load_int8),
+    "onnx": _Format("model.onnx", _to_onnx, _load_onnx),
+}
