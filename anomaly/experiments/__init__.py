@@ -1,1 +1,5 @@
-"""One-class experiments: the protocol, a run, a benchmark, its tables."""
+"""One-class experiments: the protocol, a run, a benchmark, its tables. Names load on first use."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

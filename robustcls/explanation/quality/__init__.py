@@ -1,11 +1,5 @@
-"""Whether a map deserves belief."""
+"""Whether a map deserves belief. Names load on first use."""
 
-from robustcls.explanation.quality.assessment import (
-    SURVIVES,
-    Quality,
-    assess,
-    randomization,
-    stability,
-)
+import lazy_loader
 
-__all__ = ["SURVIVES", "Quality", "assess", "randomization", "stability"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,91 @@
+"""Importing is quick and quiet, and every name of version 0.1 goes on working."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import anomaly
+import robustcls
+from anomaly._moved import MOVED as MOVED_OF_ANOMALY
+from robustcls._moved import MOVED
+
+FORMER = {
+    f"{package.__name__}.{former}": f"{package.__name__}.{present}"
+    for package, table in ((robustcls, MOVED), (anomaly, MOVED_OF_ANOMALY))
+    for former, present in table.items()
+}
+# Modules of 0.1 that are folders now, with names that were in them.
+FOLDERS = {
+    "anomaly.deep_svdd": ("DeepSVDD",),
+    "anomaly.ebgan": ("EBGAN", "build_autoencoder", "build_generator"),
+    "anomaly.experiments": (
+        "evaluate_detector",
+        "load_detector",
+        "open_detector_run",
+        "train_detector",
+    ),
+    "anomaly.localization": ("Box", "draw_boxes", "find_boxes", "picture_of", "smooth"),
+    "anomaly.memae": ("MemAE", "MemoryReconstruction"),
+    "anomaly.ognet": ("OGNet", "build_discriminator", "build_generator"),
+    "robustcls.evaluation.corruptions": (
+        "CORRUPTIONS",
+        "NOISE_CORRUPTIONS",
+        "SEVERITIES",
+        "corrupt",
+    ),
+    "robustcls.evaluation.smoothing": ("ABSTAINED", "Certification", "certify", "radius_of"),
+    "robustcls.evaluation.trust": ("believable", "check", "summary"),
+    "robustcls.explanation.quality": (
+        "SURVIVES",
+        "Quality",
+        "assess",
+        "randomization",
+        "stability",
+    ),
+}
+
+
+def run(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("package", ["robustcls", "anomaly"])
+@pytest.mark.parametrize("program", ["-c", "notebook", "robustcls"])
+def test_importing_leaves_tensorflow_alone(package, program):
+    heavy = "[name for name in ('tensorflow', 'keras', 'numpy', 'matplotlib') if name in m]"
+    code = (
+        f"import sys; sys.argv[0] = {program!r}; import {package}; m = sys.modules; print({heavy})"
+    )
+    assert run(code) == "[]"
+
+
+@pytest.mark.parametrize("first", ["robustcls", "keras"])
+def test_keras_knows_our_layers_whichever_is_imported_first(first):
+    code = (
+        f"import {first}; import robustcls; import keras;"
+        "print(keras.saving.get_registered_object('robustcls>FusedBatchNormalization').__name__)"
+    )
+    assert run(code) == "FusedBatchNormalization"
+
+
+@pytest.mark.parametrize("former", sorted(FORMER))
+def test_a_former_module_is_the_present_one(former):
+    module = importlib.import_module(former)
+    assert module is importlib.import_module(FORMER[former])
+    assert module.__name__ == FORMER[former]
+
+
+@pytest.mark.parametrize("package", sorted(FOLDERS))
+def test_a_module_that_became_a_folder_has_its_names(package):
+    module = importlib.import_module(package)
+    assert [name for name in FOLDERS[package] if not hasattr(module, name)] == []
+
+
+@pytest.mark.parametrize("package", [robustcls, anomaly])
+def test_every_public_name_is_there(package):
+    assert set(dir(package)) >= set(package.__all__)
+    assert [name for name in package.__all__ if getattr(package, name, None) is None] == []
