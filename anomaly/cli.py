@@ -9,13 +9,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser
 
 from anomaly.detection.registry import METHODS
 from anomaly.experiments.config import BenchmarkConfig, DetectorConfig
 from robustcls._command_line import (
     add_function_commands,
     add_run_arguments,
+    command_parser,
+    import_named_modules,
     import_tensorflow,
     new_parser,
     run_command,
@@ -115,7 +117,7 @@ _COMMANDS = {**_FUNCTIONS, "boxes": boxes_command}
 
 def parser() -> ArgumentParser:
     """Returns the parser of the whole command."""
-    top = new_parser("Find images that are not like the normal ones.")
+    top = command_parser("Find images that are not like the normal ones.")
     commands = top.add_subcommands(metavar="COMMAND")
     for name, (config, command) in _RUNS.items():
         making = new_parser(f"{command.__doc__} Methods: {', '.join(METHODS)}.")
@@ -146,10 +148,12 @@ def parser() -> ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; wrong input is one line on standard error and status 2."""
     given = with_underscores(sys.argv[1:] if arguments is None else arguments)
-    run_command("anomaly", lambda: _run(parser().parse_args(given)))
+    run_command("anomaly", lambda: _run(given))
 
 
-def _run(values: Namespace) -> None:
+def _run(arguments: Sequence[str]) -> None:
+    given = import_named_modules(arguments)
+    values = parser().parse_args(given)
     flags = values[values.subcommand].as_dict()
     if values.subcommand in _COMMANDS:
         import_tensorflow()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -19,6 +23,18 @@ Runners = dict[str, Callable[[Namespace], None]]
 def new_parser(description: str) -> ArgumentParser:
     """Returns a parser that raises `ArgumentError` where argparse would exit."""
     return ArgumentParser(description=description, exit_on_error=False)
+
+
+def command_parser(description: str) -> ArgumentParser:
+    """Returns the parser of a whole command line, which names what all its commands take."""
+    made = new_parser(description)
+    made.add_argument(
+        "--import",
+        metavar="MODULE",
+        type=str | None,
+        help="import a module first, with attacks and the like of your own; may be repeated",
+    )
+    return made
 
 
 def function_parser(function: Callable[..., None], *, lists: Sequence[str] = ()) -> ArgumentParser:
@@ -73,6 +89,61 @@ def with_underscores(arguments: Sequence[str]) -> list[str]:
             flag = "--" + flag[2:].replace("-", "_")
         spelled.append(flag + equals + value)
     return spelled
+
+
+def import_named_modules(arguments: Sequence[str]) -> list[str]:
+    """Imports the modules that `--import MODULE` names; returns the other arguments.
+
+    The flag may stand anywhere and more than once. Modules are looked for among the installed
+    ones, then in the current folder. What they define, an attack for example, is registered by
+    the time that the command's own arguments are read.
+
+    Raises:
+        InputError: there is no such module, or it fails.
+    """
+    names, left = [], []
+    given = iter(arguments)
+    for argument in given:
+        flag, equals, value = argument.partition("=")
+        if flag == "--import":
+            names.append(value if equals else next(given, ""))
+        else:
+            left.append(argument)
+    for name in names:
+        _import_named(name)
+    return left
+
+
+def _import_named(name: str) -> None:
+    if not all(part.isidentifier() for part in name.split(".")) or name.endswith(".py"):
+        hint = f" Did you mean {Path(name).stem}?" if name.endswith(".py") else ""
+        raise InputError(f"--import must be the name of a module; received {name!r}.{hint}")
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)
+    importlib.invalidate_caches()
+    spec = None
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is not None:
+            import_tensorflow()
+            importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        # Whatever the code of a user raises.
+        words = " ".join(str(error).split())
+        if not isinstance(error, InputError):
+            words = f"{type(error).__name__}: {words}"
+        lines = [
+            f" ({Path(frame.filename).name}, line {frame.lineno})"
+            for frame in traceback.extract_tb(error.__traceback__)
+            if spec is not None and frame.filename == spec.origin
+        ]
+        raise InputError(f"--import {name} failed: {words}{lines[-1] if lines else ''}") from error
+    if spec is None:
+        raise InputError(
+            "--import must be a module that is installed or lies in the current folder; "
+            f"received {name!r}."
+        )
 
 
 def run_command(program: str, command: Callable[[], None]) -> None:

@@ -13,8 +13,9 @@ from jsonargparse import ArgumentParser
 
 from robustcls._command_line import (
     Runners,
+    command_parser,
+    import_named_modules,
     import_tensorflow,
-    new_parser,
     run_command,
     with_underscores,
 )
@@ -25,7 +26,7 @@ _TOPICS = (data, training, evaluation, serving, explanation)
 
 def parser() -> tuple[ArgumentParser, Runners]:
     """Returns the parser of the whole command, and what runs each subcommand."""
-    top = new_parser("Train and test image classifiers that survive noise and attacks.")
+    top = command_parser("Train and test image classifiers that survive noise and attacks.")
     commands = top.add_subcommands(metavar="COMMAND")
     runners: Runners = {}
     for topic in _TOPICS:
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str]) -> None:
+    given = import_named_modules(arguments)
     top, runners = parser()
-    values = top.instantiate(top.parse_args(arguments))
+    values = top.instantiate(top.parse_args(given))
     import_tensorflow()
     runners[values.subcommand](values[values.subcommand])

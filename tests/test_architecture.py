@@ -13,10 +13,9 @@ FLOORS = (
     (
         "anomaly._moved",
         "robustcls._moved",
-        "robustcls._registry",
-        "robustcls._settings",
         "robustcls._validation",
     ),
+    ("robustcls._registry", "robustcls._settings"),
     ("robustcls.runs",),
     ("robustcls.data", "robustcls.reports"),
     ("robustcls.models",),
