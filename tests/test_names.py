@@ -63,6 +63,15 @@ def test_importing_leaves_tensorflow_alone(package, program):
     assert run(code) == "[]"
 
 
+@pytest.mark.parametrize("command", ["robustcls", "anomaly"])
+def test_help_leaves_tensorflow_alone(command):
+    code = (
+        f"import sys; from {command}.cli import parser; parser();"
+        "print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
+    )
+    assert run(code) == "[]"
+
+
 @pytest.mark.parametrize("first", ["robustcls", "keras"])
 def test_keras_knows_our_layers_whichever_is_imported_first(first):
     code = (

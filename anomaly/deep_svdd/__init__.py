@@ -1,6 +1,5 @@
-"""Deep SVDD and Deep SAD: features near a centre."""
+"""Deep SVDD and Deep SAD: features near a centre. Names load on first use."""
 
-from anomaly.deep_svdd.deep_sad import DeepSAD
-from anomaly.deep_svdd.detector import DeepSVDD
+import lazy_loader
 
-__all__ = ["DeepSAD", "DeepSVDD"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

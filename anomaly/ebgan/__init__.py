@@ -1,5 +1,5 @@
-"""EBGAN: an autoencoder as the energy that a generator is trained against."""
+"""EBGAN: an autoencoder as the energy a generator is trained against. Names load on first use."""
 
-from anomaly.ebgan.detector import EBGAN, build_autoencoder, build_generator
+import lazy_loader
 
-__all__ = ["EBGAN", "build_autoencoder", "build_generator"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

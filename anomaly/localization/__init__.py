@@ -1,11 +1,5 @@
-"""From a map to boxes."""
+"""From a map to boxes. Names load on first use."""
 
-from anomaly.localization.boxes import (
-    Box,
-    draw_boxes,
-    find_boxes,
-    picture_of,
-    smooth,
-)
+import lazy_loader
 
-__all__ = ["Box", "draw_boxes", "find_boxes", "picture_of", "smooth"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,5 @@
-"""MemAE: an autoencoder whose code is made of remembered items."""
+"""MemAE: an autoencoder whose code is made of remembered items. Names load on first use."""
 
-from anomaly.memae.detector import MemAE, MemoryReconstruction
-from anomaly.memae.memory import MemoryModule
+import lazy_loader
 
-__all__ = ["MemAE", "MemoryModule", "MemoryReconstruction"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,5 +1,5 @@
-"""OGNet: a generator young and old, and what tells them apart."""
+"""OGNet: a generator young and old, and what tells them apart. Names load on first use."""
 
-from anomaly.ognet.detector import OGNet, build_discriminator, build_generator
+import lazy_loader
 
-__all__ = ["OGNet", "build_discriminator", "build_generator"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from anomaly import cli
+from anomaly.experiments import benchmark
 from anomaly.experiments.protocol import known_anomalies, one_class_splits
-from anomaly.experiments.runs import benchmark
 from anomaly.experiments.tables import oracle_gap, summarize
 from robustcls import InputError, load
 

@@ -1,10 +1,5 @@
-"""Corruptions of images, and what a classifier is worth on them."""
+"""Corruptions of images, and what a classifier is worth on them. Names load on first use."""
 
-from robustcls.evaluation.corruptions.corruption import (
-    CORRUPTIONS,
-    NOISE_CORRUPTIONS,
-    SEVERITIES,
-    corrupt,
-)
+import lazy_loader
 
-__all__ = ["CORRUPTIONS", "NOISE_CORRUPTIONS", "SEVERITIES", "corrupt"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,10 +1,5 @@
-"""Certificates by randomized smoothing."""
+"""Certificates by randomized smoothing. Names load on first use."""
 
-from robustcls.evaluation.smoothing.randomized import (
-    ABSTAINED,
-    Certification,
-    certify,
-    radius_of,
-)
+import lazy_loader
 
-__all__ = ["ABSTAINED", "Certification", "certify", "radius_of"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

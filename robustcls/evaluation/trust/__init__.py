@@ -1,5 +1,5 @@
-"""Whether to believe what an attack left standing."""
+"""Whether to believe what an attack left standing. Names load on first use."""
 
-from robustcls.evaluation.trust.assessment import believable, check, summary
+import lazy_loader
 
-__all__ = ["believable", "check", "summary"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

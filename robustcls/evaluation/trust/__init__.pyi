@@ -1,0 +1,11 @@
+"""The public names, listed once. Each loads on first use."""
+
+from .assessment import believable as believable
+from .assessment import check as check
+from .assessment import summary as summary
+
+__all__ = [
+    "believable",
+    "check",
+    "summary",
+]
