@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from robustcls._validation import InputError
+from robustcls._validation import InputError, check_choice
 
 CONFIG = "config.json"
 METRICS = "metrics.json"
@@ -153,6 +153,15 @@ class Run:
         write_json(path / CONFIG, config)
         return cls(path)
 
+    @classmethod
+    def open(cls, run: Run | Path | str) -> Run:
+        """Returns a run as it is, or the one in a folder.
+
+        Raises:
+            InputError: there is no run at the path.
+        """
+        return run if isinstance(run, Run) else cls(run)
+
     def folder(self, model: str) -> Path:
         """The folder of one model of the run, for example `base`."""
         return self.path / model
@@ -160,7 +169,32 @@ class Run:
     @property
     def trained(self) -> list[str]:
         """The names of the models whose training has ended, the reference first."""
-        names = sorted(path.parent.name for path in self.path.glob("*/model.keras"))
+        return self._trained("model.keras")
+
+    def require_trained(
+        self, model: str | None = None, *, kind: str = "model", file: str = "model.keras"
+    ) -> str:
+        """Returns the name of a model whose training has ended.
+
+        Args:
+            model: one of the run's; None takes the last of `trained`, so `adversarial` before
+                `base`.
+            kind: what the model is, for the message: "model", "classifier", "detector".
+            file: in the model's folder, the one that is written last.
+
+        Raises:
+            InputError: no model is trained, or not that one.
+        """
+        names = self._trained(file)
+        if not names:
+            raise InputError(
+                f"run must hold a trained {kind}; {self.path} holds none. Was its training "
+                "interrupted? Go on with --resume."
+            )
+        return names[-1] if model is None else check_choice("model", model, names)
+
+    def _trained(self, file: str) -> list[str]:
+        names = sorted(path.parent.name for path in self.path.glob(f"*/{file}"))
         return sorted(names, key=lambda name: name != "base")
 
 

@@ -23,6 +23,22 @@ def test_create_and_open(tmp_path):
         run.folder(name).mkdir()
         (run.folder(name) / "model.keras").touch()
     assert run.trained == ["base", "adversarial"]
+    assert runs.Run.open(run) is run
+    assert runs.Run.open(run.path).config == run.config
+
+
+def test_a_trained_model_is_required(tmp_path):
+    run = runs.Run.create(tmp_path / "run", CONFIG)
+    with pytest.raises(InputError, match=r"must hold a trained model; .*run holds none.*--resume"):
+        run.require_trained()
+    for name, file in (("base", "model.keras"), ("adversarial", "model.keras"), ("own", "end")):
+        run.folder(name).mkdir()
+        (run.folder(name) / file).touch()
+    assert run.require_trained() == "adversarial"
+    assert run.require_trained("base") == "base"
+    assert run.require_trained(kind="detector", file="end") == "own"
+    with pytest.raises(InputError, match="model must be one of adversarial, base; received 'bases'"):
+        run.require_trained("bases")
 
 
 def test_an_existing_run_is_kept_unless_asked(tmp_path):

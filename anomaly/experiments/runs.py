@@ -147,14 +147,10 @@ def load_detector(run: Run | Path | str) -> OneClassDetector:
     Raises:
         InputError: there is no run, or no trained detector in it.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = Run.open(run)
     if "detector" not in run.config:
         raise InputError(f"run must be one of `anomaly train`; {run.path} is another kind of run.")
-    if not (run.folder(_DETECTOR) / CONFIG).is_file():
-        raise InputError(
-            f"run must hold a trained detector; {run.path} holds none. Was its training "
-            "interrupted? Go on with --resume."
-        )
+    run.require_trained(_DETECTOR, kind="detector", file=CONFIG)
     return OneClassDetector.load(run.folder(_DETECTOR))
 
 
@@ -166,7 +162,7 @@ def open_detector_run(
     Raises:
         InputError: there is no run or no trained detector, or the images have changed since.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = Run.open(run)
     detector = load_detector(run)
     splits, parts = _load(DetectorConfig(**run.config["train"]))
     if splits.fingerprint != run.config["data"]["fingerprint"]:

@@ -72,8 +72,7 @@ def export_gate(
         InputError: as for `export_detector` and `export_run`, or images of different shapes.
     """
     run, detector, splits, parts = open_detector_run(detector_run)
-    other = classifier_run if isinstance(classifier_run, Run) else Run(classifier_run)
-    classifier, images, facts = open_run(other, model)
+    classifier, images, facts = open_run(Run.open(classifier_run), model)
     if images.image_shape != detector.image_shape:
         raise InputError(
             "classifier must take images of the detector's shape, "

@@ -103,12 +103,8 @@ def candidates_of_run(run: Run | Path | str) -> Candidates:
     Raises:
         InputError: there is no run, it holds no trained model, or its images have changed.
     """
-    run = run if isinstance(run, Run) else Run(run)
-    if not run.trained:
-        raise InputError(
-            f"run must hold a trained model; {run.path} holds none. Was its training interrupted? "
-            "Go on with --resume."
-        )
+    run = Run.open(run)
+    run.require_trained()
     splits = load_run_splits(run)
     models = []
     for name in run.trained:

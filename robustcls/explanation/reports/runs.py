@@ -42,12 +42,8 @@ def explain_run(
         InputError: there is no run, it holds no trained model, its images have changed, a
             picture cannot be read or has another size, or as `explain`.
     """
-    run = run if isinstance(run, Run) else Run(run)
-    if not run.trained:
-        raise InputError(
-            f"run must hold a trained model; {run.path} holds none. Was its training interrupted? "
-            "Go on with --resume."
-        )
+    run = Run.open(run)
+    run.require_trained()
     data: Any
     if images:
         data, names = (_read(run, images), None), [str(path) for path in images]

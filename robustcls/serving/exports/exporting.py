@@ -108,7 +108,7 @@ def export_run(
             that a format needs is not installed, or `out` cannot be written.
     """
     check_choice("format", format, FORMATS)
-    run = run if isinstance(run, Run) else Run(run)
+    run = Run.open(run)
     network, splits, card = open_run(run, model)
     default = "export" if format == "saved_model" else f"export-{format}"
     folder = run.path / default if out is None else Path(out)
@@ -134,12 +134,7 @@ def open_run(run: Run, model: str | None) -> tuple[keras.Model, Splits, dict[str
     Raises:
         InputError: as for `export_run`.
     """
-    if not run.trained:
-        raise InputError(
-            f"run must hold a trained classifier; {run.path} holds none. Was its training "
-            "interrupted? Go on with --resume."
-        )
-    model = run.trained[-1] if model is None else check_choice("model", model, run.trained)
+    model = run.require_trained(model, kind="classifier")
     splits = load_run_splits(run)
     network = load_classifier(run.folder(model) / "model.keras")
     return network, splits, run_card(run, model, splits)
