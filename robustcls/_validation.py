@@ -42,11 +42,12 @@ def check_number(
     minimum: float | None = None,
     maximum: float | None = None,
     above: float | None = None,
+    below: float | None = None,
     integer: bool = False,
 ) -> Any:
     """Returns `value` when it is a finite number within the bounds, else raises `InputError`.
 
-    `minimum` and `maximum` are inclusive, `above` is exclusive.
+    `minimum` and `maximum` are inclusive, `above` and `below` are exclusive.
     """
     kind = numbers.Integral if integer else numbers.Real
     good = isinstance(value, kind) and not isinstance(value, bool) and np.isfinite(float(value))
@@ -56,10 +57,12 @@ def check_number(
         good = value <= maximum
     if good and above is not None:
         good = value > above
+    if good and below is not None:
+        good = value < below
     if not good:
         bounds = [
             f"{sign} {bound}"
-            for sign, bound in ((">", above), (">=", minimum), ("<=", maximum))
+            for sign, bound in ((">", above), (">=", minimum), ("<", below), ("<=", maximum))
             if bound is not None
         ]
         noun = "an integer" if integer else "a number"

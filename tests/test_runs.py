@@ -37,7 +37,9 @@ def test_a_trained_model_is_required(tmp_path):
     assert run.require_trained() == "adversarial"
     assert run.require_trained("base") == "base"
     assert run.require_trained(kind="detector", file="end") == "own"
-    with pytest.raises(InputError, match="model must be one of adversarial, base; received 'bases'"):
+    with pytest.raises(
+        InputError, match="model must be one of adversarial, base; received 'bases'"
+    ):
         run.require_trained("bases")
 
 

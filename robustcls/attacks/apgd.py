@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import tensorflow as tf
 
-from robustcls._validation import check_choice, check_number
+from robustcls._settings import Choice, NonNegativeInt, PositiveInt
+from robustcls._validation import InputError
 from robustcls.attacks import losses, norms
 from robustcls.attacks.gradient import GradientAttack, Logits, Rule, Tensors, value_and_gradient
 from robustcls.attacks.task import Batch, State
@@ -112,18 +114,17 @@ class APGD(GradientAttack):
         seed: seed of the random starts.
     """
 
-    loss: str = "ce"
-    steps: int = 100
-    restarts: int = 1
-    target_classes: int = 0
+    loss: Annotated[str, Choice(("ce", "dlr"))] = "ce"
+    steps: PositiveInt = 100
+    restarts: PositiveInt = 1
+    target_classes: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("loss", self.loss, ["ce", "dlr"])
-        check_number("steps", self.steps, minimum=1, integer=True)
-        check_number("restarts", self.restarts, minimum=1, integer=True)
-        most = 0 if self.loss == "ce" else None
-        check_number("target_classes", self.target_classes, minimum=0, maximum=most, integer=True)
+        if self.loss == "ce" and self.target_classes:
+            raise InputError(
+                f"target_classes must be 0 for loss 'ce'; received {self.target_classes}."
+            )
 
     @property
     def name(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from robustcls._validation import check_number
+from robustcls._settings import PositiveInt
 from robustcls.attacks.apgd import APGD
 from robustcls.attacks.base import Attack
 from robustcls.attacks.fab import FAB
@@ -35,14 +35,9 @@ class AutoAttack(Attack):
         seed: seed of everything random.
     """
 
-    steps: int = 100
-    target_classes: int = 9
-    queries: int = 5000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for setting in ("steps", "target_classes", "queries"):
-            check_number(setting, getattr(self, setting), minimum=1, integer=True)
+    steps: PositiveInt = 100
+    target_classes: PositiveInt = 9
+    queries: PositiveInt = 5000
 
     def members(self, num_classes: int) -> list[Attack]:
         """Returns the attacks in order, for a model of `num_classes` classes."""

@@ -7,18 +7,19 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from robustcls._validation import (
-    InputError,
-    check_choice,
-    check_epsilon,
-    check_images,
-    check_labels,
-    check_number,
+from robustcls._settings import (
+    Choice,
+    Epsilon,
+    NonNegativeInt,
+    PositiveInt,
+    check_settings,
+    checked,
 )
+from robustcls._validation import InputError, check_images, check_labels
 from robustcls.attacks import norms
 from robustcls.attacks.task import Options, Task
 from robustcls.classifiers.adapters import classifier_of
@@ -63,14 +64,13 @@ class Attack(abc.ABC):
         InputError: a setting, the images, the labels or the model is unusable.
     """
 
-    epsilon: float = 8 / 255
-    norm: str = "inf"
-    seed: int = 0
+    epsilon: Epsilon = 8 / 255
+    norm: Annotated[str, Choice(norms.NORMS)] = "inf"
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "norm", check_choice("norm", str(self.norm), norms.NORMS))
-        check_epsilon("epsilon", self.epsilon, self.norm)
-        check_number("seed", self.seed, minimum=0, integer=True)
+        object.__setattr__(self, "norm", str(self.norm))
+        check_settings(self)
 
     @property
     def targeted(self) -> bool:
@@ -88,7 +88,7 @@ class Attack(abc.ABC):
         images: np.ndarray,
         labels: np.ndarray,
         *,
-        batch_size: int = 128,
+        batch_size: PositiveInt = 128,
         progress: bool = False,
         active_set: bool = True,
         checkpoint: Path | str | None = None,
@@ -127,6 +127,7 @@ class Attack(abc.ABC):
             checkpoint=checkpoint,
         )[self.epsilon]
 
+    @checked
     def over(
         self,
         model: Any,
@@ -134,7 +135,7 @@ class Attack(abc.ABC):
         labels: np.ndarray,
         *,
         epsilons: Sequence[float],
-        batch_size: int = 128,
+        batch_size: PositiveInt = 128,
         progress: bool = False,
         active_set: bool = True,
         checkpoint: Path | str | None = None,
@@ -163,7 +164,6 @@ class Attack(abc.ABC):
         """
         if not len(epsilons):
             raise InputError("epsilons must be one or more radii; received none.")
-        check_number("batch_size", batch_size, minimum=1, integer=True)
         attacks = [dataclasses.replace(self, epsilon=epsilon) for epsilon in sorted(set(epsilons))]
         images = check_images(images)
         classifier = classifier_of(model)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from robustcls._validation import check_number
+from robustcls._settings import PositiveInt
 from robustcls.attacks import losses, norms
 from robustcls.attacks.gradient import GradientAttack, Logits, Rule, Tensors, value_and_gradient
 from robustcls.attacks.hyperplanes import towards_hyperplane
@@ -81,15 +81,9 @@ class FAB(GradientAttack):
         seed: seed of the random starts.
     """
 
-    steps: int = 100
-    restarts: int = 1
-    target_classes: int = 9
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("steps", self.steps, minimum=1, integer=True)
-        check_number("restarts", self.restarts, minimum=1, integer=True)
-        check_number("target_classes", self.target_classes, minimum=1, integer=True)
+    steps: PositiveInt = 100
+    restarts: PositiveInt = 1
+    target_classes: PositiveInt = 9
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from robustcls._validation import check_number
+from robustcls._settings import PositiveFloat, PositiveInt
 from robustcls.attacks import losses, norms
 from robustcls.attacks.gradient import GradientAttack, Logits, Rule, Tensors, value_and_gradient
 from robustcls.attacks.task import Batch, State
@@ -61,18 +61,11 @@ class PGD(GradientAttack):
         seed: seed of the random starts.
     """
 
-    steps: int = 20
-    step_size: float | None = None
-    restarts: int = 1
+    steps: PositiveInt = 20
+    step_size: PositiveFloat | None = None
+    restarts: PositiveInt = 1
     random_start: bool = True
     targeted: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("steps", self.steps, minimum=1, integer=True)
-        check_number("restarts", self.restarts, minimum=1, integer=True)
-        if self.step_size is not None:
-            check_number("step_size", self.step_size, above=0)
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robustcls._validation import check_number
+from robustcls._settings import PositiveInt
 from robustcls.attacks import draws
 from robustcls.attacks.loop import LoopedAttack, Step
 from robustcls.attacks.task import Batch, State, margins
@@ -35,11 +35,7 @@ class Square(LoopedAttack):
         seed: seed of the squares.
     """
 
-    queries: int = 5000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("queries", self.queries, minimum=1, integer=True)
+    queries: PositiveInt = 5000
 
     @property
     def _step_count(self) -> int:

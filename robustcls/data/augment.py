@@ -9,11 +9,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
 import tensorflow as tf
 
-from robustcls._validation import InputError, check_flag, check_number, nearest
+from robustcls._settings import (
+    Flag,
+    NonNegativeFloat,
+    PositiveFloat,
+    Range,
+    UnitFloat,
+    check_settings,
+)
+from robustcls._validation import InputError, nearest
 from robustcls.data.noise import NOISES, as_image_batch
 
 # Every draw has a stream of its own, so switching a part off leaves the others' draws alone.
@@ -29,6 +37,8 @@ _STREAMS = (
     "strength",
     *NOISES,
 )
+
+Strength = Annotated[float, Range(above=0, maximum=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,34 +77,25 @@ class AugmentationPolicy:
         TensorShape([2, 32, 32, 3])
     """
 
-    horizontal_flip: bool = True
-    crop_padding: float = 0.125
-    brightness: float = 0.1
-    contrast: float = 0.1
-    saturation: float = 0.1
-    hue: float = 0.02
-    noise_probability: float = 0.5
-    gaussian_stddev: float | None = 0.1
-    poisson_photons: float | None = 50.0
-    salt_and_pepper_amount: float | None = 0.07
-    speckle_stddev: float | None = None
+    horizontal_flip: Flag = True
+    crop_padding: NonNegativeFloat = 0.125
+    brightness: UnitFloat = 0.1
+    contrast: UnitFloat = 0.1
+    saturation: UnitFloat = 0.1
+    hue: Annotated[float, Range(minimum=0, maximum=0.5)] = 0.02
+    noise_probability: UnitFloat = 0.5
+    gaussian_stddev: Strength | None = 0.1
+    poisson_photons: PositiveFloat | None = 50.0
+    salt_and_pepper_amount: Strength | None = 0.07
+    speckle_stddev: Strength | None = None
 
     def __post_init__(self) -> None:
-        check_flag("horizontal_flip", self.horizontal_flip)
-        check_number("crop_padding", self.crop_padding, minimum=0)
+        check_settings(self)
         if self.crop_padding >= 1 and self.crop_padding != int(self.crop_padding):
             raise InputError(
                 "crop_padding must be a fraction below 1 or a whole number of pixels; "
                 f"received {self.crop_padding!r}."
             )
-        for name in ("brightness", "contrast", "saturation", "noise_probability"):
-            check_number(name, getattr(self, name), minimum=0, maximum=1)
-        check_number("hue", self.hue, minimum=0, maximum=0.5)
-        for name in ("gaussian_stddev", "salt_and_pepper_amount", "speckle_stddev"):
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), above=0, maximum=1)
-        if self.poisson_photons is not None:
-            check_number("poisson_photons", self.poisson_photons, above=0)
 
     @classmethod
     def none(cls) -> AugmentationPolicy:

@@ -8,11 +8,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from robustcls._validation import InputError, check_choice, check_epsilon, check_number
+from robustcls._settings import NonNegativeFloat, PositiveInt, checked
+from robustcls._validation import InputError
 from robustcls.training._nsl import nsl
+from robustcls.training.config import GradNorm, StepSize
 from robustcls.training.losses import loss_for
-
-_NORM_OF_BALL = {"infinity": "inf", "l2": "2", "l1": "1"}
 
 
 class AdversarialRegularization(keras.Model):
@@ -62,15 +62,16 @@ class AdversarialRegularization(keras.Model):
         >>> robust.save("model.keras")  # the base model
     """
 
+    @checked
     def __init__(
         self,
         base_model: keras.Model,
         *,
-        multiplier: float = 0.2,
-        step_size: float = 8 / 255,
-        grad_norm: str = "infinity",
-        iterations: int = 1,
-        epsilon: float | None = None,
+        multiplier: NonNegativeFloat = 0.2,
+        step_size: StepSize = 8 / 255,
+        grad_norm: GradNorm = "infinity",
+        iterations: PositiveInt = 1,
+        epsilon: StepSize | None = None,
         random_start: bool = False,
         clip: bool = True,
         label_key: str = "label",
@@ -79,12 +80,6 @@ class AdversarialRegularization(keras.Model):
         name: str = "adversarial_regularization",
     ) -> None:
         super().__init__(name=name)
-        check_number("multiplier", multiplier, minimum=0)
-        check_choice("grad_norm", grad_norm, _NORM_OF_BALL)
-        check_epsilon("step_size", step_size, _NORM_OF_BALL[grad_norm])
-        check_number("iterations", iterations, minimum=1, integer=True)
-        if epsilon is not None:
-            check_epsilon("epsilon", epsilon, _NORM_OF_BALL[grad_norm])
         if grad_norm == "l1" and (epsilon is not None or random_start):
             raise InputError(
                 "grad_norm must be 'infinity' or 'l2' with epsilon or random_start, since there "

@@ -4,7 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from robustcls._settings import (
+    Choice,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Radius,
+    Range,
+    UnitFloat,
+    check_settings,
+)
+from robustcls._validation import InputError
+
+MODELS = ("base", "adversarial")
+
+Dropout = Annotated[float, Range(minimum=0, below=1)]
+GradNorm = Annotated[str, Choice(("infinity", "l2", "l1"))]
+StepSize = Annotated[float, Radius(norm="grad_norm")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +39,13 @@ class DataConfig:
     """
 
     name: str = "fashion_mnist_mini"
-    image_size: int | None = None
+    image_size: PositiveInt | None = None
     channels: int | None = None
     skip_bad_images: bool = False
     data_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +63,13 @@ class ModelConfig:
 
     backbone: str = "mobilenet_v2"
     weights: str | None = None
-    alpha: float = 1.0
+    alpha: PositiveFloat = 1.0
     output_stride: int | None = None
-    resize_to: int | None = None
-    dropout: float = 0.0
+    resize_to: PositiveInt | None = None
+    dropout: Dropout = 0.0
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +86,16 @@ class AdversarialConfig:
         clip: keep neighbours in [0, 1].
     """
 
-    multiplier: float = 0.2
-    step_size: float = 8 / 255
-    grad_norm: str = "infinity"
-    iterations: int = 1
-    epsilon: float | None = None
+    multiplier: NonNegativeFloat = 0.2
+    step_size: StepSize = 8 / 255
+    grad_norm: GradNorm = "infinity"
+    iterations: PositiveInt = 1
+    epsilon: StepSize | None = None
     random_start: bool = False
     clip: bool = True
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +109,13 @@ class OptimizerConfig:
         weight_decay: decoupled weight decay of each step; 0 is none.
     """
 
-    learning_rate: float = 0.02
-    momentum: float = 0.9
-    warmup: float = 0.1
-    weight_decay: float = 0.0
+    learning_rate: PositiveFloat = 0.02
+    momentum: UnitFloat = 0.9
+    warmup: UnitFloat = 0.1
+    weight_decay: NonNegativeFloat = 0.0
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +128,12 @@ class UnfreezingConfig:
         blocks_at_start: blocks that are open from the beginning.
     """
 
-    patience: int = 0
-    min_delta: float = 0.01
-    blocks_at_start: int = 1
+    patience: NonNegativeInt = 0
+    min_delta: UnitFloat = 0.01
+    blocks_at_start: PositiveInt = 1
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +159,15 @@ class TrainConfig:
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     unfreezing: UnfreezingConfig = field(default_factory=UnfreezingConfig)
-    epochs: int = 10
-    batch_size: int = 128
-    seed: int = 0
-    models: tuple[str, ...] = ("base", "adversarial")
+    epochs: PositiveInt = 10
+    batch_size: Annotated[int, Range(minimum=2)] = 128
+    seed: NonNegativeInt = 0
+    models: tuple[Annotated[str, Choice(MODELS)], ...] = MODELS
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if not self.models:
+            raise InputError(f"models must be one or more of {', '.join(MODELS)}; received none.")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-serializable dictionaries."""

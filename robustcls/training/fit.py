@@ -11,7 +11,6 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from robustcls._validation import InputError, check_choice, check_number
 from robustcls.data.augment import AugmentationPolicy
 from robustcls.data.pipeline import evaluation_batches, train_batches
 from robustcls.data.sources import load
@@ -22,8 +21,6 @@ from robustcls.training.adversarial import AdversarialRegularization
 from robustcls.training.checkpoints import EpochCheckpoint
 from robustcls.training.config import OptimizerConfig, TrainConfig
 from robustcls.training.unfreezing import PlateauUnfreezing
-
-MODELS = ("base", "adversarial")
 
 
 def train(
@@ -50,7 +47,6 @@ def train(
     Raises:
         InputError: a setting is unusable, or `out` exists.
     """
-    _check(config)
     splits = load_splits(config)
     # Every setting is tried before the folder is made and hours are spent.
     weights = {name: _assemble(name, config, splits).weights for name in config.models}
@@ -183,18 +179,3 @@ def _optimizer(config: OptimizerConfig, steps: int) -> keras.optimizers.Optimize
         nesterov=config.momentum > 0,
         weight_decay=config.weight_decay or None,
     )
-
-
-def _check(config: TrainConfig) -> None:
-    check_number("epochs", config.epochs, minimum=1, integer=True)
-    check_number("batch_size", config.batch_size, minimum=2, integer=True)
-    check_number("seed", config.seed, minimum=0, integer=True)
-    check_number("learning_rate", config.optimizer.learning_rate, above=0)
-    check_number("momentum", config.optimizer.momentum, minimum=0, maximum=1)
-    check_number("warmup", config.optimizer.warmup, minimum=0, maximum=1)
-    check_number("weight_decay", config.optimizer.weight_decay, minimum=0)
-    check_number("patience", config.unfreezing.patience, minimum=0, integer=True)
-    if not config.models:
-        raise InputError(f"models must name at least one of {', '.join(MODELS)}; received none.")
-    for name in config.models:
-        check_choice("models", name, MODELS)

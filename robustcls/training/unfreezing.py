@@ -6,7 +6,8 @@ from typing import Any
 
 import keras
 
-from robustcls._validation import InputError, check_number
+from robustcls._settings import PositiveInt, UnitFloat, checked
+from robustcls._validation import InputError
 from robustcls.models.backbones import unfreezing_blocks
 
 
@@ -31,20 +32,21 @@ class PlateauUnfreezing(keras.callbacks.Callback):
         InputError: an argument is out of its range, or `monitor` is not in the logs.
     """
 
+    @checked
     def __init__(
         self,
         *,
-        patience: int = 2,
-        min_delta: float = 0.01,
+        patience: PositiveInt = 2,
+        min_delta: UnitFloat = 0.01,
         monitor: str = "loss",
-        blocks_at_start: int = 1,
+        blocks_at_start: PositiveInt = 1,
         verbose: int = 1,
     ) -> None:
         super().__init__()
-        self.patience = check_number("patience", patience, minimum=1, integer=True)
-        self.min_delta = check_number("min_delta", min_delta, minimum=0, maximum=1)
+        self.patience = patience
+        self.min_delta = min_delta
         self.monitor = monitor
-        self.open_blocks = check_number("blocks_at_start", blocks_at_start, minimum=1, integer=True)
+        self.open_blocks = blocks_at_start
         self.verbose = verbose
         self.best = float("inf")
         self.wait = 0

@@ -108,7 +108,7 @@ def test_dlr_needs_logits_to_compare(problem):
     [
         ({"loss": "cw"}, "loss must be one of ce, dlr; received 'cw'"),
         ({"steps": 0}, "steps must be an integer >= 1; received 0"),
-        ({"target_classes": 9}, "target_classes must be an integer >= 0 and <= 0; received 9"),
+        ({"target_classes": 9}, "target_classes must be 0 for loss 'ce'; received 9"),
     ],
 )
 def test_bad_settings(settings, message):

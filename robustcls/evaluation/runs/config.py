@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from robustcls._validation import InputError, check_choice, check_epsilon, check_number
+from robustcls._settings import (
+    Choice,
+    Epsilon,
+    NonNegativeInt,
+    PositiveInt,
+    Severity,
+    check_settings,
+)
+from robustcls._validation import InputError, check_choice
 
 ATTACKS = ("fgsm", "pgd", "apgd", "square", "autoattack")
 
@@ -37,36 +46,28 @@ class EvaluationConfig:
     """
 
     attack: str = "fgsm,pgd"
-    epsilon: float = 8 / 255
-    norm: str = "inf"
-    steps: int = 20
-    restarts: int = 1
-    queries: int = 5000
-    limit: int | None = None
-    curve_limit: int = 256
+    epsilon: Epsilon = 8 / 255
+    norm: Annotated[str, Choice(("inf", "2"))] = "inf"
+    steps: PositiveInt = 20
+    restarts: PositiveInt = 1
+    queries: PositiveInt = 5000
+    limit: PositiveInt | None = None
+    curve_limit: NonNegativeInt = 256
     noise_scale: str = "cifar_c"
-    severity: int = 5
+    severity: Severity = 5
     corruptions: str | None = None
     trust: bool = False
-    trust_images: int = 256
-    batch_size: int = 128
-    seed: int = 0
+    trust_images: PositiveInt = 256
+    batch_size: PositiveInt = 128
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         if not self.attacks:
             raise InputError(f"attack must be one or more of {', '.join(ATTACKS)}; received none.")
         for name in self.attacks:
             check_choice("attack", name, ATTACKS)
-        check_choice("norm", self.norm, ("inf", "2"))
-        check_epsilon("epsilon", self.epsilon, self.norm)
         # Scales are looked up where the images are corrupted, which takes TensorFlow.
-        check_number("severity", self.severity, minimum=1, maximum=5, integer=True)
-        for name in ("steps", "restarts", "queries", "trust_images", "batch_size"):
-            check_number(name, getattr(self, name), minimum=1, integer=True)
-        for name in ("curve_limit", "seed"):
-            check_number(name, getattr(self, name), minimum=0, integer=True)
-        if self.limit is not None:
-            check_number("limit", self.limit, minimum=1, integer=True)
+        check_settings(self)
 
     @property
     def attacks(self) -> tuple[str, ...]:

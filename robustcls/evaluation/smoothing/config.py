@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from robustcls._validation import check_number
+from robustcls._settings import NonNegativeInt, PositiveFloat, PositiveInt, Range, check_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,19 +25,13 @@ class SmoothingConfig:
         InputError: a setting is unusable.
     """
 
-    sigma: float = 0.25
-    samples: int = 1000
-    alpha: float = 0.001
-    selection: int = 100
-    limit: int | None = None
-    batch_size: int = 128
-    seed: int = 0
+    sigma: PositiveFloat = 0.25
+    samples: PositiveInt = 1000
+    alpha: Annotated[float, Range(above=0, maximum=0.5)] = 0.001
+    selection: PositiveInt = 100
+    limit: PositiveInt | None = None
+    batch_size: PositiveInt = 128
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        check_number("sigma", self.sigma, above=0)
-        check_number("alpha", self.alpha, above=0, maximum=0.5)
-        for name in ("samples", "selection", "batch_size"):
-            check_number(name, getattr(self, name), minimum=1, integer=True)
-        check_number("seed", self.seed, minimum=0, integer=True)
-        if self.limit is not None:
-            check_number("limit", self.limit, minimum=1, integer=True)
+        check_settings(self)
