@@ -14,6 +14,7 @@ from .explanation.reports.report import explain as explain
 from .models.classifier import build_classifier as build_classifier
 from .models.classifier import load_classifier as load_classifier
 from .models.normalization import FusedBatchNormalization as FusedBatchNormalization
+from .models.stock import save_classifier as save_classifier
 from .serving import export as export
 from .training.adversarial import AdversarialRegularization as AdversarialRegularization
 from .training.unfreezing import PlateauUnfreezing as PlateauUnfreezing
@@ -35,5 +36,6 @@ __all__ = [
     "export",
     "load",
     "load_classifier",
+    "save_classifier",
     "train_batches",
 ]

@@ -14,6 +14,7 @@ from robustcls._validation import InputError, check_choice, check_number
 from robustcls.models.backbones import Backbone, get_backbone
 from robustcls.models.finishing import PREPROCESSING, finish
 from robustcls.models.pretrained import imagenet_weights
+from robustcls.models.stock import with_fast_layers
 
 
 def build_classifier(
@@ -117,10 +118,11 @@ def load_classifier(path: str | Path) -> keras.Model:
     """Loads a model from a `.keras` file.
 
     Args:
-        path: A file written by `model.save`.
+        path: A file written by `save_classifier` or `model.save`.
 
     Returns:
-        The model, not compiled.
+        The model, not compiled; its layers are the fast ones of this package where there are
+        such.
 
     Raises:
         InputError: no such file, or not a Keras model; one line.
@@ -136,7 +138,7 @@ def load_classifier(path: str | Path) -> keras.Model:
         raise InputError(
             f"path must be a model saved as .keras; received '{path}' ({reason[:200]})."
         ) from None
-    return model
+    return with_fast_layers(model)
 
 
 def _check_shape(input_shape: Any) -> tuple[int, int, int]:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from robustcls._settings import NonNegativeFloat, PositiveInt, checked
 from robustcls._validation import InputError
+from robustcls.models.stock import with_stock_layers
 from robustcls.training._nsl import nsl
 from robustcls.training.config import GradNorm, StepSize
 from robustcls.training.losses import loss_for
@@ -181,8 +182,8 @@ class AdversarialRegularization(keras.Model):
         return self(images, training=False)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Saves the base model."""
-        self.base_model.save(*args, **kwargs)
+        """Saves the base model, with stock Keras layers; arguments as for `keras.Model.save`."""
+        with_stock_layers(self.base_model).save(*args, **kwargs)
 
     def export(self, *args: Any, **kwargs: Any) -> None:
         """Exports the base model."""

@@ -16,6 +16,7 @@ from robustcls.data.pipeline import evaluation_batches, train_batches
 from robustcls.data.sources import load
 from robustcls.data.splits import Splits
 from robustcls.models.classifier import build_classifier
+from robustcls.models.stock import save_classifier
 from robustcls.runs import Run, atomic, versions
 from robustcls.training.adversarial import AdversarialRegularization
 from robustcls.training.checkpoints import EpochCheckpoint
@@ -162,7 +163,7 @@ def _train_one(
         verbose=verbose,
     )
     with atomic(folder / "model.keras") as path:
-        training.base_model.save(path)
+        save_classifier(training.base_model, path)
 
 
 def _optimizer(config: OptimizerConfig, steps: int) -> keras.optimizers.Optimizer:

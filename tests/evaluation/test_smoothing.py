@@ -8,9 +8,9 @@ import pytest
 from scipy.stats import norm
 
 from robustcls import InputError
+from robustcls.evaluation.smoothing import randomized as smoothing
 from robustcls.evaluation.smoothing.config import SmoothingConfig
 from robustcls.evaluation.smoothing.randomized import certify, radius_of
-from robustcls.evaluation.smoothing import randomized as smoothing
 
 SIDE = 8
 

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from robustcls.models.backbones import BACKBONES, get_backbone, unfreezing_block
 from robustcls.models.classifier import build_classifier, load_classifier
 from robustcls.models.mobilenet_v2 import mobilenet_v2
 from robustcls.models.normalization import FusedBatchNormalization
+from robustcls.models.stock import save_classifier
 
 # Blocks from the top, and the names of a few.
 BLOCKS = {
@@ -45,8 +49,10 @@ def check(model, name, folder):
     assert all(gradient is not None for gradient in gradients)
     assert all(np.isfinite(gradient).all() for gradient in gradients)
 
-    model.save(folder / "m.keras")
-    loaded = load_classifier(folder / "m.keras")
+    save_classifier(model, folder / f"{name}.keras")
+    np.save(folder / f"{name}.npy", model(x))
+    loaded = load_classifier(folder / f"{name}.keras")
+    assert [type(layer) for layer in loaded.layers] == [type(layer) for layer in model.layers]
     np.testing.assert_array_equal(loaded(x), model(x))
     check_blocks(model, name)
     check_blocks(loaded, name)
@@ -63,14 +69,40 @@ def check_blocks(model, name):
     assert sorted(names) == sorted(layer.name for layer in model.layers if layer.weights)
 
 
-def test_mobilenet(tmp_path):
-    check(build("mobilenet_v2"), "mobilenet_v2", tmp_path)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The models that this file builds, saved, beside their logits for one batch."""
+    return tmp_path_factory.mktemp("saved")
+
+
+def test_mobilenet(folder):
+    check(build("mobilenet_v2"), "mobilenet_v2", folder)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(BACKBONES) - {"mobilenet_v2"}))
-def test_backbone(name, tmp_path):
-    check(build(name), name, tmp_path)
+def test_backbone(name, folder):
+    check(build(name), name, folder)
+
+
+@pytest.mark.slow
+def test_plain_keras_loads_them_all(folder):
+    if not list(folder.glob("*.keras")):
+        test_mobilenet(folder)
+    code = """
+import pathlib, sys
+import keras, numpy as np
+x = np.random.default_rng(0).random((2, 64, 64, 3), dtype=np.float32)
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
+    logits = keras.models.load_model(path)(x)
+    expected = np.load(path.with_suffix(".npy"))
+    np.testing.assert_allclose(logits, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+    print(path.stem, "robustcls" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.stem for path in folder.glob("*.keras"))
+    assert done.stdout.splitlines() == [f"{name} False" for name in names]
 
 
 def test_every_backbone_has_an_entry_here():
