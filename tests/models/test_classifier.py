@@ -111,23 +111,32 @@ def step(network, x, training):
 def test_equals_the_same_network_on_keras_batch_norm(training):
     model = small(input_shape=(32, 32, 3), alpha=1.0)
 
-    def plain(dtype):
+    def version(dtype, fused):
+        """The network with a smooth activation: where a ReLU6 bends, rounding decides."""
+
         def copy(layer):
-            fused = isinstance(layer, FusedBatchNormalization)
-            kind = keras.layers.BatchNormalization if fused else type(layer)
-            return kind.from_config({**layer.get_config(), "dtype": dtype})
+            settings = {**layer.get_config(), "dtype": dtype}
+            if isinstance(layer, keras.layers.ReLU):
+                return keras.layers.Activation("softplus", name=layer.name, dtype=dtype)
+            if isinstance(layer, FusedBatchNormalization) and not fused:
+                return keras.layers.BatchNormalization.from_config(settings)
+            return type(layer).from_config(settings)
 
         network = keras.models.clone_model(model, clone_function=copy)
         network.set_weights(model.get_weights())
         return network
 
     x = tf.constant(images((16, 32, 32, 3)))
-    expected, stock = (step(plain(dtype), x, training) for dtype in ("float64", "float32"))
-    fused = step(model, x, training)
-    # Rounding grows over 52 layers, and more where a ReLU6 bends: as much as Keras' own may.
+    expected, stock, fused = (
+        step(version(*settings), x, training)
+        for settings in (("float64", False), ("float32", False), ("float32", True))
+    )
+    # Rounding grows over 52 layers: as much as Keras' own may. Some gradients are zero, of a bias
+    # before a normalization for one, and have no rounding to compare with.
+    floor = 1e-7 * max(np.linalg.norm(exact) for exact in expected)
     for exact, a, b in zip(expected, stock, fused, strict=True):
         scale = np.linalg.norm(exact)
-        assert np.linalg.norm(b - exact) <= 3 * np.linalg.norm(a - exact) + 1e-5 * scale
+        assert np.linalg.norm(b - exact) <= 3 * np.linalg.norm(a - exact) + 1e-5 * scale + floor
 
 
 def test_saving_keeps_everything(tmp_path):
