@@ -51,17 +51,19 @@ def with_fast_layers(model: keras.Model) -> keras.Model:
     return _with_layers(model, _fast_class)
 
 
-def _stock_class(layer: keras.Layer) -> type:
+def _stock_class(layer: keras.Layer) -> type[keras.Layer]:
     return _STOCK.get(type(layer), type(layer))
 
 
-def _fast_class(layer: keras.Layer) -> type:
+def _fast_class(layer: keras.Layer) -> type[keras.Layer]:
     if type(layer) is keras.layers.Conv2D and layer.groups > 1:
         return GroupedConv2D
     return FASTER.get(type(layer), type(layer))
 
 
-def _with_layers(model: keras.Model, class_of: Callable[[keras.Layer], type]) -> keras.Model:
+def _with_layers(
+    model: keras.Model, class_of: Callable[[keras.Layer], type[keras.Layer]]
+) -> keras.Model:
     """Returns a copy with other classes of layers, nested models included; itself if all stay."""
     if not _changes(model, class_of):
         return model
@@ -83,7 +85,7 @@ def _with_layers(model: keras.Model, class_of: Callable[[keras.Layer], type]) ->
     return copied
 
 
-def _changes(model: keras.Model, class_of: Callable[[keras.Layer], type]) -> bool:
+def _changes(model: keras.Model, class_of: Callable[[keras.Layer], type[keras.Layer]]) -> bool:
     # Other classes of models, a user's among them, may do more than their layers do.
     if not type(model).__module__.startswith("keras.") or not getattr(model, "inputs", None):
         return False
