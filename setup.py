@@ -19,7 +19,7 @@ ONNX = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "tf2onnx>=1.17,<2"]
 
 setup(
     name="robustcls",
-    version="0.1.0",
+    version="0.2.0",
     description="Image classifiers and anomaly detectors that survive noise and attacks, in Keras",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
