@@ -1,10 +1,25 @@
 import importlib.util
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives the tests, and the processes they start, one folder for what is temporary."""
+    if not hasattr(config, "workerinput"):
+        config.temporary = tempfile.mkdtemp(prefix="tests-of-robustcls-")
+        os.environ["TMPDIR"] = tempfile.tempdir = config.temporary
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Deletes the folder: processes killed in a test leave files that nobody else deletes."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(config.temporary, ignore_errors=True)
 
 
 @pytest.hookimpl(trylast=True)
