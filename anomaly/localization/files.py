@@ -12,7 +12,8 @@ from anomaly.detection.reconstruction import ReconstructionDetector
 from anomaly.experiments.runs import load_detector
 from anomaly.localization.boxes import draw_boxes
 from robustcls._validation import InputError
-from robustcls.data.decoding import EXTENSIONS, read_image
+from robustcls.data.decoding import read_image
+from robustcls.data.files import image_files
 from robustcls.runs import Run
 
 
@@ -61,4 +62,4 @@ def box_images(
 def _image_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
+    return image_files(path)

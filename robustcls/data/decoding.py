@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +19,25 @@ from robustcls.data.resizing import Size, fit
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 
-#: Larger images are refused: a small file can unpack to more than the memory.
-MAX_PIXELS = 178_956_970
+#: Larger images are refused: a small file can unpack to more than the memory. At its largest
+#: an image takes two gigabytes while it is read.
+MAX_PIXELS = 100_000_000
+# Those above this size are read one at a time, whatever the threads.
+_LARGE = 10_000_000
+_one_large = threading.Lock()
 
 _GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 class BadImageError(InputError):
-    """A file that is no readable image; `reason` says why."""
+    """A file that is no readable image; `path` is the file, `reason` says why."""
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         super().__init__(
             f"{os.fspath(path)} cannot be read: {reason}. Mend or remove it, or set "
             "skip_bad_images to go on without such files."
         )
-        self.reason = reason
+        self.path, self.reason = path, reason
 
 
 @contextmanager
@@ -99,9 +104,11 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         if path.stat().st_size == 0:
             raise ValueError("empty file")
         with Image.open(path, formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
+            pixels = image.width * image.height
+            if pixels > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            yield image
+            with _one_large if pixels > _LARGE else nullcontext():
+                yield image
     except UnidentifiedImageError:
         raise BadImageError(path, "not an image, or of an unknown format") from None
     except Image.DecompressionBombError:

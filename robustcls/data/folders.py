@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from robustcls._validation import InputError
 from robustcls.data.carving import assign
 from robustcls.data.decoding import EXTENSIONS, BadImageError, probe, quiet_pillow, read_image
+from robustcls.data.files import check_name, image_files, subfolders
 from robustcls.data.resizing import Size
 from robustcls.data.splits import Split, Splits
 from robustcls.data.storage import allocate
@@ -30,7 +31,7 @@ _SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-_OF_THE_SYSTEM = ("Thumbs.db", "desktop.ini")
+_LISTED = 5
 
 
 def load_folder(
@@ -50,20 +51,24 @@ def load_folder(
     """
     found, class_names = _scan(root)
     skipped: list[str] = []
-    shapes: list[tuple[int, int, int]] = []
+    shapes: dict[str, tuple[int, int, int]] = {}
     stored = {}
     for part, (names, labels) in found.items():
         paths = [root / name for name in names]
         results = _for_each(probe, paths, skip_bad_images, f"Checking {part}")
         good = np.array([isinstance(result, tuple) for result in results], bool)
         skipped += [name for name, fine in zip(names, good, strict=True) if not fine]
-        shapes += [result for result in results if isinstance(result, tuple)]
+        shapes |= {
+            name: result
+            for name, result in zip(names, results, strict=True)
+            if isinstance(result, tuple)
+        }
         stored[part] = labels[good], np.array(names)[good]
     _check_classes(stored, class_names, root)
     if size is None:
-        _check_one_size(shapes, [name for _, ids in stored.values() for name in ids])
-    height, width = size or shapes[0][:2]
-    depth = channels or max(shape[2] for shape in shapes)
+        _check_one_size(shapes)
+    height, width = size or next(iter(shapes.values()))[:2]
+    depth = channels or max(shape[2] for shape in shapes.values())
 
     assignment = assign(stored, validation_fraction, seed)
     parts = {}
@@ -77,6 +82,10 @@ def load_folder(
         good = np.array([result is not None for result in done], bool)
         skipped += list(ids[~good])
         parts[part] = Split(_keep(images, good), labels[good], ids[good])
+    read = [name for split in parts.values() for name in split.ids]
+    if channels is None and depth > max((shapes[name][2] for name in read), default=depth):
+        # The only colour pictures were bad ones.
+        parts = {p: Split(s.images[..., :1], s.labels, s.ids) for p, s in parts.items()}
     if skipped:
         _check_classes({"train": (parts["train"].labels, parts["train"].ids)}, class_names, root)
     source = "; ".join([f"image folder {root}", *assignment.notes])
@@ -103,7 +112,7 @@ def _decode_into(
 def _scan(root: Path) -> tuple[dict[str, tuple[list[str], np.ndarray]], list[str]]:
     """Returns {split: (file names under root, labels)} and the class names."""
     splits = _split_folders(root)
-    class_names = [folder.name for folder in _subfolders(splits["train"])]
+    class_names = sorted(_class_name(folder) for folder in subfolders(splits["train"]))
     if len(class_names) < 2:
         raise InputError(
             f"name must be a folder of class folders, root/class/* or root/split/class/*; "
@@ -113,32 +122,28 @@ def _scan(root: Path) -> tuple[dict[str, tuple[list[str], np.ndarray]], list[str
     for part, folder in splits.items():
         names: list[str] = []
         labels: list[int] = []
-        for class_folder in _subfolders(folder):
-            if class_folder.name not in class_names:
+        for class_folder in sorted(subfolders(folder), key=_class_name):
+            name = _class_name(class_folder)
+            if name not in class_names:
                 raise InputError(
                     f"Classes must be the same in each split; {class_folder} is not in "
                     f"{splits['train']}."
                 )
-            files = _files(class_folder)
-            if not any(name.lower().endswith(EXTENSIONS) for name in files):
+            files = image_files(class_folder)
+            if not files:
                 raise InputError(
                     f"Each class needs images ({', '.join(EXTENSIONS)}); {class_folder} has none."
                 )
-            _check_names([class_folder.name, *files], folder)
-            names += [(class_folder / name).relative_to(root).as_posix() for name in files]
-            labels += [class_names.index(class_folder.name)] * len(files)
+            names += [path.relative_to(root).as_posix() for path in files]
+            labels += [class_names.index(name)] * len(files)
         found[part] = names, np.array(labels, np.int64)
     return found, class_names
 
 
-def _check_names(names: Sequence[str], folder: Path) -> None:
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise InputError(
-                f"File and class names must be valid Unicode; received {name!r} in {folder}."
-            ) from None
+def _class_name(folder: Path) -> str:
+    """The folder's name; a Mac writes its accents as characters of their own."""
+    check_name(folder)
+    return unicodedata.normalize("NFC", folder.name)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
@@ -146,14 +151,14 @@ def _split_folders(root: Path) -> dict[str, Path]:
     if not root.is_dir():
         problem = "is a file" if root.exists() else "does not exist"
         raise InputError(f"name must be an image folder; {root} {problem}.")
-    folders = _subfolders(root)
+    folders = subfolders(root)
     splits = {
         _SPLIT_NAMES[folder.name.lower()]: folder
         for folder in folders
         if folder.name.lower() in _SPLIT_NAMES
     }
     # "train" is also a class of vehicle: splits hold folders, classes hold images.
-    if "train" not in splits or not _subfolders(splits["train"]):
+    if "train" not in splits or not subfolders(splits["train"]):
         return {"train": root}
     others = [folder.name for folder in folders if folder not in splits.values()]
     if others:
@@ -164,52 +169,44 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return splits
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    try:
-        return sorted(
-            child for child in folder.iterdir() if child.is_dir() and child.name[0] != "."
-        )
-    except OSError as error:
-        raise InputError(f"{folder} cannot be listed: {error.strerror}.") from None
-
-
-def _files(folder: Path) -> list[str]:
-    """Returns the visible files under `folder`, at any depth, in the same order everywhere."""
-
-    def fail(error: OSError) -> None:
-        raise InputError(f"{error.filename} cannot be listed: {error.strerror}.")
-
-    names = []
-    for parent, subfolders, files in os.walk(folder, onerror=fail):
-        subfolders[:] = [name for name in subfolders if name[0] != "."]
-        names += [
-            (Path(parent) / name).relative_to(folder).as_posix()
-            for name in files
-            if name[0] != "." and name not in _OF_THE_SYSTEM
-        ]
-    return sorted(names)
-
-
 def _for_each(
     read: Callable[..., Result], items: Sequence, skip: bool, title: str
 ) -> list[Result | None]:
-    """Calls `read` on each item in threads; a `BadImageError` is None when `skip`, else raised."""
+    """Calls `read` on each item in threads; what raises `BadImageError` is None when `skip`.
+
+    Raises:
+        InputError: some items are bad, and `skip` is False; all are counted, the first named.
+    """
+    bad: list[BadImageError] = []
 
     def one(item: object) -> Result | None:
         try:
             return read(item)
-        except BadImageError:
-            if not skip:
-                raise
+        except BadImageError as error:
+            bad.append(error)
             return None
 
     with quiet_pillow(), ThreadPoolExecutor() as pool:
         results = pool.map(one, items)
         try:
-            return list(tqdm(results, title, len(items), delay=1, disable=None, leave=False))
+            done = list(tqdm(results, title, len(items), delay=1, disable=None, leave=False))
         except BaseException:  # also Ctrl-C, which else waits for all files
             pool.shutdown(cancel_futures=True)
             raise
+    if bad and not skip:
+        raise _all_of(bad)
+    return done
+
+
+def _all_of(bad: list[BadImageError]) -> InputError:
+    if len(bad) == 1:
+        return bad[0]
+    named = "; ".join(sorted(f"{error.path}: {error.reason}" for error in bad)[:_LISTED])
+    more = f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
+    return InputError(
+        f"{len(bad)} files cannot be read: {named}{more}. Mend or remove them, or set "
+        "skip_bad_images to go on without such files."
+    )
 
 
 def _keep(images: np.ndarray, good: np.ndarray) -> np.ndarray:
@@ -230,11 +227,12 @@ def _check_classes(
         raise InputError(f"Each class needs images; {root} has no readable one of {empty[0]}.")
 
 
-def _check_one_size(shapes: Sequence[tuple[int, int, int]], names: Sequence[str]) -> None:
-    for shape, name in zip(shapes, names, strict=True):
-        if shape[:2] != shapes[0][:2]:
-            first, other = (f"{height}x{width}" for height, width, _ in (shapes[0], shape))
+def _check_one_size(shapes: Mapping[str, tuple[int, int, int]]) -> None:
+    first = next(iter(shapes))
+    for name, shape in shapes.items():
+        if shape[:2] != shapes[first][:2]:
+            one, other = (f"{height}x{width}" for height, width, _ in (shapes[first], shape))
             raise InputError(
-                f"Images must have one size unless image_size is given; {names[0]} is {first} "
+                f"Images must have one size unless image_size is given; {first} is {one} "
                 f"and {name} is {other} (height x width)."
             )

@@ -8,15 +8,17 @@ import tensorflow as tf
 MAX_PIXELS = 40_000_000
 
 _ORIENTATION = 0x0112
-# JPEG: an APP1 segment of any length that holds EXIF data. Camera files have it near the start.
-_EXIF = (0xFF, 0xE1, None, None, *b"Exif\0\0")
+# JPEG: an APP1 segment of any length that holds EXIF data. PNG: a chunk. Both near the start, the
+# latter also near the end of a file.
+_EXIF_OF_JPEG = (0xFF, 0xE1, None, None, *b"Exif\0\0")
+_EXIF_OF_PNG = (*b"eXIf",)
 _EXIF_WITHIN = 1 << 17
 
 
 def decode_batch(encoded: tf.Tensor, image_shape: tuple[int, int, int]) -> tf.Tensor:
     """Returns float32 [N, H, W, C] in [0, 1].
 
-    The EXIF orientation of JPEG files is applied, transparent pixels are laid over white, 16 bits
+    The EXIF orientation is applied, transparent pixels are laid over white, 16 bits
     become 8, colour becomes gray by ITU-R 601 luma, and resizing is bilinear with antialiasing
     and without keeping the aspect ratio: what `robustcls.load` does to image files. Where a
     resized value lies halfway between two of 255 levels, the other one may be taken.
@@ -79,7 +81,11 @@ def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
         return tf.cast((colour * alpha + full * (full - alpha) + 127) // 255, tf.uint8)
 
     depth, colour_type = tf.unstack(tf.cast(header[8:], tf.int32), num=2)
-    return tf.cond((depth == 16) & (colour_type == 0), gray_16_bits, others)
+    pixels = tf.cond((depth == 16) & (colour_type == 0), gray_16_bits, others)
+    size = tf.strings.length(encoded)
+    end = tf.strings.substr(encoded, tf.maximum(size - _EXIF_WITHIN, 0), _EXIF_WITHIN)
+    ends = tf.strings.join([tf.strings.substr(encoded, 0, _EXIF_WITHIN), end])
+    return _upright(pixels, _exif_orientation(ends, _EXIF_OF_PNG))
 
 
 def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
@@ -88,7 +94,12 @@ def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
     with tf.control_dependencies([_check_pixels(shape[:2])]):
         encoded = tf.identity(encoded)
     pixels = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
-    turned = _exif_orientation(encoded)
+    start = tf.strings.substr(encoded, 0, _EXIF_WITHIN)
+    return _upright(pixels, _exif_orientation(start, _EXIF_OF_JPEG))
+
+
+def _upright(pixels: tf.Tensor, turned: tf.Tensor) -> tf.Tensor:
+    """Returns pixels [H, W, 3] turned and mirrored as their EXIF orientation asks."""
     pixels = tf.cond(turned >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
     upside_down = tf.reduce_any(turned == [3, 4, 7, 8])
     mirrored = tf.reduce_any(turned == [2, 3, 6, 7])
@@ -104,20 +115,23 @@ def _check_pixels(sizes: tf.Tensor) -> tf.Operation:
     )
 
 
-def _exif_orientation(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns the orientation tag of a JPEG file, 1 (upright) to 8; 1 when there is none."""
-    data = tf.io.decode_raw(tf.strings.substr(encoded, 0, _EXIF_WITHIN), tf.uint8)
-    data = tf.pad(tf.cast(data, tf.int32), [[0, len(_EXIF)]])
+def _exif_orientation(encoded: tf.Tensor, pattern: tuple[int | None, ...]) -> tf.Tensor:
+    """Returns the orientation tag, 1 (upright) to 8, of the EXIF data that follow `pattern`.
+
+    1 when there is none.
+    """
+    data = tf.io.decode_raw(encoded, tf.uint8)
+    data = tf.pad(tf.cast(data, tf.int32), [[0, len(pattern)]])
     last = tf.size(data) - 1
 
     def byte(at: tf.Tensor) -> tf.Tensor:
         return tf.gather(data, tf.clip_by_value(at, 0, last))
 
-    found = tf.ones([tf.size(data) - len(_EXIF)], tf.bool)
-    for offset, value in enumerate(_EXIF):
+    found = tf.ones([tf.size(data) - len(pattern)], tf.bool)
+    for offset, value in enumerate(pattern):
         if value is not None:
-            found &= data[offset : tf.size(data) - len(_EXIF) + offset] == value
-    start = tf.cast(tf.argmax(found), tf.int32) + len(_EXIF)
+            found &= data[offset : tf.size(data) - len(pattern) + offset] == value
+    start = tf.cast(tf.argmax(found), tf.int32) + len(pattern)
     little = byte(start) == ord("I")
 
     def short(at: tf.Tensor) -> tf.Tensor:

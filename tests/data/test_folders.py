@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, PngImagePlugin
 from robustcls._validation import InputError
 from robustcls.data import load
 from robustcls.data.decoding import BadImageError, probe, quiet_pillow, read_image
+from robustcls.data.files import image_files
 
 
 def picture(seed, size=(8, 6), mode="RGB"):
@@ -203,11 +204,61 @@ def test_a_bad_file_is_named_or_skipped(photos, how, reason, ending):
             assert good.startswith(("cat/", "dog/")[label])
 
 
-def test_files_that_are_no_images_are_named(photos):
-    (photos / "dog" / "notes.txt").write_text("dogs")
-    with pytest.raises(InputError, match=r"dog/notes\.txt cannot be read: not an image"):
+def test_all_bad_files_are_listed_at_once(photos):
+    for name in ("cat/a.png", "dog/b.jpg"):
+        (photos / name).write_text("no image")
+    message = r"2 files cannot be read: .*cat/a\.png: not an image.*; .*dog/b\.jpg: not an image"
+    with pytest.raises(InputError, match=message):
         load(photos)
-    assert load(photos, skip_bad_images=True).skipped == ("dog/notes.txt",)
+    for number in range(8):
+        (photos / "cat" / f"c{number}.png").write_text("no image")
+    with pytest.raises(InputError, match=r"10 files cannot be read: .*; and 5 more\. Mend"):
+        load(photos)
+    assert len(load(photos, skip_bad_images=True).skipped) == 10
+
+
+def test_a_bad_colour_picture_does_not_decide_for_colour(tmp_path):
+    for name in ("cat", "dog"):
+        fill(tmp_path / name, 5, mode="L")
+    picture(0).save(tmp_path / "cat" / "broken.png")
+    break_file(tmp_path / "cat" / "broken.png", "header only")
+    splits = load(tmp_path, skip_bad_images=True)
+    assert splits.skipped == ("cat/broken.png",)
+    assert splits.image_shape == (6, 8, 1)
+    np.testing.assert_array_equal(
+        splits.test.images[0, ..., 0], np.asarray(Image.open(tmp_path / splits.test.ids[0]))
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["._x.png", ".DS_Store", "@eaDir/x.png", "__MACOSX/x.png", "notes.txt", "x.png.part", "a.xml"],
+)
+def test_files_of_the_system_and_of_other_kinds_are_left_out(photos, name):
+    for folder in (photos / "dog", photos):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("no image")
+    splits = load(photos)
+    assert len(every_id(splits)) == 30
+    assert splits.class_names == ("cat", "dog")
+    assert [path.parent.name for path in image_files(photos)] == ["cat"] * 10 + ["dog"] * 20
+
+
+def test_links_to_folders_are_followed_once(photos, tmp_path):
+    fill(tmp_path / "elsewhere" / "deeper", 5, start=500)
+    (photos / "cat" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "deeper" / "circle").symlink_to(photos / "cat")
+    splits = load(photos)
+    assert len(every_id(splits)) == 35
+    assert "cat/linked/deeper/500.png" in every_id(splits)
+
+
+def test_accents_may_be_written_either_way(split_photos):
+    for part, name in (("train", "e\u0301mu"), ("val", "\u00e9mu"), ("test", "e\u0301mu")):
+        (split_photos / part / "cat").rename(split_photos / part / name)
+    splits = load(split_photos)
+    assert splits.class_names == ("dog", "\u00e9mu")
+    assert [len(split) for split in (splits.train, splits.validation, splits.test)] == [20, 6, 8]
 
 
 def test_decompression_bomb_is_refused(photos):

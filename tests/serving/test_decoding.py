@@ -38,8 +38,9 @@ PICTURES = {
     "gray.jpg": (Image.fromarray(photo(28, 28, 1)[..., 0]), {}),
     "tiny.jpg": (Image.fromarray(photo(9, 13, 3)), {}),
     **{
-        f"turned {number}.jpg": (Image.fromarray(photo(80, 60, 3)), with_orientation(number))
+        f"turned {number}.{ending}": (Image.fromarray(photo(80, 60, 3)), with_orientation(number))
         for number in range(1, 9)
+        for ending in ("jpg", "png")
     },
 }
 
@@ -114,3 +115,18 @@ def test_a_damaged_orientation_is_ignored(decoder):
     expected = decoder[1](tf.constant([upright.getvalue()])).numpy()
     content[start + 4 : start + 8] = b"\xff\xff\xff\xff"  # where the tags are
     np.testing.assert_array_equal(decoder[1](tf.constant([bytes(content)])), expected)
+
+
+def test_an_orientation_behind_the_pixels_of_a_png(decoder, tmp_path):
+    """The standard lets the chunk stand on either side of them."""
+    (height, width, channels), function = decoder
+    path = tmp_path / "turned.png"
+    Image.fromarray(photo(400, 300, 3)).save(path, **with_orientation(6))
+    content = path.read_bytes()
+    assert len(content) > 1 << 18
+    start = content.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    path.write_bytes(content[:start] + content[end:-12] + content[start:end] + content[-12:])
+    expected = read_image(path, (height, width), channels)
+    decoded = function(tf.constant([path.read_bytes()])).numpy()[0]
+    assert np.abs(np.round(decoded * 255) - expected).max() <= 1
