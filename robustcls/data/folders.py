@@ -88,7 +88,9 @@ def load_folder(
         parts = {p: Split(s.images[..., :1], s.labels, s.ids) for p, s in parts.items()}
     if skipped:
         _check_classes({"train": (parts["train"].labels, parts["train"].ids)}, class_names, root)
-    source = "; ".join([f"image folder {root}", *assignment.notes])
+    files = "1 unreadable file" if len(skipped) == 1 else f"{len(skipped)} unreadable files"
+    left_out = [f"{files} left out"] if skipped else []
+    source = "; ".join([f"image folder {root}", *assignment.notes, *left_out])
     return Splits(
         parts["train"],
         parts["validation"],

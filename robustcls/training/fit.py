@@ -66,6 +66,8 @@ def train(
         "versions": versions(),
     }
     run = Run.create(out, record, resume=resume, overwrite=overwrite)
+    if verbose and splits.skipped:
+        print(f"Left out, as unreadable: {', '.join(splits.skipped)}", flush=True)
     for name in config.models:
         if (run.folder(name) / "model.keras").is_file():
             continue

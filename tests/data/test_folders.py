@@ -197,6 +197,7 @@ def test_a_bad_file_is_named_or_skipped(photos, how, reason, ending):
     assert "\n" not in str(error.value)
     splits = load(photos, skip_bad_images=True)
     assert splits.skipped == (name,)
+    assert splits.source.endswith("; 1 unreadable file left out")
     assert len(every_id(splits)) == 30
     for split in (splits.train, splits.validation, splits.test):
         for image, label, good in zip(split.images, split.labels, split.ids, strict=True):
