@@ -16,6 +16,7 @@ from robustcls._validation import InputError
 from robustcls.data.carving import assign
 from robustcls.data.decoding import EXTENSIONS, BadImageError, probe, quiet_pillow, read_image
 from robustcls.data.files import check_name, image_files, subfolders
+from robustcls.data.one_class_folders import scan_one_class
 from robustcls.data.resizing import Size
 from robustcls.data.splits import Split, Splits
 from robustcls.data.storage import allocate
@@ -42,6 +43,7 @@ def load_folder(
     validation_fraction: float,
     seed: int,
     skip_bad_images: bool,
+    one_class: bool = False,
 ) -> Splits:
     """Reads an image folder; the arguments are those of `robustcls.load`.
 
@@ -49,7 +51,7 @@ def load_folder(
         InputError: the folder is missing or holds no classes, a class has no images, a file
             cannot be read, or sizes differ and no size is asked for.
     """
-    found, class_names = _scan(root)
+    found, class_names = (scan_one_class(root) if one_class else None) or _scan(root)
     skipped: list[str] = []
     shapes: dict[str, tuple[int, int, int]] = {}
     stored = {}
@@ -64,7 +66,8 @@ def load_folder(
             if isinstance(result, tuple)
         }
         stored[part] = labels[good], np.array(names)[good]
-    _check_classes(stored, class_names, root)
+    wanted = [class_names[label] for label in np.unique(found["train"][1])]
+    _check_classes(stored["train"][0], wanted, root)
     if size is None:
         _check_one_size(shapes)
     height, width = size or next(iter(shapes.values()))[:2]
@@ -87,7 +90,7 @@ def load_folder(
         # The only colour pictures were bad ones.
         parts = {p: Split(s.images[..., :1], s.labels, s.ids) for p, s in parts.items()}
     if skipped:
-        _check_classes({"train": (parts["train"].labels, parts["train"].ids)}, class_names, root)
+        _check_classes(parts["train"].labels, wanted, root)
     files = "1 unreadable file" if len(skipped) == 1 else f"{len(skipped)} unreadable files"
     left_out = [f"{files} left out"] if skipped else []
     source = "; ".join([f"image folder {root}", *assignment.notes, *left_out])
@@ -118,7 +121,8 @@ def _scan(root: Path) -> tuple[dict[str, tuple[list[str], np.ndarray]], list[str
     if len(class_names) < 2:
         raise InputError(
             f"name must be a folder of class folders, root/class/* or root/split/class/*; "
-            f"{splits['train']} holds {len(class_names)} folders."
+            f"{splits['train']} holds {len(class_names)} folders. Images of one kind alone are "
+            "for `anomaly train`."
         )
     found = {}
     for part, folder in splits.items():
@@ -220,11 +224,9 @@ def _keep(images: np.ndarray, good: np.ndarray) -> np.ndarray:
     return images[: np.count_nonzero(good)]
 
 
-def _check_classes(
-    stored: dict[str, tuple[np.ndarray, np.ndarray]], class_names: Sequence[str], root: Path
-) -> None:
-    counts = np.bincount(stored["train"][0], minlength=len(class_names))
-    empty = [name for name, count in zip(class_names, counts, strict=True) if not count]
+def _check_classes(labels: np.ndarray, class_names: Sequence[str], root: Path) -> None:
+    counts = np.bincount(labels, minlength=len(class_names))
+    empty = [name for name, count in zip(class_names, counts, strict=False) if not count]
     if empty:
         raise InputError(f"Each class needs images; {root} has no readable one of {empty[0]}.")
 

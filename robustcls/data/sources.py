@@ -21,6 +21,7 @@ def load(
     validation_fraction: float = 0.1,
     seed: int = 0,
     skip_bad_images: bool = False,
+    one_class: bool = False,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> Splits:
     """Loads a labelled image set.
@@ -52,6 +53,9 @@ def load(
         seed: >= 0, chooses what is held out.
         skip_bad_images: leaves unreadable files of a folder out and lists them in
             `Splits.skipped`, instead of failing at the first.
+        one_class: takes folders of one normal class too, for detectors: normal images alone, and
+            the layouts of MVTec AD, MVTec LOCO, MVTec AD 2 and VisA; the normal class is number 0.
+            False by default.
         data_dir: where TensorFlow Datasets keeps prepared sets; by default `$TFDS_DATA_DIR`, else
             `~/tensorflow_datasets`.
 
@@ -94,6 +98,7 @@ def load(
         validation_fraction=validation_fraction,
         seed=seed,
         skip_bad_images=skip_bad_images,
+        one_class=one_class,
     )
 
 

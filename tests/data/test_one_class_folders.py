@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from robustcls import InputError, load
+from robustcls.data.one_class_folders import read_masks
+
+
+def fill(folder, count, size=(8, 6)):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 256, (size[1], size[0]), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:03}.png")
+
+
+def mask(path, box, value=255):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros((6, 8), np.uint8)
+    pixels[box] = value
+    Image.fromarray(pixels).save(path)
+
+
+LEFT = np.s_[:, :4]
+
+
+@pytest.fixture(params=["mvtec", "loco", "ad2", "visa"])
+def parts(request, tmp_path):
+    """A set of defects in the layout of each: the left half of image 1 of each kind is one."""
+    root = tmp_path / "parts"
+    if request.param == "visa":
+        fill(root / "Data" / "Images" / "Normal", 10)
+        fill(root / "Data" / "Images" / "Anomaly", 3)
+        mask(root / "Data" / "Masks" / "Anomaly" / "001.png", LEFT, 1)
+        return root, ("normal", "anomaly"), {"train": 7, "validation": 1, "test": [2, 3]}
+    fill(root / "train" / "good", 10)
+    kinds = {"mvtec": ["crack", "hole"], "loco": ["structural_anomalies"], "ad2": ["bad"]}
+    kinds = kinds[request.param]
+    test = root / ("test_public" if request.param == "ad2" else "test")
+    fill(test / "good", 4)
+    for kind in kinds:
+        fill(test / kind, 3)
+        beside = test if request.param == "ad2" else root
+        name = {"mvtec": "001_mask.png", "loco": "001/000.png", "ad2": "001_mask.png"}
+        value = 3 if request.param == "loco" else 255
+        mask(beside / "ground_truth" / kind / name[request.param], LEFT, value)
+    counts = {"train": 9, "validation": 1, "test": [4] + [3] * len(kinds)}
+    if request.param != "mvtec":
+        fill(root / "validation" / "good", 2)
+        counts |= {"train": 10, "validation": 2}
+    return root, ("good", *kinds), counts
+
+
+def test_layouts_of_sets_of_defects(parts):
+    root, names, counts = parts
+    splits = load(root, one_class=True, validation_fraction=0.1)
+    assert splits.class_names == names
+    for part in ("train", "validation"):
+        labels = getattr(splits, part).labels
+        assert labels.tolist() == [0] * counts[part]
+    assert np.bincount(splits.test.labels).tolist() == counts["test"]
+    masks, known = read_masks(root, splits.test.ids, (6, 8))
+    marked = [name for name, there in zip(splits.test.ids, known, strict=True) if there]
+    assert len(marked) == len(names) - 1
+    assert all(name.endswith("/001.png") for name in marked)
+    assert masks[known][:, :, :4].all()
+    assert not masks[known][:, :, 4:].any()
+    assert not masks[~known].any()
+
+
+def test_masks_are_resized(parts):
+    root, _, _ = parts
+    splits = load(root, one_class=True, image_size=(12, 24))
+    masks, known = read_masks(root, splits.test.ids, (12, 24))
+    assert masks.shape == (len(splits.test), 12, 24)
+    np.testing.assert_array_equal(masks[known].sum((1, 2)), 12 * 12)
+
+
+def test_normal_images_alone(tmp_path):
+    fill(tmp_path, 20)
+    splits = load(tmp_path, one_class=True)
+    assert splits.class_names == ("normal",)
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [14, 2, 4]
+
+
+def test_a_classifiers_folder_is_read_as_ever(tmp_path):
+    for name in ("cat", "dog"):
+        fill(tmp_path / name, 10)
+    plain, other = load(tmp_path), load(tmp_path, one_class=True)
+    assert plain.class_names == other.class_names == ("cat", "dog")
+    assert plain.fingerprint == other.fingerprint
+
+
+def test_a_classifier_is_told_what_one_class_is_for(tmp_path):
+    fill(tmp_path / "train" / "good", 5)
+    with pytest.raises(InputError, match=r"holds 1 folders\. Images of one kind alone are for"):
+        load(tmp_path)
+
+
+def test_no_normal_image(tmp_path):
+    (tmp_path / "train" / "good").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"data must hold normal images; .* has none"):
+        load(tmp_path, one_class=True)
