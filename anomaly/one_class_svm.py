@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import keras
 import numpy as np
@@ -12,7 +12,8 @@ from sklearn import svm
 
 from anomaly.detection.detector import OneClassDetector
 from anomaly.detection.training import Training
-from robustcls._validation import InputError, check_number
+from robustcls._settings import PositiveFloat, Range
+from robustcls._validation import InputError
 
 
 @dataclass(kw_only=True, eq=False)
@@ -32,19 +33,15 @@ class OneClassSVM(OneClassDetector):
 
     method: ClassVar[str] = "one_class_svm"
 
-    epochs: int = 1
-    nu: float = 0.1
-    gamma: float = 2**-7
-    max_images: int = 3000
+    epochs: Annotated[int, Range(minimum=1, maximum=1)] = 1
+    nu: Annotated[float, Range(above=0, maximum=1)] = 0.1
+    gamma: PositiveFloat = 2**-7
+    max_images: Annotated[int, Range(minimum=2)] = 3000
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("epochs", self.epochs, maximum=1)
         if self.augmentation is not None:
             raise InputError("augmentation must be None for one_class_svm; received a policy.")
-        check_number("nu", self.nu, above=0, maximum=1)
-        check_number("gamma", self.gamma, above=0)
-        check_number("max_images", self.max_images, minimum=2, integer=True)
 
     def _build(self) -> dict[str, keras.Model]:
         images = keras.Input(self.image_shape, dtype="float32", name="images")

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from anomaly.deep_svdd.detector import DeepSVDD, Sphere
 from anomaly.detection.training import Training
-from robustcls._validation import check_number
+from robustcls._settings import PositiveFloat
 
 
 @dataclass(kw_only=True, eq=False)
@@ -33,11 +33,7 @@ class DeepSAD(DeepSVDD):
     method: ClassVar[str] = "deep_sad"
     takes_anomalies: ClassVar[bool] = True
 
-    eta: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("eta", self.eta, above=0)
+    eta: PositiveFloat = 1.0
 
     def _sphere(self, training: Training) -> Sphere:
         return Sphere(

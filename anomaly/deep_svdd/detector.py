@@ -14,7 +14,7 @@ from anomaly.detection.layers import NORM_MOMENTUM
 from anomaly.detection.reconstruction import Reconstruction
 from anomaly.detection.sphere import DistanceToCenter
 from anomaly.detection.training import Training, draw
-from robustcls._validation import check_number
+from robustcls._settings import NonNegativeInt, PositiveFloat, PositiveInt
 from robustcls.models.finishing import finish
 
 # Paper's distance to the anomalies' centre is inverted; this keeps the inverse finite.
@@ -48,14 +48,9 @@ class DeepSVDD(ContrastDetector):
 
     method: ClassVar[str] = "deep_svdd"
 
-    epochs: int = 30
-    pretraining_epochs: int = 30
-    learning_rate: float = 1e-3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("pretraining_epochs", self.pretraining_epochs, minimum=0, integer=True)
-        check_number("learning_rate", self.learning_rate, above=0)
+    epochs: PositiveInt = 30
+    pretraining_epochs: NonNegativeInt = 30
+    learning_rate: PositiveFloat = 1e-3
 
     def _build(self) -> dict[str, keras.Model]:
         images, features, _ = _encoder(self.image_shape)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from anomaly.detection.detector import OneClassDetector
 from anomaly.detection.training import Training
-from robustcls._validation import check_flag
+from robustcls._settings import Flag
 
 # Of an image in one colour, which has no contrast.
 _SMALLEST = 1e-6
@@ -70,11 +70,7 @@ class ContrastDetector(OneClassDetector):
         (others): as for `OneClassDetector`.
     """
 
-    contrast_normalization: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_flag("contrast_normalization", self.contrast_normalization)
+    contrast_normalization: Flag = False
 
     def _build_contrast(self) -> dict[str, keras.Model]:
         """Returns the network that `_prepare` needs, by its name in `_networks`."""

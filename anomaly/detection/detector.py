@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import keras
 import numpy as np
@@ -18,9 +18,17 @@ from anomaly.detection.layers import check_image_shape
 from anomaly.detection.registry import detector_class
 from anomaly.detection.saving import SavedDetector
 from anomaly.detection.settings import Configurable
-from anomaly.detection.thresholds import check_rate, conformal_threshold
+from anomaly.detection.thresholds import conformal_threshold
 from anomaly.detection.training import Training
-from robustcls._validation import InputError, check_images, check_number
+from robustcls._settings import (
+    NonNegativeInt,
+    PositiveInt,
+    Range,
+    Rate,
+    check_settings,
+    checked,
+)
+from robustcls._validation import InputError, check_images
 from robustcls.data.augment import AugmentationPolicy
 from robustcls.serving.extra import require_serving
 
@@ -49,18 +57,15 @@ class OneClassDetector(Configurable, abc.ABC):
     takes_anomalies: ClassVar[bool] = False
     _thresholds: ClassVar[tuple[str, ...]] = ("threshold",)
 
-    epochs: int = 20
-    batch_size: int = 64
-    false_alarm_rate: float = 0.05
-    seed: int = 0
+    epochs: PositiveInt = 20
+    batch_size: Annotated[int, Range(minimum=2)] = 64
+    false_alarm_rate: Rate = 0.05
+    seed: NonNegativeInt = 0
     threshold: float = field(default=math.nan, init=False)
 
     def __post_init__(self) -> None:
         self.image_shape = check_image_shape(self.image_shape)
-        check_number("epochs", self.epochs, minimum=1, integer=True)
-        check_number("batch_size", self.batch_size, minimum=2, integer=True)
-        check_number("seed", self.seed, minimum=0, integer=True)
-        check_rate(self.false_alarm_rate)
+        check_settings(self)
         if self.augmentation is not None and not isinstance(self.augmentation, AugmentationPolicy):
             raise InputError(
                 f"augmentation must be an AugmentationPolicy; received {self.augmentation!r}."
@@ -147,8 +152,9 @@ class OneClassDetector(Configurable, abc.ABC):
         """
         self._fit_arrays(normal_images, anomalies, validation)
 
+    @checked
     def calibrate(
-        self: Detector, normal_images: Any, false_alarm_rate: float | None = None
+        self: Detector, normal_images: Any, false_alarm_rate: Rate | None = None
     ) -> Detector:
         """Takes the thresholds anew from other normal images, or for another false-alarm rate.
 
@@ -159,7 +165,7 @@ class OneClassDetector(Configurable, abc.ABC):
         Raises:
             InputError: unusable or too few images, or a training that diverged.
         """
-        rate = self.false_alarm_rate if false_alarm_rate is None else check_rate(false_alarm_rate)
+        rate = false_alarm_rate or self.false_alarm_rate
         scores = self.score(normal_images)
         if not np.isfinite(scores).all():
             raise InputError(
@@ -333,10 +339,10 @@ class OneClassDetector(Configurable, abc.ABC):
             raise InputError(f"{argument} must have shape [N, {expected}]; received {array.shape}.")
         return array
 
-    def _apply(self, function: str, images: Any, batch_size: int) -> np.ndarray:
+    @checked
+    def _apply(self, function: str, images: Any, batch_size: PositiveInt) -> np.ndarray:
         self._check_fitted(function.strip("_"))
         images = self._check(images, "images")
-        check_number("batch_size", batch_size, minimum=1, integer=True)
         if function not in self._compiled:
             signature = tf.TensorSpec([None, *self.image_shape], tf.float32)
             # Concrete, or TensorFlow takes each further detector's first call for a retracing.

@@ -18,7 +18,8 @@ from anomaly.detection.reconstruction import (
     split_noise,
 )
 from anomaly.detection.training import Training
-from robustcls._validation import InputError, check_flag, check_number
+from robustcls._settings import Flag, NonNegativeInt, PositiveFloat, PositiveInt, UnitFloat
+from robustcls._validation import InputError, check_number
 
 # A black image has no length to compare its residual with; one gray level is 1 / 255.
 _DARKEST = 1 / 255
@@ -57,35 +58,24 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
     al., 2020, "Learning Memory-guided Normality for Anomaly Detection", section 3.3.
     """
 
-    epochs: int = 30
-    code_size: int | None = None
-    relativity: float = 0.0
-    residual_pooling: int = 1
-    code_neighbors: int = 0
-    restore_rotations: bool = False
-    patience: int | None = None
-    learning_rate: float = 1e-3
+    epochs: PositiveInt = 30
+    code_size: PositiveInt | None = None
+    relativity: UnitFloat = 0.0
+    residual_pooling: PositiveInt = 1
+    code_neighbors: NonNegativeInt = 0
+    restore_rotations: Flag = False
+    patience: PositiveInt | None = None
+    learning_rate: PositiveFloat = 1e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.code_size is not None:
-            check_number("code_size", self.code_size, minimum=1, integer=True)
-        if self.patience is not None:
-            check_number("patience", self.patience, minimum=1, integer=True)
-        check_number("relativity", self.relativity, minimum=0, maximum=1)
-        side = min(self.image_shape[:2])
-        check_number(
-            "residual_pooling", self.residual_pooling, minimum=1, maximum=side, integer=True
-        )
-        check_number("code_neighbors", self.code_neighbors, minimum=0, integer=True)
+        check_number("residual_pooling", self.residual_pooling, maximum=min(self.image_shape[:2]))
         check_number("code_neighbors", self.code_neighbors, maximum=self.batch_size)
-        check_flag("restore_rotations", self.restore_rotations)
         if self.restore_rotations and self.image_shape[0] != self.image_shape[1]:
             raise InputError(
                 "restore_rotations must be False where images are not square; received images of "
                 f"{self.image_shape[0]}×{self.image_shape[1]} pixels."
             )
-        check_number("learning_rate", self.learning_rate, above=0)
 
     def _build_neighbors(self, code: keras.KerasTensor) -> dict[str, keras.Model]:
         """Returns the network that `_neighbor_distance` needs, by its name in `_networks`."""

@@ -7,33 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from robustcls._validation import InputError, check_number
+from robustcls._settings import Rate, checked
+from robustcls._validation import InputError
 
 #: Share of the normal images that `hold_out` keeps from training.
 HELD_OUT = 0.1
 
 
-def check_rate(false_alarm_rate: float) -> float:
-    """Returns a false-alarm rate in (0, 1), else raises `InputError`."""
-    try:
-        check_number("false_alarm_rate", false_alarm_rate, above=0, maximum=1)
-        good = false_alarm_rate < 1
-    except InputError:
-        good = False
-    if good:
-        return false_alarm_rate
-    hint = ""
-    if isinstance(false_alarm_rate, int | float) and 1 < false_alarm_rate < 100:
-        hint = f" Did you mean {false_alarm_rate / 100:g}?"
-    raise InputError(f"false_alarm_rate must be in (0, 1); received {false_alarm_rate!r}.{hint}")
-
-
-def smallest_sample(false_alarm_rate: float) -> int:
+@checked
+def smallest_sample(false_alarm_rate: Rate) -> int:
     """Returns how many normal scores a threshold for that rate takes at least: 19 for 0.05."""
-    return math.ceil(1 / check_rate(false_alarm_rate) - 1e-9) - 1
+    return math.ceil(1 / false_alarm_rate - 1e-9) - 1
 
 
-def conformal_threshold(scores: Any, false_alarm_rate: float) -> float:
+@checked
+def conformal_threshold(scores: Any, false_alarm_rate: Rate) -> float:
     """Returns the threshold above which at most that share of normal images scores.
 
     Of n held-out scores it is the k-th smallest, k = ⌈(n + 1)(1 - rate)⌉. The score of one more
@@ -50,7 +38,6 @@ def conformal_threshold(scores: Any, false_alarm_rate: float) -> float:
 
     Reference: Vovk, Gammerman and Shafer, 2005, "Algorithmic Learning in a Random World".
     """
-    check_rate(false_alarm_rate)
     scores = np.asarray(scores)
     if scores.ndim != 1 or not np.isfinite(scores).all():
         raise InputError(

@@ -12,7 +12,13 @@ from anomaly.detection.layers import NORM_MOMENTUM
 from anomaly.detection.reconstruction import ReconstructionDetector
 from anomaly.detection.training import Training
 from anomaly.ebgan.training import Energy, EnergyGAN, Unlearning
-from robustcls._validation import check_number
+from robustcls._settings import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    checked,
+)
 from robustcls.models.finishing import finish
 
 _FILTERS = (32, 64, 128)
@@ -54,32 +60,27 @@ class EBGAN(ReconstructionDetector):
     method: ClassVar[str] = "ebgan"
     takes_anomalies: ClassVar[bool] = True
 
-    epochs: int = 10
-    pretraining_epochs: int = 5
-    unlearning_epochs: int = 5
-    margin: float | None = None
-    pulling_weight: float = 0.1
-    noise_size: int = 64
-    learning_rate: float = 2e-4
+    epochs: PositiveInt = 10
+    pretraining_epochs: NonNegativeInt = 5
+    unlearning_epochs: PositiveInt = 5
+    margin: PositiveFloat | None = None
+    pulling_weight: NonNegativeFloat = 0.1
+    noise_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 2e-4
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.margin is None:
             self.margin = max(1.0, self.batch_size / 64)
-        check_number("margin", self.margin, above=0)
-        check_number("pretraining_epochs", self.pretraining_epochs, minimum=0, integer=True)
-        check_number("unlearning_epochs", self.unlearning_epochs, minimum=1, integer=True)
-        check_number("pulling_weight", self.pulling_weight, minimum=0)
-        check_number("noise_size", self.noise_size, minimum=1, integer=True)
-        check_number("learning_rate", self.learning_rate, above=0)
 
+    @checked
     def unlearn(
         self: Detector,
         anomalies: Any,
         normal_images: Any,
         *,
         validation: Any = None,
-        epochs: int | None = None,
+        epochs: PositiveInt | None = None,
         verbose: int = 1,
     ) -> Detector:
         """Raises the energy of confirmed anomalies to the margin and keeps that of normal images.
@@ -99,7 +100,6 @@ class EBGAN(ReconstructionDetector):
         anomalies = self._check(anomalies, "anomalies")
         images, held_out, _ = self._fit_arrays(normal_images, anomalies, validation)
         epochs = self.unlearning_epochs if epochs is None else epochs
-        check_number("epochs", epochs, minimum=1, integer=True)
         training = Training(
             images=images, validation=held_out, anomalies=anomalies, verbose=verbose
         )

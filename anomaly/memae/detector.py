@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import keras
 import numpy as np
@@ -15,8 +15,15 @@ from anomaly.detection.reconstruction import Reconstruction, split_noise
 from anomaly.detection.residual import ResidualDetector
 from anomaly.detection.sphere import DistanceToCenter
 from anomaly.detection.training import Training
-from anomaly.memae.memory import MemoryModule, MemoryUsage, address_entropy
-from robustcls._validation import check_choice, check_number
+from anomaly.memae.memory import (
+    ItemCount,
+    MemoryModule,
+    MemoryUsage,
+    Shrinkage,
+    Similarity,
+    address_entropy,
+)
+from robustcls._settings import Choice, NonNegativeFloat
 from robustcls.data.augment import AugmentationPolicy
 from robustcls.models.finishing import finish
 
@@ -55,25 +62,19 @@ class MemAE(ResidualDetector):
 
     method: ClassVar[str] = "memae"
 
-    items: int | None = None
-    shrinkage: float | None = None
-    entropy_weight: float = 0.0002
-    similarity: str = "dot"
-    query: str = "image"
-    svdd_weight: float = 0.0
+    items: ItemCount | None = None
+    shrinkage: Shrinkage | None = None
+    entropy_weight: NonNegativeFloat = 0.0002
+    similarity: Similarity = "dot"
+    query: Annotated[str, Choice(("image", "position"))] = "image"
+    svdd_weight: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.items is None:
             self.items = 100 if self.image_shape[-1] == 1 else 500
-        check_number("items", self.items, minimum=2, integer=True)
         if self.shrinkage is None:
             self.shrinkage = 1 / self.items
-        check_number("shrinkage", self.shrinkage, minimum=0, maximum=0.999)
-        check_number("entropy_weight", self.entropy_weight, minimum=0)
-        check_number("svdd_weight", self.svdd_weight, minimum=0)
-        check_choice("similarity", self.similarity, ("cosine", "dot"))
-        check_choice("query", self.query, ("image", "position"))
 
     @property
     def memory(self) -> np.ndarray:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import keras
 import tensorflow as tf
 
-from robustcls._validation import check_choice, check_number
+from robustcls._settings import Choice, Range, checked
 
 _SMALLEST = 1e-12
+
+ItemCount = Annotated[int, Range(minimum=2)]
+Shrinkage = Annotated[float, Range(minimum=0, below=1)]
+Similarity = Annotated[str, Choice(("cosine", "dot"))]
 
 
 @keras.saving.register_keras_serializable(package="anomaly")
@@ -42,19 +46,16 @@ class MemoryModule(keras.layers.Layer):
     Autoencoder for Unsupervised Anomaly Detection", section 3.3, equations 3 to 7.
     """
 
+    @checked
     def __init__(
         self,
-        items: int,
-        shrinkage: float = 0.0025,
-        similarity: str = "dot",
+        items: ItemCount,
+        shrinkage: Shrinkage = 0.0025,
+        similarity: Similarity = "dot",
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_number("items", items, minimum=2, integer=True)
-        check_number("shrinkage", shrinkage, minimum=0)
-        check_number("shrinkage", 1 - shrinkage, above=0)
-        check_choice("similarity", similarity, ("cosine", "dot"))
         self.items = items
         self.shrinkage = shrinkage
         self.similarity = similarity

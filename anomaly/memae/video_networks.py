@@ -7,20 +7,22 @@ from typing import Any
 import keras
 
 from anomaly.detection.layers import NORM_MOMENTUM
-from anomaly.memae.memory import MemoryModule
-from robustcls._validation import InputError, check_number
+from anomaly.memae.memory import ItemCount, MemoryModule, Shrinkage
+from robustcls._settings import PositiveFloat, checked
+from robustcls._validation import InputError
 from robustcls.models.finishing import finish
 
 #: Filters and (time, height, width) strides of the encoder's 3×3×3 convolutions.
 STAGES = ((96, (1, 2, 2)), (128, (2, 2, 2)), (256, (2, 2, 2)), (256, (2, 2, 2)))
 
 
+@checked
 def build_video_memae(
     clip_shape: tuple[int, int, int, int] = (16, 256, 256, 1),
     *,
-    items: int = 2000,
-    shrinkage: float = 0.0025,
-    width: float = 1.0,
+    items: ItemCount = 2000,
+    shrinkage: Shrinkage = 0.0025,
+    width: PositiveFloat = 1.0,
     seed: int = 0,
 ) -> keras.Model:
     """Returns MemAE for clips: [N, T, H, W, C] in [0, 1] to a dictionary.
@@ -48,7 +50,6 @@ def build_video_memae(
             "clip_shape must be (frames, height, width, channels) with frames in eights and sides "
             f"in sixteens; received {clip_shape!r}."
         )
-    check_number("width", width, above=0)
     filters = [max(1, round(width * count)) for count, _ in STAGES]
     clips = keras.Input(clip_shape, dtype="float32", name="clips")
     x = clips

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -12,7 +12,16 @@ from anomaly.detection.layers import NORM_MOMENTUM
 from anomaly.detection.reconstruction import ReconstructionDetector
 from anomaly.detection.training import Training
 from anomaly.ognet.phases import PhaseOne, PhaseTwo, signed
-from robustcls._validation import InputError, check_choice, check_number
+from robustcls._settings import (
+    Choice,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Range,
+    UnitFloat,
+)
+from robustcls._validation import InputError
 from robustcls.models.finishing import finish
 
 #: Filters of the generator's encoder and of the discriminator at width 1.
@@ -78,21 +87,21 @@ class OGNet(ReconstructionDetector):
 
     method: ClassVar[str] = "ognet"
 
-    epochs: int = 2
-    old_epochs: int = 1
-    iterations: int = 900
-    width: float = 0.0625
-    discriminator_width: float = 0.25
-    precision: str = "float32"
-    noise: float = 0.81
-    adversarial_weight: float = 0.001
-    pseudo_anomalies: str = "pieces"
-    old_weight: float = 0.001
-    image_weight: float = 0.1
-    averaging: float = 0.995
-    learning_rate: float = 1e-3
-    discriminator_rate: float = 1e-4
-    phase_two_rate: float = 1e-3
+    epochs: Annotated[int, Range(minimum=2)] = 2
+    old_epochs: PositiveInt = 1
+    iterations: NonNegativeInt = 900
+    width: PositiveFloat = 0.0625
+    discriminator_width: PositiveFloat = 0.25
+    precision: Annotated[str, Choice(PRECISIONS)] = "float32"
+    noise: NonNegativeFloat = 0.81
+    adversarial_weight: UnitFloat = 0.001
+    pseudo_anomalies: Annotated[str, Choice(PSEUDO_ANOMALIES)] = "pieces"
+    old_weight: UnitFloat = 0.001
+    image_weight: UnitFloat = 0.1
+    averaging: UnitFloat = 0.995
+    learning_rate: PositiveFloat = 1e-3
+    discriminator_rate: PositiveFloat = 1e-4
+    phase_two_rate: PositiveFloat = 1e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,21 +110,10 @@ class OGNet(ReconstructionDetector):
                 f"image_shape must be of at least {_MINIMUM_SIDE} pixels a side for ognet; "
                 f"received {self.image_shape!r}."
             )
-        check_number("epochs", self.epochs, minimum=2, integer=True)
-        check_number("old_epochs", self.old_epochs, minimum=1, integer=True)
-        check_number("old_epochs", self.old_epochs, maximum=self.epochs - 1)
-        check_number("iterations", self.iterations, minimum=0, integer=True)
-        check_number("width", self.width, above=0)
-        check_number("discriminator_width", self.discriminator_width, above=0)
-        check_choice("precision", self.precision, PRECISIONS)
-        check_number("noise", self.noise, minimum=0)
-        check_number("adversarial_weight", self.adversarial_weight, minimum=0, maximum=1)
-        check_choice("pseudo_anomalies", self.pseudo_anomalies, PSEUDO_ANOMALIES)
-        check_number("old_weight", self.old_weight, minimum=0, maximum=1)
-        check_number("image_weight", self.image_weight, minimum=0, maximum=1)
-        check_number("averaging", self.averaging, minimum=0, maximum=1)
-        for name in ("learning_rate", "discriminator_rate", "phase_two_rate"):
-            check_number(name, getattr(self, name), above=0)
+        if self.old_epochs >= self.epochs:
+            raise InputError(
+                f"old_epochs must be below epochs, {self.epochs}; received {self.old_epochs}."
+            )
 
     def _build(self) -> dict[str, keras.Model]:
         generator = build_generator(self.image_shape, self.width, self.precision)
@@ -175,7 +173,9 @@ class OGNet(ReconstructionDetector):
 
 
 def build_generator(
-    image_shape: tuple[int, int, int], width: float, precision: str = "float32"
+    image_shape: tuple[int, int, int],
+    width: float,
+    precision: str = "float32",
 ) -> keras.Model:
     """Returns the denoising autoencoder, [N, H, W, C] in [-1, 1] to the same in float32."""
     filters = [max(1, round(width * count)) for count in FILTERS]
@@ -194,7 +194,9 @@ def build_generator(
 
 
 def build_discriminator(
-    image_shape: tuple[int, int, int], width: float, precision: str = "float32"
+    image_shape: tuple[int, int, int],
+    width: float,
+    precision: str = "float32",
 ) -> keras.Model:
     """Returns the discriminator, [N, H, W, C] in [-1, 1] to float32 logits [N]; high means bad.
 

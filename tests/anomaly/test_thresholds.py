@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from anomaly.detection.thresholds import check_rate, conformal_threshold, hold_out, smallest_sample
+from anomaly.detection.thresholds import conformal_threshold, hold_out, smallest_sample
 from robustcls import InputError
 
 
@@ -54,14 +54,14 @@ def test_the_smallest_sample_is_the_smallest(rate):
 
 @pytest.mark.parametrize("rate", [0, 1, -0.1, 5, float("nan"), None, "5 %", True])
 def test_rates_out_of_range(rate):
-    for function in (check_rate, smallest_sample, lambda r: conformal_threshold(np.ones(99), r)):
+    for function in (smallest_sample, lambda r: conformal_threshold(np.ones(99), r)):
         with pytest.raises(InputError, match=r"false_alarm_rate must be in \(0, 1\)"):
             function(rate)
 
 
 def test_a_rate_in_percent_is_recognized():
     with pytest.raises(InputError, match=r"Did you mean 0\.05\?"):
-        check_rate(5)
+        smallest_sample(5)
 
 
 @pytest.mark.parametrize("scores", [[1.0, np.nan] * 30, [np.inf] * 60, np.ones((60, 1))])
