@@ -210,6 +210,8 @@ def checked(function: Function) -> Function:
         _check(declared(function), given.arguments)
         return function(*args, **kwargs)
 
+    # Keras looks at the arguments of `__init__` without following `__wrapped__`.
+    wrapper.__dict__["__signature__"] = signature
     return typing.cast(Function, wrapper)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 from robustcls._command_line import Runners, add_function_commands
-from robustcls._validation import check_number
+from robustcls._settings import PositiveFloat, PositiveInt, Range, checked
 from robustcls.serving.extra import require_serving
 
 
@@ -63,6 +63,7 @@ def check_exported(folder: str) -> None:
         sys.exit(1)
 
 
+@checked
 def serve_models(
     folder: str,
     host: str = "127.0.0.1",
@@ -70,9 +71,9 @@ def serve_models(
     grpc_port: int = 8500,
     batching: bool = True,
     poll_seconds: float = 1.0,
-    timeout: float = 30.0,
-    max_images: int = 1024,
-    max_megabytes: int = 64,
+    timeout: PositiveFloat = 30.0,
+    max_images: PositiveInt = 1024,
+    max_megabytes: Annotated[int, Range(minimum=1, maximum=1024)] = 64,
 ) -> None:
     """Answer TensorFlow Serving's REST and gRPC calls on this machine, for development.
 
@@ -91,9 +92,6 @@ def serve_models(
     from robustcls.serving.server.engine import Limits
     from robustcls.serving.server.run import log_to_stderr, serve
 
-    check_number("timeout", timeout, above=0)
-    check_number("max_images", max_images, minimum=1, integer=True)
-    check_number("max_megabytes", max_megabytes, minimum=1, maximum=1024, integer=True)
     log_to_stderr()
     serve(
         folder,

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from robustcls._validation import InputError, check_number
+from robustcls._settings import NonNegativeInt, PositiveInt, checked
+from robustcls._validation import InputError
 from robustcls.data.splits import Splits
 from robustcls.runs import atomic
 
@@ -20,14 +21,15 @@ _MARGIN = 150
 _HEADER = 24
 
 
+@checked
 def contact_sheet(
     splits: Splits,
     path: str | os.PathLike[str],
     *,
     policy: Callable[..., Any] | None = None,
-    images_per_class: int = 5,
-    max_classes: int = 20,
-    seed: int = 0,
+    images_per_class: PositiveInt = 5,
+    max_classes: PositiveInt = 20,
+    seed: NonNegativeInt = 0,
 ) -> Path:
     """Writes a PNG with training images of each class, and their augmented twins beside them.
 
@@ -50,9 +52,6 @@ def contact_sheet(
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"path must end in .png; received {os.fspath(path)!r}.")
-    check_number("images_per_class", images_per_class, minimum=1, integer=True)
-    check_number("max_classes", max_classes, minimum=1, integer=True)
-    check_number("seed", seed, minimum=0, integer=True)
     if not len(splits.train):
         raise InputError("splits must have training images to show; received none.")
 

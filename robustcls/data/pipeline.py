@@ -10,12 +10,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
-from robustcls._validation import InputError, check_images, check_labels, check_number
+from robustcls._settings import PositiveInt, Range, checked
+from robustcls._validation import InputError, check_images, check_labels
 from robustcls.data.splits import Split, Splits
 
 Arrays: TypeAlias = tuple[Any, Any]
@@ -46,12 +47,13 @@ class ImageSource:
         self.images, self.labels = self.images[:0].copy(), self.labels[:0].copy()
 
 
+@checked
 def train_batches(
     data: Splits | Split | Arrays | ImageSource,
     policy: Policy | None = None,
     *,
-    batch_size: int = 128,
-    seed: int = 0,
+    batch_size: PositiveInt = 128,
+    seed: Annotated[int, Range(minimum=0, maximum=2**63 - 1)] = 0,
     epochs: Iterator[int] | None = None,
     drop_remainder: bool = True,
 ) -> tf.data.Dataset:
@@ -85,8 +87,6 @@ def train_batches(
         InputError: bad arrays, or fewer images than one batch with `drop_remainder`.
     """
     source = _source(data.train if isinstance(data, Splits) else data)
-    check_number("batch_size", batch_size, minimum=1, integer=True)
-    check_number("seed", seed, minimum=0, maximum=2**63 - 1, integer=True)
     count = len(source.labels)
     if drop_remainder and count < batch_size:
         raise InputError(
@@ -124,8 +124,9 @@ def train_batches(
     return _finish(dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE), batches)
 
 
+@checked
 def evaluation_batches(
-    data: Split | Arrays | ImageSource, *, batch_size: int = 256
+    data: Split | Arrays | ImageSource, *, batch_size: PositiveInt = 256
 ) -> tf.data.Dataset:
     """Returns every image once, in order, unaugmented; the last batch may be smaller.
 
@@ -141,7 +142,6 @@ def evaluation_batches(
         InputError: bad arrays.
     """
     source = _source(data)
-    check_number("batch_size", batch_size, minimum=1, integer=True)
     count = len(source.labels)
 
     def load(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

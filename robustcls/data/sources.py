@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated
 
-from robustcls._validation import InputError, check_number, nearest
+from robustcls._settings import NonNegativeInt, Range, checked
+from robustcls._validation import InputError, nearest
 from robustcls.data import embedded_sets
 from robustcls.data.carving import assign
 from robustcls.data.folders import load_folder
@@ -13,13 +15,14 @@ from robustcls.data.resizing import Size, check_channels, check_size, fit_all
 from robustcls.data.splits import Split, Splits
 
 
+@checked
 def load(
     name: str | os.PathLike[str],
     *,
     image_size: int | tuple[int, int] | None = None,
     channels: int | None = None,
-    validation_fraction: float = 0.1,
-    seed: int = 0,
+    validation_fraction: Annotated[float, Range(minimum=0, maximum=0.9)] = 0.1,
+    seed: NonNegativeInt = 0,
     skip_bad_images: bool = False,
     one_class: bool = False,
     data_dir: str | os.PathLike[str] | None = None,
@@ -71,8 +74,6 @@ def load(
         (9000, 1000, 2000, (28, 28, 1))
     """
     size, channels = check_size(image_size), check_channels(channels)
-    check_number("validation_fraction", validation_fraction, minimum=0, maximum=0.9)
-    check_number("seed", seed, minimum=0, integer=True)
     if name == embedded_sets.FASHION_MNIST_MINI:
         return _load_embedded(size, channels, validation_fraction, seed)
     if isinstance(name, str) and name and _is_tfds_name(name):

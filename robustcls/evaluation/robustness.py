@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 from scipy.stats import beta
 
-from robustcls._validation import check_choice, check_images, check_labels, check_number
+from robustcls._settings import NonNegativeInt, PositiveInt, Severity, checked
+from robustcls._validation import check_choice, check_images, check_labels
 from robustcls.attacks import Attack
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.data import noise
@@ -53,16 +54,17 @@ class Evaluation:
         return {measurement.name: measurement.accuracy for measurement in self.measurements}
 
 
+@checked
 def evaluate(
     model: Any,
     data: Split | tuple[np.ndarray, np.ndarray],
     *,
     attacks: Sequence[Attack] = (),
     corruptions: str | None = "cifar_c",
-    severity: int = 5,
-    attack_limit: int | None = None,
-    batch_size: int = 128,
-    seed: int = 0,
+    severity: Severity = 5,
+    attack_limit: PositiveInt | None = None,
+    batch_size: PositiveInt = 128,
+    seed: NonNegativeInt = 0,
     progress: bool = False,
 ) -> Evaluation:
     """Measures accuracy on clean images, under noise and under each attack.
@@ -90,8 +92,6 @@ def evaluate(
         labels = check_labels(data[1], len(images))
     classifier = classifier_of(model)
     labels = check_labels(labels, len(images), prepare(classifier, images))
-    check_number("severity", severity, minimum=1, maximum=5, integer=True)
-    check_number("batch_size", batch_size, minimum=1, integer=True)
     changes: dict[str, Change | None] = {"clean": None}
     if corruptions is not None:
         check_choice("corruptions", corruptions, noise.SEVERITIES)
@@ -128,11 +128,11 @@ def measure(name: str, right: int, count: int) -> Measurement:
     return Measurement(name, right / count, float(low), float(high), count)
 
 
-def subset(count: int, limit: int | None, seed: int) -> np.ndarray:
+@checked
+def subset(count: int, limit: PositiveInt | None, seed: int) -> np.ndarray:
     """Returns the sorted indices of a random subset of `limit` of `count` images."""
     if limit is None or limit >= count:
         return np.arange(count)
-    check_number("limit", limit, minimum=1, integer=True)
     return np.sort(np.random.default_rng(seed).permutation(count)[:limit])
 
 

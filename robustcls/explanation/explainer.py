@@ -11,13 +11,8 @@ import numpy as np
 import scipy.special
 import tensorflow as tf
 
-from robustcls._validation import (
-    InputError,
-    check_choice,
-    check_images,
-    check_labels,
-    check_number,
-)
+from robustcls._settings import NonNegativeInt, PositiveFloat, PositiveInt, checked
+from robustcls._validation import InputError, check_choice, check_images, check_labels
 from robustcls.attacks import draws
 from robustcls.attacks.gradient import value_and_gradient
 from robustcls.classifiers.adapters import classifier_of
@@ -66,24 +61,25 @@ class Explainer:
         InputError: the model is not of this kind, or a setting is unusable.
     """
 
+    @checked
     def __init__(
         self,
         model: keras.Model,
         *,
         layer: str | None = None,
-        batch_size: int = 32,
-        samples: int = 16,
-        noise: float = 0.15,
-        steps: int = 32,
-        seed: int = 0,
+        batch_size: PositiveInt = 32,
+        samples: PositiveInt = 16,
+        noise: PositiveFloat = 0.15,
+        steps: PositiveInt = 32,
+        seed: NonNegativeInt = 0,
     ) -> None:
         if not isinstance(model, keras.Model):
             raise InputError(f"model must be a Keras model; received {type(model).__name__}.")
-        self.batch_size = check_number("batch_size", batch_size, minimum=1, integer=True)
-        self.samples = check_number("samples", samples, minimum=1, integer=True)
-        self.noise = check_number("noise", noise, above=0)
-        self.steps = check_number("steps", steps, minimum=1, integer=True)
-        self.seed = check_number("seed", seed, minimum=0, integer=True)
+        self.batch_size = batch_size
+        self.samples = samples
+        self.noise = noise
+        self.steps = steps
+        self.seed = seed
         self.model = model
         self.classifier = classifier_of(model)
         self._flat = flatten(model)

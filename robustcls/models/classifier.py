@@ -5,29 +5,31 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import keras
 import numpy as np
 
-from robustcls._validation import InputError, check_choice, check_number
+from robustcls._settings import NonNegativeInt, PositiveFloat, PositiveInt, Range, checked
+from robustcls._validation import InputError, check_choice
 from robustcls.models.backbones import Backbone, get_backbone
 from robustcls.models.finishing import PREPROCESSING, finish
 from robustcls.models.pretrained import imagenet_weights
 from robustcls.models.stock import with_fast_layers
 
 
+@checked
 def build_classifier(
     backbone: str = "mobilenet_v2",
     *,
     input_shape: tuple[int, int, int],
-    num_classes: int,
+    num_classes: Annotated[int, Range(minimum=2)],
     weights: str | Path | None = None,
-    alpha: float = 1.0,
+    alpha: PositiveFloat = 1.0,
     output_stride: int | None = None,
-    resize_to: int | None = None,
-    dropout: float = 0.0,
-    seed: int = 0,
+    resize_to: PositiveInt | None = None,
+    dropout: Annotated[float, Range(minimum=0, below=1)] = 0.0,
+    seed: NonNegativeInt = 0,
     name: str | None = None,
 ) -> keras.Model:
     """Builds an image classifier: images in [0, 1] in, logits out, one flat graph.
@@ -70,14 +72,8 @@ def build_classifier(
     """
     height, width, _ = _check_shape(input_shape)
     get_backbone(backbone)
-    check_number("num_classes", num_classes, minimum=2, integer=True)
-    check_number("alpha", alpha, above=0)
-    check_number("dropout", dropout, minimum=0)
-    if dropout >= 1:
-        raise InputError(f"dropout must be in [0, 1); received {dropout!r}.")
-    check_number("seed", seed, minimum=0, integer=True)
     if resize_to is not None:
-        height = width = check_number("resize_to", resize_to, minimum=1, integer=True)
+        height = width = resize_to
     output_stride = _check_stride(backbone, min(height, width), output_stride)
     if alpha != 1.0 and not get_backbone(backbone).has_alpha:
         raise InputError(f"alpha must be 1.0 for backbone '{backbone}'; received {alpha!r}.")

@@ -14,11 +14,12 @@ each side; at 32×32, 64×64 and 224×224 pixels both are the published ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import tensorflow as tf
 
-from robustcls._validation import InputError, check_choice, check_number
+from robustcls._settings import Choice, Severity, checked
+from robustcls._validation import InputError
 from robustcls.data import noise
 from robustcls.evaluation.corruptions import blurs, digital, fog, tones
 
@@ -122,11 +123,12 @@ SEVERITIES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
 arguments of that name's function in their order, for fog thickness and decay."""
 
 
+@checked
 def corrupt(
     images: Any,
-    name: str,
-    severity: int,
-    scale: str = "cifar_c",
+    name: Annotated[str, Choice(CORRUPTIONS)],
+    severity: Severity,
+    scale: Annotated[str, Choice(SEVERITIES)] = "cifar_c",
     seed: int | Sequence[int] = 0,
 ) -> tf.Tensor:
     """Corrupts a batch; the same images and arguments give the same bits.
@@ -145,9 +147,6 @@ def corrupt(
     Raises:
         InputError: an unknown name or scale, or images of another dtype or rank.
     """
-    check_choice("name", name, CORRUPTIONS)
-    check_choice("scale", scale, SEVERITIES)
-    check_number("severity", severity, minimum=1, maximum=5, integer=True)
     images = noise.as_image_batch(images)
     if images.shape[-1] not in (1, 3):
         raise InputError(f"images must have 1 or 3 channels; received shape {images.shape}.")

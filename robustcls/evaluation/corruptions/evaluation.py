@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from robustcls._validation import (
-    InputError,
-    check_choice,
-    check_images,
-    check_labels,
-    check_number,
-)
+from robustcls._settings import Choice, NonNegativeInt, PositiveInt, checked
+from robustcls._validation import InputError, check_choice, check_images, check_labels
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.data.splits import Split
 from robustcls.evaluation.corruptions.corruption import CORRUPTIONS, NOISE_CORRUPTIONS, SEVERITIES
@@ -29,16 +24,17 @@ from robustcls.evaluation.reports.corruptions import (
 from robustcls.evaluation.robustness import subset
 
 
+@checked
 def evaluate_corruptions(
     model: Any,
     data: Split | tuple[np.ndarray, np.ndarray],
     *,
-    scale: str = "cifar_c",
+    scale: Annotated[str, Choice(SEVERITIES)] = "cifar_c",
     names: Collection[str] | None = None,
     severities: Sequence[int] = ALL_SEVERITIES,
-    limit: int | None = None,
-    batch_size: int = 128,
-    seed: int = 0,
+    limit: PositiveInt | None = None,
+    batch_size: PositiveInt = 128,
+    seed: NonNegativeInt = 0,
     trained_on: Collection[str] = (),
     progress: bool = False,
 ) -> CorruptionReport:
@@ -65,13 +61,10 @@ def evaluate_corruptions(
     Raises:
         InputError: the model, the data or a setting is unusable.
     """
-    check_choice("scale", scale, SEVERITIES)
     names = list(CORRUPTIONS) if names is None else list(dict.fromkeys(names))
     for name in names:
         check_choice("names", name, CORRUPTIONS)
     severities = check_severities(severities)
-    check_number("batch_size", batch_size, minimum=1, integer=True)
-    check_number("seed", seed, minimum=0, integer=True)
     trained = published_names(trained_on)
     images = data.images if isinstance(data, Split) else check_images(data[0])
     labels = check_labels(data.labels if isinstance(data, Split) else data[1], len(images))

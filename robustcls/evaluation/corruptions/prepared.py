@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from robustcls._validation import InputError, check_choice, check_labels, check_number
+from robustcls._settings import NonNegativeInt, PositiveInt, checked
+from robustcls._validation import InputError, check_choice, check_labels
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.evaluation.corruptions.evaluation import measure_cells, published_names
 from robustcls.evaluation.passes import predict, prepare
@@ -22,15 +23,16 @@ from robustcls.evaluation.robustness import subset
 _LABELS = "labels"
 
 
+@checked
 def evaluate_corruption_folder(
     model: Any,
     folder: Path | str,
     *,
     names: Collection[str] | None = None,
     severities: Sequence[int] = ALL_SEVERITIES,
-    limit: int | None = None,
-    batch_size: int = 128,
-    seed: int = 0,
+    limit: PositiveInt | None = None,
+    batch_size: PositiveInt = 128,
+    seed: NonNegativeInt = 0,
     trained_on: Collection[str] = (),
     progress: bool = False,
 ) -> CorruptionReport:
@@ -54,8 +56,6 @@ def evaluate_corruption_folder(
     """
     folder = Path(folder)
     severities = check_severities(severities)
-    check_number("batch_size", batch_size, minimum=1, integer=True)
-    check_number("seed", seed, minimum=0, integer=True)
     trained = published_names(trained_on)
     files = _open_folder(folder, names)
     first = next(iter(files.values()))

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from robustcls._validation import (
-    check_choice,
-    check_epsilon,
-    check_images,
-    check_labels,
-    check_number,
-)
+from robustcls._settings import Choice, Epsilon, NonNegativeInt, PositiveInt, checked
+from robustcls._validation import check_images, check_labels
 from robustcls.attacks.norms import NORMS
 from robustcls.evaluation.robustness import subset
 from robustcls.evaluation.trust.check import Check
@@ -23,20 +18,21 @@ from robustcls.evaluation.trust.verdicts import judge
 __all__ = ["Check", "believable", "check", "summary"]
 
 
+@checked
 def check(
     model: Any,
     images: np.ndarray,
     labels: np.ndarray,
     *,
-    epsilon: float = 8 / 255,
-    norm: str = "inf",
-    num_images: int = 256,
-    attack: str = "pgd",
-    steps: int = 20,
-    queries: int = 500,
+    epsilon: Epsilon = 8 / 255,
+    norm: Annotated[str, Choice(NORMS)] = "inf",
+    num_images: PositiveInt = 256,
+    attack: Annotated[str, Choice(("pgd", "apgd"))] = "pgd",
+    steps: PositiveInt = 20,
+    queries: PositiveInt = 500,
     reference_models: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    batch_size: int = 128,
+    seed: NonNegativeInt = 0,
+    batch_size: PositiveInt = 128,
     progress: bool = False,
 ) -> list[Check]:
     """Says whether robust accuracies measured on a model can be believed.
@@ -100,13 +96,6 @@ def check(
     Raises:
         InputError: images, labels or model do not fit together, or a setting is unusable.
     """
-    check_choice("norm", norm, NORMS)
-    check_epsilon("epsilon", epsilon, norm)
-    check_choice("attack", attack, ("pgd", "apgd"))
-    for name, value in (("num_images", num_images), ("steps", steps), ("queries", queries)):
-        check_number(name, value, minimum=1, integer=True)
-    check_number("batch_size", batch_size, minimum=1, integer=True)
-    check_number("seed", seed, minimum=0, integer=True)
     images = check_images(images)
     labels = check_labels(labels, len(images))
     chosen = subset(len(images), num_images, seed)

@@ -6,22 +6,30 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from robustcls._validation import check_labels, check_number
+from robustcls._settings import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    checked,
+)
+from robustcls._validation import check_labels
 from robustcls.explanation.explainer import Explainer
 from robustcls.explanation.methods._tf_keras_vis import ActivationMaximization, TotalVariation2D
 
 _JITTER = 2
 
 
+@checked
 def class_images(
     explainer: Explainer,
     classes: np.ndarray,
     image_shape: tuple[int, int, int],
     *,
-    steps: int = 64,
-    step_size: float = 0.05,
-    smoothness: float = 1.0,
-    seed: int = 0,
+    steps: PositiveInt = 64,
+    step_size: PositiveFloat = 0.05,
+    smoothness: NonNegativeFloat = 1.0,
+    seed: NonNegativeInt = 0,
 ) -> np.ndarray:
     """Climbs from gray noise to an image with a high logit, for each class.
 
@@ -46,10 +54,7 @@ def class_images(
     Raises:
         InputError: classes that the model does not have, or an unusable setting.
     """
-    check_number("steps", steps, minimum=1, integer=True)
-    check_number("step_size", step_size, above=0)
-    check_number("smoothness", smoothness, minimum=0)
-    generator = np.random.default_rng(check_number("seed", seed, minimum=0, integer=True))
+    generator = np.random.default_rng(seed)
     start = 0.5 + 0.05 * generator.standard_normal((len(classes), *image_shape))
     start = np.clip(start, 0, 1).astype(np.float32)
     width = explainer.classifier.prepare(start)

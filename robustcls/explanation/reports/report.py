@@ -7,13 +7,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import keras
 import numpy as np
 from tqdm import tqdm
 
-from robustcls._validation import InputError, check_choice, check_number
+from robustcls._settings import Choice, NonNegativeInt, PositiveInt, checked
+from robustcls._validation import InputError, check_choice
 from robustcls.attacks import Attack
 from robustcls.data.splits import Split, Splits
 from robustcls.explanation.explainer import METHODS, Explainer
@@ -54,6 +55,7 @@ class Explanations:
         return [record for model in self.models for record in model.records(self.subject)]
 
 
+@checked
 def explain(
     model: keras.Model | Path | str | Mapping[str, keras.Model | Path | str],
     data: Splits | Split | tuple[np.ndarray, np.ndarray | None],
@@ -61,16 +63,16 @@ def explain(
     *,
     attack: Attack | None = None,
     methods: Sequence[str] = DEFAULT_METHODS,
-    limit: int = 24,
-    only: str = "all",
+    limit: PositiveInt = 24,
+    only: Annotated[str, Choice(ONLY)] = "all",
     classes: Sequence[str] = (),
     class_names: Sequence[str] | None = None,
     ids: Sequence[str] | None = None,
     layer: str | None = None,
-    quality_limit: int = 40,
+    quality_limit: NonNegativeInt = 40,
     show_classes: bool = False,
-    batch_size: int = 32,
-    seed: int = 0,
+    batch_size: PositiveInt = 32,
+    seed: NonNegativeInt = 0,
     source: str | None = None,
     accuracies: Mapping[str, Mapping[str, float]] | None = None,
     facts: Mapping[str, Mapping[str, str]] | None = None,
@@ -116,8 +118,6 @@ def explain(
     methods = tuple(check_choice("methods", method, METHODS) for method in methods)
     if not methods:
         raise InputError(f"methods must be one or more of {', '.join(METHODS)}; received none.")
-    check_choice("only", only, ONLY)
-    check_number("quality_limit", quality_limit, minimum=0, integer=True)
     _check_attack(attack, only)
     out = Path(out)
     _check_writable(out)
@@ -130,7 +130,6 @@ def explain(
         name: Explainer(loaded, layer=layer, batch_size=batch_size, seed=seed)
         for name, loaded in models.items()
     }
-    check_number("limit", limit, minimum=1, integer=True)
     chosen = choose(
         everything,
         next(iter(explainers.values())),

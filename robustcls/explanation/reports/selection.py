@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from robustcls._validation import InputError, check_choice, check_number
+from robustcls._settings import PositiveInt, checked
+from robustcls._validation import InputError, check_choice
 from robustcls.attacks import Attack
 from robustcls.explanation.explainer import Explainer
 from robustcls.explanation.subject import Subject
@@ -14,12 +15,13 @@ from robustcls.explanation.subject import Subject
 ONLY = ("all", "correct", "wrong", "flipped")
 
 
+@checked
 def choose(
     subject: Subject,
     explainer: Explainer,
     attack: Attack | None,
     *,
-    limit: int,
+    limit: PositiveInt,
     only: str,
     classes: Sequence[str],
     seed: int,
@@ -40,7 +42,6 @@ def choose(
     Raises:
         InputError: no image is left.
     """
-    check_number("limit", limit, minimum=1, integer=True)
     explainer.classifier.prepare(subject.images[:1])
     candidates = np.arange(len(subject.images))
     if classes:

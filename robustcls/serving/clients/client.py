@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import grpc
 import numpy as np
 
-from robustcls._validation import InputError, check_number
+from robustcls._settings import PositiveFloat, PositiveInt, checked
+from robustcls._validation import InputError
 from robustcls.serving.clients.transports import GrpcTransport, RestTransport
 from robustcls.serving.errors import ServingError
 
@@ -39,17 +40,15 @@ class Client:
         (2, 10)
     """
 
+    @checked
     def __init__(
         self,
         address: str = "127.0.0.1:8500",
         *,
         model: str,
-        version: int | None = None,
-        timeout: float = 30.0,
+        version: PositiveInt | None = None,
+        timeout: PositiveFloat = 30.0,
     ) -> None:
-        check_number("timeout", timeout, above=0)
-        if version is not None:
-            check_number("version", version, minimum=1, integer=True)
         if not model:
             raise InputError("model must be the name of a model; received ''.")
         self._timeout = timeout

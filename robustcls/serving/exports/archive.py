@@ -17,7 +17,8 @@ import tensorflow as tf
 from absl import logging as absl_logging
 from tensorflow.core.protobuf import saved_model_pb2
 
-from robustcls._validation import InputError, check_number
+from robustcls._settings import PositiveInt, checked
+from robustcls._validation import InputError
 from robustcls.serving.exports.endpoints import Endpoint
 
 SAVED_MODEL = "saved_model.pb"
@@ -62,7 +63,8 @@ def write_version(
     return write_folder(out, fill, version)
 
 
-def write_folder(out: Path | str, fill: Callable[[Path], None], version: int | None = None) -> Path:
+@checked
+def write_folder(out: Path | str, fill: Callable[[Path], None], version: PositiveInt | None = None) -> Path:
     """Writes the next version of a model; a half version never appears.
 
     What an export that was killed over an hour ago left behind is removed.
@@ -79,8 +81,6 @@ def write_folder(out: Path | str, fill: Callable[[Path], None], version: int | N
         InputError: the version exists, or `out` cannot be written.
     """
     out = Path(out)
-    if version is not None:
-        check_number("version", version, minimum=1, integer=True)
     temporary = None
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -10,14 +10,15 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import grpc
 import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from robustcls._validation import InputError, check_number
+from robustcls._settings import PositiveFloat, Range, checked
+from robustcls._validation import InputError
 from robustcls.serving.exports.configuration import find_models
 from robustcls.serving.server.engine import Engine, Limits
 from robustcls.serving.server.grpc_api import ModelService, PredictionService
@@ -30,14 +31,15 @@ GRACE = 10
 LAME_DUCK = 1
 
 
+@checked
 def serve(
     folder: Path | str,
     *,
     host: str = "127.0.0.1",
-    rest_port: int = 8501,
-    grpc_port: int = 8500,
+    rest_port: Annotated[int, Range(minimum=0, maximum=65535)] = 8501,
+    grpc_port: Annotated[int, Range(minimum=0, maximum=65535)] = 8500,
     batching: bool = True,
-    poll_seconds: float = 1.0,
+    poll_seconds: PositiveFloat = 1.0,
     limits: Limits | None = None,
 ) -> None:
     """Serves the models in a folder until SIGINT or SIGTERM; then answers what is under way.
@@ -54,9 +56,6 @@ def serve(
     Raises:
         InputError: no export, none that can be loaded, or an address in use.
     """
-    for name, port in (("rest_port", rest_port), ("grpc_port", grpc_port)):
-        check_number(name, port, minimum=0, maximum=65535, integer=True)
-    check_number("poll_seconds", poll_seconds, above=0)
     configs = find_models(folder)
     with contextlib.closing(_listen(host, rest_port)) as rest_socket:
         if grpc_port:  # gRPC names the reason only in its log.
