@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from robustcls._validation import InputError
 
@@ -22,7 +22,18 @@ Runners = dict[str, Callable[[Namespace], None]]
 
 def new_parser(description: str) -> ArgumentParser:
     """Returns a parser that raises `ArgumentError` where argparse would exit."""
-    return ArgumentParser(description=description, exit_on_error=False)
+    return ArgumentParser(
+        description=description, exit_on_error=False, formatter_class=_HelpFormatter
+    )
+
+
+class _HelpFormatter(DefaultHelpFormatter):
+    """Adds types and defaults, but to arguments whose docstring has them, with the range."""
+
+    def _get_help_string(self, action: Any) -> str:
+        if re.search(r"\(.*default .*\)\.?$", action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
 
 
 def command_parser(description: str) -> ArgumentParser:

@@ -13,9 +13,6 @@ import robustcls
 from robustcls._settings import Choice, Range, checked, declared
 from robustcls._validation import InputError
 
-#: What a class needs beside the field in question; all else has a default.
-_REQUIRED = {"image_shape": (32, 32, 3), "items": 3, "model": None, "path": "x"}
-
 
 def _owners():
     """Returns what declares ranges, by name: dataclasses and functions marked `checked`."""
@@ -61,6 +58,12 @@ def _edges(rule, kind):
     return inside, outside
 
 
+def _usable(owner, name):
+    if name in declared(owner):
+        return _edges(declared(owner)[name].rule, declared(owner)[name].kind)[0][0]
+    return (32, 32, 3) if name == "image_shape" else name
+
+
 _ROWS = [
     pytest.param(owner, name, declaration, id=f"{title.partition('.')[2]}.{name}")
     for title, owner in sorted(_owners().items())
@@ -78,7 +81,7 @@ def test_declared_range(owner, name, declaration):
         declaration.check(name, None, {})
         outside = [value for value in outside if value is not None]
     required = {
-        parameter.name: _REQUIRED.get(parameter.name, parameter)
+        parameter.name: _usable(owner, parameter.name)
         for parameter in inspect.signature(owner).parameters.values()
         if parameter.default is parameter.empty
         and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)

@@ -148,7 +148,15 @@ class OneClassDetector(Configurable, abc.ABC):
     ) -> None:
         """Raises what `fit` would raise for these images, without training.
 
-        Args and Raises: as for `fit`.
+        Args:
+            normal_images: float32 [N, H, W, C] in [0, 1].
+            anomalies: float32 [K, H, W, C] in [0, 1], known anomalies, for the methods that learn
+                from some (default None).
+            validation: float32 [M, H, W, C] in [0, 1], normal images to take the threshold from
+                (default None); when left out, a tenth of `normal_images`.
+
+        Raises:
+            InputError: unusable or too few images, or anomalies among the normal ones.
         """
         self._fit_arrays(normal_images, anomalies, validation)
 
@@ -191,7 +199,12 @@ class OneClassDetector(Configurable, abc.ABC):
     def predict(self, images: Any, *, batch_size: int = 256) -> np.ndarray:
         """Returns bool [N], True for anomalies: images that score above `threshold`.
 
-        Args and Raises: as for `score`.
+        Args:
+            images: float32 [N, H, W, C] in [0, 1], of `image_shape`.
+            batch_size: images a forward pass (int >= 1, default 256).
+
+        Raises:
+            InputError: unusable images, or no `fit` yet.
         """
         scores = self.score(images, batch_size=batch_size)
         return scores > np.float32(self.threshold)
@@ -199,7 +212,12 @@ class OneClassDetector(Configurable, abc.ABC):
     def encode(self, images: Any, *, batch_size: int = 256) -> np.ndarray:
         """Returns what the detector makes of each image, float32 [N, D].
 
-        Args and Raises: as for `score`.
+        Args:
+            images: float32 [N, H, W, C] in [0, 1], of `image_shape`.
+            batch_size: images a forward pass (int >= 1, default 256).
+
+        Raises:
+            InputError: unusable images, or no `fit` yet.
         """
         return self._apply("_encode", images, batch_size)
 

@@ -43,24 +43,39 @@ class ReconstructionDetector(OneClassDetector):
     def reconstruct(self, images: Any, *, batch_size: int = 256) -> np.ndarray:
         """Returns the reconstructions, float32 [N, H, W, C], not clipped to [0, 1].
 
-        Args and Raises: as for `score`.
+        Args:
+            images: float32 [N, H, W, C] in [0, 1], of `image_shape`.
+            batch_size: images a forward pass (int >= 1, default 256).
+
+        Raises:
+            InputError: unusable images, or no `fit` yet.
         """
         return self._apply("_reconstruct", images, batch_size)
 
     def anomaly_map(self, images: Any, *, batch_size: int = 256) -> np.ndarray:
         """Returns how anomalous each pixel is, float32 [N, H, W], ≥ 0.
 
-        Args and Raises: as for `score`.
+        Args:
+            images: float32 [N, H, W, C] in [0, 1], of `image_shape`.
+            batch_size: images a forward pass (int >= 1, default 256).
+
+        Raises:
+            InputError: unusable images, or no `fit` yet.
         """
         return self._apply("_anomaly_map", images, batch_size)
 
     def boxes(self, images: Any, *, batch_size: int = 256) -> list[list[Box]]:
         """Returns the boxes around what is anomalous in each image, the most anomalous first.
 
-        At most a share `false_alarm_rate` of normal images has any, as for `conformal_threshold`.
+        At most a share `false_alarm_rate` of normal images has any, on average.
         An image need not have boxes because `predict` says so, nor the other way round.
 
-        Args and Raises: as for `score`.
+        Args:
+            images: float32 [N, H, W, C] in [0, 1], of `image_shape`.
+            batch_size: images a forward pass (int >= 1, default 256).
+
+        Raises:
+            InputError: unusable images, or no `fit` yet.
         """
         maps = self.anomaly_map(images, batch_size=batch_size)
         return find_boxes(smooth(maps), self.pixel_threshold)
@@ -68,7 +83,16 @@ class ReconstructionDetector(OneClassDetector):
     def calibrate(
         self: Detector, normal_images: Any, false_alarm_rate: float | None = None
     ) -> Detector:
-        """Takes both thresholds anew; see `OneClassDetector.calibrate`."""
+        """Takes the thresholds of images and pixels anew, or for another false-alarm rate.
+
+        Args:
+            normal_images: float32 [N, H, W, C] in [0, 1], never trained on.
+            false_alarm_rate: kept from now on (float in (0, 1) or None, default None); None
+                stays with the present one.
+
+        Raises:
+            InputError: unusable or too few images, or a training that diverged.
+        """
         super().calibrate(normal_images, false_alarm_rate)
         # An image has boxes where its highest pixel is above, so this too counts images.
         highest = smooth(self.anomaly_map(normal_images)).max(axis=(1, 2))

@@ -88,7 +88,9 @@ class EBGAN(ReconstructionDetector):
         Args:
             anomalies: float32 [K, H, W, C] in [0, 1], K ≥ 1.
             normal_images: float32 [N, H, W, C] in [0, 1], to be kept low.
-            validation: as for `fit`; the thresholds are taken anew.
+            validation: float32 [M, H, W, C] in [0, 1], normal images that are not among
+                `normal_images`, to take the thresholds from anew; when left out, a tenth of
+                `normal_images`.
             epochs: passes over the normal images; None is `unlearning_epochs`.
             verbose: 1 shows Keras' progress bars, 0 nothing.
 

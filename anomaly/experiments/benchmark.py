@@ -22,7 +22,7 @@ from anomaly.experiments.protocol import (
     one_class_splits,
 )
 from anomaly.experiments.tables import write_tables
-from robustcls._validation import InputError, check_choice, check_number
+from robustcls._validation import InputError, check_choice
 from robustcls.data.sources import load
 from robustcls.data.splits import Split, Splits
 from robustcls.runs import Run, read_json, versions, write_json
@@ -112,8 +112,6 @@ def _check(config: BenchmarkConfig) -> None:
         check_choice("methods", row.partition("@")[0], METHODS)
     for row in config.settings or {}:
         check_choice("settings", row, config.methods)
-    check_number("seeds", config.seeds, minimum=1, integer=True)
-    check_number("labelled_anomalies", config.labelled_anomalies, minimum=0, maximum=1)
 
 
 def _jobs(config: BenchmarkConfig, classes: list[int]) -> Iterator[_Job]:

@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from robustcls._settings import NonNegativeInt, PositiveInt, Rate, UnitFloat, check_settings
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
@@ -31,16 +33,19 @@ class DetectorConfig:
     method: str
     data: str
     normal_class: int | str
-    image_size: int | None = None
+    image_size: PositiveInt | None = None
     channels: int | None = None
     skip_bad_images: bool = False
     data_dir: str | None = None
-    epochs: int | None = None
-    false_alarm_rate: float = 0.05
-    labelled_anomalies: float = 0
-    seed: int = 0
+    epochs: PositiveInt | None = None
+    false_alarm_rate: Rate = 0.05
+    labelled_anomalies: UnitFloat = 0
+    seed: NonNegativeInt = 0
     augmentation: dict[str, Any] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-serializable dictionaries."""
@@ -71,12 +76,15 @@ class BenchmarkConfig:
     data: str
     methods: list[str]
     classes: list[int] | None = None
-    seeds: int = 3
-    epochs: int | None = None
-    false_alarm_rate: float = 0.05
-    labelled_anomalies: float = 0.05
+    seeds: PositiveInt = 3
+    epochs: PositiveInt | None = None
+    false_alarm_rate: Rate = 0.05
+    labelled_anomalies: UnitFloat = 0.05
     oracle: bool = True
-    image_size: int | None = None
+    image_size: PositiveInt | None = None
     channels: int | None = None
     data_dir: str | None = None
     settings: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_settings(self)

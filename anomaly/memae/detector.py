@@ -89,7 +89,12 @@ class MemAE(ResidualDetector):
     def memory_usage(self, images: Any, *, batch_size: int = 256) -> dict[str, float]:
         """Returns how the memory serves images: a sound one uses many items, a few a query.
 
-        Args and Raises: as for `score`.
+        Args:
+            images: float32 [N, H, W, C] in [0, 1], of `image_shape`.
+            batch_size: images a forward pass (int >= 1, default 256).
+
+        Raises:
+            InputError: unusable images, or no `fit` yet.
 
         Returns:
             `used_items`, how many items any query reads; `effective_items`, as `MemoryUsage`
@@ -185,7 +190,9 @@ class MemoryReconstruction(Reconstruction):
         network: images to `reconstruction`, `addresses` and, with `svdd_weight`, `distance`.
         entropy_weight: of the mean entropy of the addresses.
         svdd_weight: of the mean squared distance to the centre.
-        noise, seed, rotations: as for `Reconstruction`.
+        noise: puts noise on the input of each step; None puts none.
+        seed: of the noise and the turns.
+        rotations: whether the input of each step is turned by quarter turns.
     """
 
     def __init__(

@@ -82,7 +82,13 @@ def detector_servable(
 ) -> Servable:
     """Returns what is served of a fitted detector, its batch norms folded.
 
-    Args and Raises: as for `write_detector`.
+    Args:
+        detector: fitted.
+        images: uint8 [N, H, W, C], whose answers are kept with the export for `check_export`.
+        card: fields of the model card to replace: summary, data, metrics, config.
+
+    Raises:
+        InputError: images of another shape than the detector's.
     """
     if images.shape[1:] != detector.image_shape:
         raise InputError(

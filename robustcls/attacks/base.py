@@ -147,20 +147,25 @@ class Attack(abc.ABC):
         says nothing about the model.
 
         Args:
-            model: as in a call of the attack, and so are the other arguments.
+            model: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to logits or
+                probabilities [N, classes]; a `.keras` file; a SavedModel; for attacks without
+                gradients any function; or what `adapt` returned.
             images: float32 [N, H, W, C] in [0, 1].
             labels: int [N].
             epsilons: the radii, in place of the attack's own.
             batch_size: images the model sees at a time.
             progress: show a bar for each radius.
-            active_set: leave an image alone once it has fallen.
-            checkpoint: a folder that keeps the state of the attack.
+            active_set: leave an image alone once it has fallen, and let another take its place
+                in the batch. Without, every image goes through every step.
+            checkpoint: a folder that keeps the state of the attack, written about every half
+                minute. Called again with the same arguments, the attack goes on from there.
 
         Returns:
             A result for each radius, in ascending order.
 
         Raises:
-            InputError: as a call, or there is no radius.
+            InputError: images, labels or model do not fit together; the checkpoint is of
+                another model; or there is no radius.
         """
         if not len(epsilons):
             raise InputError("epsilons must be one or more radii; received none.")
@@ -209,7 +214,8 @@ def check_model(model: Any, images: np.ndarray) -> int:
     """Returns the number of classes of a model that can be attacked with `images`.
 
     Args:
-        model: as for an attack.
+        model: a Keras classifier, a `.keras` file, a SavedModel, a function or what `adapt`
+            returned.
         images: float32 [N, H, W, C] in [0, 1].
 
     Raises:

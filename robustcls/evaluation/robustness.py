@@ -70,7 +70,7 @@ def evaluate(
     """Measures accuracy on clean images, under noise and under each attack.
 
     Args:
-        model: as for an attack: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to
+        model: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to
             logits [N, classes], or what `attacks.adapt` takes or returns.
         data: a split, or (images float32 [N, H, W, C] in [0, 1], labels int [N]).
         attacks: attacks to run; a measurement bears the attack's name.

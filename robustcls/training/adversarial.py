@@ -110,10 +110,15 @@ class AdversarialRegularization(keras.Model):
     def compile(
         self, optimizer: Any = None, loss: Any = None, metrics: Any = None, **kwargs: Any
     ) -> None:
-        """As `keras.Model.compile`.
+        """Chooses how to train: an optimizer, a loss, metrics.
 
-        The defaults are SGD (learning rate 0.01, Nesterov momentum 0.9) and sparse categorical
-        crossentropy on logits.
+        Args:
+            optimizer: a Keras optimizer or its name (default None, which is SGD with learning
+                rate 0.01 and Nesterov momentum 0.9).
+            loss: a Keras loss or its name (default None, which is sparse categorical
+                crossentropy on logits).
+            metrics: of clean images, a list of Keras metrics or names (default None).
+            **kwargs: what else `keras.Model.compile` takes.
 
         Raises:
             InputError: the loss takes probabilities while the base model returns logits, or

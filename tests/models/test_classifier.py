@@ -202,7 +202,7 @@ def test_weights_from_a_file_keep_its_padding_and_scaling(tmp_path, monkeypatch)
         ({"backbone": "resnext50", "alpha": 1.0, "output_stride": 16}, "output_stride must be 32"),
         ({"output_stride": 4}, "output_stride must be 32 or 16 or 8"),
         ({"num_classes": 1}, "num_classes must be an integer >= 2"),
-        ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
+        ({"dropout": 1.0}, "dropout must be a number >= 0 and < 1"),
         ({"alpha": 0}, "alpha must be a number > 0"),
         ({"seed": -1}, "seed must be"),
         ({"resize_to": 0}, "resize_to must be"),

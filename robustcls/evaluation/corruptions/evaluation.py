@@ -41,7 +41,7 @@ def evaluate_corruptions(
     """Measures accuracy under each corruption at each severity.
 
     Args:
-        model: as for an attack: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to
+        model: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to
             logits [N, classes], or what `attacks.adapt` takes or returns.
         data: a split, or (images float32 [N, H, W, C] in [0, 1], labels int [N]).
         scale: whose severities: "cifar_c", "tiny_imagenet_c" or "imagenet_c".

@@ -39,7 +39,8 @@ def evaluate_corruption_folder(
     """Measures accuracy on prepared images in the format of CIFAR-10-C.
 
     Args:
-        model: as for `evaluate_corruptions`.
+        model: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to logits [N, classes],
+            or what `attacks.adapt` takes or returns.
         folder: holds `labels.npy`, integers [N] or [5 N], and a file for each corruption,
             `fog.npy` and the like: uint8 [5 N, H, W, C], the N images at severity 1, then at
             severity 2 and so on. Files are read piece by piece.
@@ -48,7 +49,8 @@ def evaluate_corruption_folder(
         limit: evaluate a random subset of at most that many of the N images; None takes all.
         batch_size: images the model sees at a time; the result does not depend on it.
         seed: of the subset.
-        trained_on: as for `evaluate_corruptions`.
+        trained_on: what training used, to be marked: corruptions, or noises by their names in
+            `AugmentationPolicy`.
         progress: show a progress bar.
 
     Raises:

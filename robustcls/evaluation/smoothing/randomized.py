@@ -76,7 +76,7 @@ def certify(
     section 3.2.2.
 
     Args:
-        model: as for an attack: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to
+        model: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to
             logits [N, classes], or what `attacks.adapt` takes or returns.
         data: a split, or (images float32 [N, H, W, C] in [0, 1], labels int [N]).
         config: sigma, draws and so on; the defaults if None.

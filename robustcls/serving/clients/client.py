@@ -61,6 +61,9 @@ class Client:
     def predict(self, images: Any) -> dict[str, np.ndarray]:
         """Returns the outputs of `serving_default` for float32 images [N, H, W, C] in [0, 1].
 
+        Args:
+            images: float32 [N, H, W, C] in [0, 1]; others are cast.
+
         Raises:
             ServingError: the server refused, or gave no answer in time.
         """
@@ -69,9 +72,12 @@ class Client:
     def predict_files(self, paths: Sequence[Path | str]) -> dict[str, np.ndarray]:
         """Returns the outputs of `serving_bytes` for JPEG or PNG files.
 
+        Args:
+            paths: the files, one an image.
+
         Raises:
             InputError: a file cannot be read.
-            ServingError: as for `predict`.
+            ServingError: the server refused, or gave no answer in time.
         """
         contents = np.empty(len(paths), object)
         for place, path in enumerate(paths):
@@ -89,7 +95,7 @@ class Client:
             **inputs: arrays [N, ...] by name, of the signature's types; bytes for strings.
 
         Raises:
-            ServingError: as for `predict`.
+            ServingError: the server refused, or gave no answer in time.
         """
         arrays = {
             name: np.asarray(value, object if _is_text(value) else None)

@@ -131,8 +131,12 @@ def export_run(
 def open_run(run: Run, model: str | None) -> tuple[keras.Model, Splits, dict[str, Any]]:
     """Returns a trained model of a run, the run's images, and what the card says of it.
 
+    Args:
+        run: a training run.
+        model: one of its trained models; None is the last.
+
     Raises:
-        InputError: as for `export_run`.
+        InputError: there is no trained model, or none of that name.
     """
     model = run.require_trained(model, kind="classifier")
     splits = load_run_splits(run)

@@ -11,6 +11,7 @@ from functools import partial
 import grpc
 import numpy as np
 
+from robustcls._settings import PositiveFloat, PositiveInt, check_settings
 from robustcls._validation import nearest
 from robustcls.serving.errors import ServingError, invalid
 from robustcls.serving.exports.configuration import BATCHING, ModelConfig, read_batching
@@ -31,9 +32,12 @@ class Limits:
         max_bytes: of a request, packed or unpacked.
     """
 
-    timeout: float = 30
-    max_rows: int = 1024
-    max_bytes: int = 64 << 20
+    timeout: PositiveFloat = 30
+    max_rows: PositiveInt = 1024
+    max_bytes: PositiveInt = 64 << 20
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True)
