@@ -7,16 +7,17 @@ once.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-
-from jsonargparse import ArgumentParser
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from anomaly.detection.registry import METHODS
 from anomaly.experiments.config import BenchmarkConfig, DetectorConfig
 from robustcls._command_line import (
+    CommandParser,
     add_function_commands,
     add_run_arguments,
     command_parser,
+    epoch_verbosity,
     import_named_modules,
     import_tensorflow,
     new_parser,
@@ -24,13 +25,15 @@ from robustcls._command_line import (
     with_underscores,
 )
 from robustcls._validation import InputError, check_choice
+from robustcls.runs import Run
 
 
 def train_command(config: DetectorConfig, out: str, resume: bool, overwrite: bool) -> None:
     """Train a detector on the normal images of one class."""
     from anomaly.experiments.runs import train_detector
 
-    print(train_detector(config, out, resume=resume, overwrite=overwrite).path)
+    run = train_detector(config, out, resume=resume, overwrite=overwrite, verbose=epoch_verbosity())
+    print(run.path)
 
 
 def benchmark_command(config: BenchmarkConfig, out: str, resume: bool, overwrite: bool) -> None:
@@ -115,9 +118,9 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
 _COMMANDS = {**_FUNCTIONS, "boxes": boxes_command}
 
 
-def parser() -> ArgumentParser:
+def parser() -> CommandParser:
     """Returns the parser of the whole command."""
-    top = command_parser("Find images that are not like the normal ones.")
+    top = command_parser("anomaly", "Find images that are not like the normal ones.")
     commands = top.add_subcommands(metavar="COMMAND")
     for name, (config, command) in _RUNS.items():
         making = new_parser(f"{command.__doc__} Methods: {', '.join(METHODS)}.")
@@ -125,7 +128,7 @@ def parser() -> ArgumentParser:
             "--config", action="config", help="a YAML file with any of the settings"
         )
         making.add_class_arguments(config, as_group=False)
-        add_run_arguments(making)
+        add_run_arguments(making, _kept(name))
         commands.add_subcommand(name, making, help=command.__doc__)
     add_function_commands(commands, _FUNCTIONS)
     boxing = new_parser(
@@ -134,8 +137,7 @@ def parser() -> ArgumentParser:
     boxing.add_argument("run", type=str, help="the run folder of a detector that reconstructs")
     boxing.add_argument(
         "--images",
-        type=str,
-        nargs="+",
+        type=list[str],
         required=True,
         help="files, or folders whose image files are taken at any depth",
     )
@@ -143,6 +145,11 @@ def parser() -> ArgumentParser:
     boxing.add_argument("--batch_size", type=int, default=64, help="images a forward pass")
     commands.add_subcommand("boxes", boxing, help=boxes_command.__doc__)
     return top
+
+
+def _kept(command: str) -> Callable[[str], Mapping[str, Any]]:
+    """Returns what reads the settings of a run that `command` made."""
+    return lambda out: Run.open(out).config.get(command, {})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentParser
-
 from robustcls._command_line import (
+    CommandParser,
     Runners,
     command_parser,
     import_named_modules,
@@ -24,9 +23,11 @@ from robustcls.commands import data, evaluation, explanation, serving, training
 _TOPICS = (data, training, evaluation, serving, explanation)
 
 
-def parser() -> tuple[ArgumentParser, Runners]:
+def parser() -> tuple[CommandParser, Runners]:
     """Returns the parser of the whole command, and what runs each subcommand."""
-    top = command_parser("Train and test image classifiers that survive noise and attacks.")
+    top = command_parser(
+        "robustcls", "Train and test image classifiers that survive noise and attacks."
+    )
     commands = top.add_subcommands(metavar="COMMAND")
     runners: Runners = {}
     for topic in _TOPICS:

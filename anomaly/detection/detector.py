@@ -111,7 +111,7 @@ class OneClassDetector(Configurable, abc.ABC):
                 `normal_images` (at least as many as the threshold needs) is kept from training.
             folder: a new folder for checkpoints, `history.csv` and TensorBoard; None keeps none.
             resume: go on from the last finished epoch of an interrupted fit in `folder`.
-            verbose: 1 shows Keras' progress bars, 0 nothing.
+            verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing.
             watch: called with the stage and the number of its epoch after each epoch. It may call
                 `score`; nothing it does changes what is learned.
 

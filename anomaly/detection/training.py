@@ -15,6 +15,7 @@ import tensorflow as tf
 from anomaly.detection.plateau import Plateau
 from robustcls.data.pipeline import ImageSource, Policy, evaluation_batches, train_batches
 from robustcls.training.checkpoints import EpochCheckpoint
+from robustcls.training.progress import shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Training:
             loss, not to learn from.
         anomalies: float32 [K, H, W, C] in [0, 1], for methods that take some; else None.
         folder: where checkpoints, `history.csv` and TensorBoard's files go; None keeps none.
-        verbose: 1 shows Keras' progress bars, 0 nothing.
+        verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing.
         watch: called with the stage and the number of its epoch after each epoch.
     """
 
@@ -95,6 +96,7 @@ class Training:
         if self.verbose:
             after = f", after epoch {first_epoch}" if first_epoch else ""
             print(f"Training {stage} ({epochs} epochs{after})", flush=True)
+        bars, lines = shown(self.verbose)
         source, held_out = _unlabelled(self.images), _unlabelled(self.validation)
         batches = train_batches(
             source,
@@ -110,8 +112,8 @@ class Training:
                 epochs=epochs,
                 initial_epoch=first_epoch,
                 shuffle=False,
-                callbacks=callbacks,
-                verbose=self.verbose,
+                callbacks=[*callbacks, *lines],
+                verbose=bars,
             )
         finally:
             source.close()

@@ -92,7 +92,7 @@ class EBGAN(ReconstructionDetector):
                 `normal_images`, to take the thresholds from anew; when left out, a tenth of
                 `normal_images`.
             epochs: passes over the normal images; None is `unlearning_epochs`.
-            verbose: 1 shows Keras' progress bars, 0 nothing.
+            verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing.
 
         Raises:
             InputError: unusable images, fewer than a batch, anomalies that are among the normal

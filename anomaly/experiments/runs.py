@@ -42,7 +42,7 @@ def train_detector(
         out: the run folder to make.
         resume: go on with an interrupted run.
         overwrite: delete a run that is there already.
-        verbose: 1 shows Keras' progress bars, 0 nothing.
+        verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing.
 
     Raises:
         InputError: a setting or the images are unusable, or `out` exists.

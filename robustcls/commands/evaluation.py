@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
-from robustcls._command_line import Runners, first_line, new_parser
+from robustcls._command_line import CommandParser, Runners, first_line, new_parser
 from robustcls.evaluation.runs.config import EvaluationConfig
 from robustcls.evaluation.smoothing.config import SmoothingConfig
 
@@ -89,7 +89,7 @@ def certify(config: SmoothingConfig, where: dict[str, Any], resume: bool) -> Non
     print(candidates.folder)
 
 
-def _models_parser(description: str | None) -> ArgumentParser:
+def _models_parser(description: str | None) -> CommandParser:
     """Returns a parser with the arguments of `find_candidates`."""
     made = new_parser(description or "")
     made.add_argument("--config", action="config", help="a YAML file with any of the settings")
@@ -100,7 +100,7 @@ def _models_parser(description: str | None) -> ArgumentParser:
         "--input_range",
         type=tuple[float, float],
         default=(0.0, 1.0),
-        help="what a model file wants 0 and 1 to be, for example [0,255]",
+        help="what a model file wants 0 and 1 to be, for example 0 255",
     )
     made.add_argument("--resume", action="store_true", help="go on with what was stopped")
     return made

@@ -12,7 +12,7 @@ from robustcls._command_line import Runners, first_line, function_parser
 
 def add_commands(commands: Any) -> Runners:
     """Adds `explain`; returns what runs it."""
-    made = function_parser(explain_models, lists=("images", "methods", "classes"))
+    made = function_parser(explain_models)
     made.add_argument("--config", action="config", help="a YAML file with any of the settings")
     commands.add_subcommand("explain", made, help=first_line(made.description))
     return {"explain": _explain}
@@ -26,9 +26,9 @@ def _explain(values: Namespace) -> None:
 
 def explain_models(
     run: str,
-    images: list[str],
-    methods: list[str],
-    classes: list[str],
+    images: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
+    classes: tuple[str, ...] = (),
     out: str | None = None,
     attack: str = "pgd",
     epsilon: float = 8 / 255,

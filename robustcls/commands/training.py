@@ -6,7 +6,13 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from robustcls._command_line import Runners, add_run_arguments, new_parser
+from robustcls._command_line import (
+    Runners,
+    add_run_arguments,
+    epoch_verbosity,
+    new_parser,
+)
+from robustcls.runs import Run
 from robustcls.training.config import TrainConfig
 
 
@@ -15,7 +21,14 @@ def add_commands(commands: Any) -> Runners:
     made = new_parser("Train a reference model and its adversarially regularized twin.")
     made.add_argument("--config", action="config", help="a YAML file with any of the settings")
     made.add_class_arguments(TrainConfig, as_group=False)
-    add_run_arguments(made)
+    for action in made._actions:
+        if action.dest == "data":
+            action.metavar = "NAME"
+            action.help = (
+                "as --data.name; --image_size, --channels, --skip_bad_images and --data_dir are "
+                "--data.image_size and so on"
+            )
+    add_run_arguments(made, lambda out: Run.open(out).config.get("train", {}))
     commands.add_subcommand("train", made, help=made.description)
     return {"train": _train}
 
@@ -26,4 +39,4 @@ def _train(values: Namespace) -> None:
     flags = values.as_dict()
     flags.pop("config", None)
     run_flags = {key: flags.pop(key) for key in ("out", "resume", "overwrite")}
-    print(train(TrainConfig(**flags), **run_flags).path)
+    print(train(TrainConfig(**flags), **run_flags, verbose=epoch_verbosity()).path)

@@ -21,6 +21,7 @@ from robustcls.runs import Run, atomic, versions
 from robustcls.training.adversarial import AdversarialRegularization
 from robustcls.training.checkpoints import EpochCheckpoint
 from robustcls.training.config import OptimizerConfig, TrainConfig
+from robustcls.training.progress import shown
 from robustcls.training.unfreezing import PlateauUnfreezing
 
 
@@ -43,7 +44,7 @@ def train(
         out: the run folder to make.
         resume: go on with an interrupted run.
         overwrite: delete a run that is there already.
-        verbose: 1 shows Keras' progress bars, 0 nothing.
+        verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing.
 
     Raises:
         InputError: a setting is unusable, or `out` exists.
@@ -152,6 +153,7 @@ def _train_one(
     if verbose and first_epoch:
         print(f"Resuming after epoch {first_epoch}", flush=True)
     callbacks = [training.epoch, unfreezing, checkpoint]
+    bars, lines = shown(verbose)
     training.model.fit(
         training.batches,
         validation_data=evaluation_batches(splits.validation),
@@ -161,8 +163,9 @@ def _train_one(
         callbacks=[
             *(callback for callback in callbacks if callback is not None),
             keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
+            *lines,
         ],
-        verbose=verbose,
+        verbose=bars,
     )
     with atomic(folder / "model.keras") as path:
         save_classifier(training.base_model, path)

@@ -176,8 +176,8 @@ TRAIN = ["train", "--method", "autoencoder", "--data", "fashion_mnist_mini", "--
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([], "subcommand"),
-        (["fit"], "invalid choice: 'fit'"),
+        ([], "COMMAND must be one of"),
+        (["fit"], "received 'fit'"),
         (["evaluate"], "required"),
         (["evaluate", "OUT"], "does not exist"),
         (["evaluate", "FOLDER"], "holds no config.json"),

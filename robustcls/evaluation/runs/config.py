@@ -23,7 +23,7 @@ class EvaluationConfig:
     """What to measure, and how.
 
     Args:
-        attack: attacks, separated by commas: fgsm, pgd, apgd, square, autoattack.
+        attack: one or more of fgsm, pgd, apgd, square, autoattack.
         epsilon: radius of the ball for images in [0, 1].
         norm: of the ball, inf or 2.
         steps: steps of PGD.
@@ -45,7 +45,7 @@ class EvaluationConfig:
         InputError: a setting is unusable.
     """
 
-    attack: str = "fgsm,pgd"
+    attack: tuple[str, ...] | str = ("fgsm", "pgd")
     epsilon: Epsilon = 8 / 255
     norm: Annotated[str, Choice(("inf", "2"))] = "inf"
     steps: PositiveInt = 20
@@ -72,5 +72,6 @@ class EvaluationConfig:
     @property
     def attacks(self) -> tuple[str, ...]:
         """The names in `attack`, each once."""
-        names = (name.strip().lower() for name in self.attack.split(","))
+        given = self.attack.split(",") if isinstance(self.attack, str) else self.attack
+        names = (name.strip().lower() for name in given)
         return tuple(dict.fromkeys(name for name in names if name))

@@ -1,0 +1,35 @@
+"""What the command lines of both packages share: parsers, flags, exits, a quiet TensorFlow."""
+
+from robustcls._command_line.modules import import_named_modules
+from robustcls._command_line.parser import (
+    CommandParser,
+    Runners,
+    add_function_commands,
+    add_run_arguments,
+    command_parser,
+    first_line,
+    function_parser,
+    new_parser,
+)
+from robustcls._command_line.running import (
+    epoch_verbosity,
+    import_tensorflow,
+    run_command,
+    with_underscores,
+)
+
+__all__ = [
+    "CommandParser",
+    "Runners",
+    "add_function_commands",
+    "add_run_arguments",
+    "command_parser",
+    "epoch_verbosity",
+    "first_line",
+    "function_parser",
+    "import_named_modules",
+    "import_tensorflow",
+    "new_parser",
+    "run_command",
+    "with_underscores",
+]

@@ -1,0 +1,69 @@
+"""Modules that a command line names with `--import MODULE`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from robustcls._command_line.running import import_tensorflow
+from robustcls._validation import InputError
+
+
+def import_named_modules(arguments: Sequence[str]) -> list[str]:
+    """Imports the modules that `--import MODULE` names; returns the other arguments.
+
+    The flag may stand anywhere and more than once. Modules are looked for among the installed
+    ones, then in the current folder. What they define, an attack for example, is registered by
+    the time that the command's own arguments are read.
+
+    Raises:
+        InputError: there is no such module, or it fails.
+    """
+    names, left = [], []
+    given = iter(arguments)
+    for argument in given:
+        flag, equals, value = argument.partition("=")
+        if flag == "--import":
+            names.append(value if equals else next(given, ""))
+        else:
+            left.append(argument)
+    for name in names:
+        _import_named(name)
+    return left
+
+
+def _import_named(name: str) -> None:
+    if not all(part.isidentifier() for part in name.split(".")) or name.endswith(".py"):
+        hint = f" Did you mean {Path(name).stem}?" if name.endswith(".py") else ""
+        raise InputError(f"--import must be the name of a module; received {name!r}.{hint}")
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)
+    importlib.invalidate_caches()
+    spec = None
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is not None:
+            import_tensorflow()
+            importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        # Whatever the code of a user raises.
+        words = " ".join(str(error).split())
+        if not isinstance(error, InputError):
+            words = f"{type(error).__name__}: {words}"
+        lines = [
+            f" ({Path(frame.filename).name}, line {frame.lineno})"
+            for frame in traceback.extract_tb(error.__traceback__)
+            if spec is not None and frame.filename == spec.origin
+        ]
+        raise InputError(f"--import {name} failed: {words}{lines[-1] if lines else ''}") from error
+    if spec is None:
+        raise InputError(
+            "--import must be a module that is installed or lies in the current folder; "
+            f"received {name!r}."
+        )

@@ -1,0 +1,58 @@
+"""How a command runs: one line and status 2 for wrong input, a quiet TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from jsonargparse import ArgumentError
+
+from robustcls._validation import InputError
+
+
+def with_underscores(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments with `--normal-class` spelled `--normal_class`, as YAML keys are."""
+    spelled = []
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if flag.startswith("--"):
+            flag = "--" + flag[2:].replace("-", "_")
+        spelled.append(flag + equals + value)
+    return spelled
+
+
+def run_command(program: str, command: Callable[[], None]) -> None:
+    """Calls `command`; wrong input is one line on standard error and status 2."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        command()
+    except (ArgumentError, InputError) as error:
+        line = " ".join(part.strip() for part in str(error).splitlines() if part.strip())
+        print(f"{program}: error: {line}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without the banner that its C++ writes whatever the log level."""
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":
+        return
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "w") as null:
+            os.dup2(null.fileno(), 2)
+        import tensorflow as tf
+
+        del tf
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def epoch_verbosity() -> int:
+    """Returns how a training shows its epochs: 1 (bars) on a terminal, else 2 (lines)."""
+    return 1 if sys.stdout.isatty() else 2

@@ -1,0 +1,292 @@
+"""One syntax in both commands: lists, fractions, data, switches, near flags, resuming, piping."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import typing
+
+import pytest
+import yaml
+
+import anomaly.cli
+import robustcls
+import robustcls.cli
+from robustcls._command_line.values import is_list, is_mapping, kind_of_entries, kinds_of
+from robustcls._validation import InputError
+
+MAINS = {"robustcls": robustcls.cli.main, "anomaly": anomaly.cli.main}
+
+
+def top_parser(program):
+    return robustcls.cli.parser()[0] if program == "robustcls" else anomaly.cli.parser()
+
+
+def leaves(parser, path=()):
+    """Yields the words and the parser of each command."""
+    if parser._subcommands_action is None:
+        yield path, parser
+        return
+    for name, below in parser._subcommands_action.choices.items():
+        yield from leaves(below, (*path, name))
+
+
+PARSERS = {
+    (program, *path): parser for program in MAINS for path, parser in leaves(top_parser(program))
+}
+# What a command needs beside the flag under test.
+NEEDED = {
+    "name": "mnist", "run": "runs/mine", "folder": "exports", "out": "runs/mine",
+    "method": "memae", "data": "mnist", "normal_class": "1", "methods": "memae",
+    "images": "a.png",
+}  # fmt: skip
+
+
+def every(wanted):
+    """Returns each flag of each command whose argument is wanted."""
+    return [
+        pytest.param(command, action, id=f"{' '.join(command)} {action.dest}")
+        for command, parser in PARSERS.items()
+        for action in parser._actions
+        if action.option_strings and wanted(action)
+    ]
+
+
+def parse(command, *given, but=None):
+    """Returns a command's settings, what it needs filled in but for one."""
+    needed = []
+    for action in PARSERS[command]._actions:
+        if not action.option_strings:
+            needed.append(NEEDED[action.dest])
+        elif action.dest != but and action.default is None and kinds_of(action):
+            if type(None) not in kinds_of(action):
+                needed += [f"--{action.dest}", NEEDED[action.dest]]
+    return PARSERS[command].parse_args([*needed, *map(str, given)])
+
+
+def words_for(action):
+    """Returns two words for a list, and what they stand for."""
+    (kind,) = (kind for kind in kinds_of(action) if typing.get_args(kind))
+    inner = kind_of_entries(kind)
+    words = {str: ["b", "a"], int: ["3", "1"], float: ["0", "255"]}[inner]
+    return words, [inner(word) for word in words]
+
+
+@pytest.mark.parametrize(("command", "action"), every(is_list))
+def test_each_list_takes_every_syntax(command, action, tmp_path):
+    dest = action.dest
+    (first, second), wanted = words_for(action)
+    for given in (
+        [first, second],
+        [f"{first},{second}"],
+        [f"{first}, {second}"],
+        [f"[{first},{second}]"],
+        [f"[{first},", f"{second}]"],
+    ):
+        assert list(parse(command, f"--{dest}", *given, but=dest)[dest]) == wanted, given
+    assert list(parse(command, f"--{dest}={first},{second}", but=dest)[dest]) == wanted
+    if "--config" in PARSERS[command]._option_string_actions:
+        file = tmp_path / "settings.yaml"
+        for value in (wanted, f"{first},{second}"):
+            file.write_text(yaml.safe_dump({dest: value}))
+            assert list(parse(command, "--config", file, but=dest)[dest]) == wanted
+
+
+@pytest.mark.parametrize(("command", "action"), every(is_list))
+def test_a_mixed_or_broken_list_is_refused(command, action):
+    dest = action.dest
+    (first, second), _ = words_for(action)
+    for given in (
+        [f"{first},", second],
+        [f"{first},{second}", first],
+        [first, f"[{second}]"],
+        [f"[{first}", second],
+        [f"{first},,{second}"],
+    ):
+        with pytest.raises(InputError, match="a b, a,b or") as error:
+            parse(command, f"--{dest}", *given, but=dest)
+        assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=f"{dest} needs a value"):
+        parse(command, f"--{dest}", but=dest)
+
+
+def test_a_list_of_one_and_a_run_after_a_list():
+    assert parse(("robustcls", "train"), "--models", "base").models == ("base",)
+    top = top_parser("robustcls")
+    for given in (["fgsm", "pgd", "RUN"], ["fgsm,pgd", "RUN"], ["[fgsm,pgd]", "RUN"]):
+        found = top.parse_args(["evaluate", "--attack", *given]).evaluate
+        assert (found.run, list(found.attack)) == ("RUN", ["fgsm", "pgd"])
+    assert top.parse_args(["explain", "--images", "a.png", "RUN"]).explain.run == "RUN"
+    assert top.parse_args(["certify", "RUN", "--input_range", "-1", "1"]).certify.input_range == (
+        -1,
+        1,
+    )
+
+
+@pytest.mark.parametrize(("command", "action"), every(lambda action: float in kinds_of(action)))
+def test_each_number_takes_fractions(command, action, tmp_path):
+    dest = action.dest
+    assert parse(command, f"--{dest}", "8/255")[dest] == 8 / 255
+    assert parse(command, f"--{dest}=1e-3")[dest] == 1e-3
+    for wrong in ("8/0", "8/255x", "many"):
+        with pytest.raises(InputError, match=f"{dest} must be a number like .*{wrong}"):
+            parse(command, f"--{dest}", wrong)
+    if "--config" in PARSERS[command]._option_string_actions:
+        file = tmp_path / "settings.yaml"
+        file.write_text(f"{dest}: 8/255\n")
+        settings = {dest.rpartition(".")[2]: "8/255"}
+        for group in reversed(dest.split(".")[:-1]):
+            settings = {group: settings}
+        file.write_text(yaml.safe_dump(settings))
+        assert parse(command, "--config", file)[dest] == 8 / 255
+
+
+@pytest.mark.parametrize(("command", "action"), every(is_mapping))
+def test_settings_by_name_take_lists_and_fractions(command, action):
+    dest = action.dest
+    given = (f"--{dest}.rate", "1/4", f"--{dest}.names", "a", "b", f"--{dest}.sizes=8,16")
+    assert parse(command, *given)[dest] == {"rate": 0.25, "names": ["a", "b"], "sizes": [8, 16]}
+    assert parse(command, f"--{dest}", "{a: {b: 1/4}}")[dest] == {"a": {"b": 0.25}}
+
+
+def switches(action):
+    return bool in kinds_of(action)
+
+
+@pytest.mark.parametrize(("command", "action"), every(switches))
+def test_switches_are_bare(command, action):
+    if action.dest != "resume":
+        assert parse(command, f"--{action.dest}")[action.dest] is True
+        assert parse(command, f"--{action.dest}", "true")[action.dest] is True
+    with pytest.raises(InputError, match="perhaps"):
+        parse(command, f"--{action.dest}", "perhaps")
+    if action.default:
+        assert parse(command, f"--{action.dest}", "false")[action.dest] is False
+
+
+def test_data_has_one_flag_in_both_commands(tmp_path):
+    spellings = {
+        "flags": ["--data", "photos/", "--image-size", "8", "--skip-bad-images"],
+        "nested": ["--data.name", "photos/", "--data.image_size=8", "--data.skip_bad_images"],
+    }
+    (tmp_path / "a.yaml").write_text("data: photos/\nimage_size: 8\nskip_bad_images: true\n")
+    nested = {"name": "photos/", "image_size": 8, "skip_bad_images": True}
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump({"data": nested}))
+    spellings |= {name: ["--config", tmp_path / f"{name}.yaml"] for name in "ab"}
+    for given in spellings.values():
+        given = robustcls.cli.with_underscores(map(str, given))
+        data = parse(("robustcls", "train"), *given).data
+        assert (data.name, data.image_size, data.skip_bad_images) == ("photos/", 8, True)
+        found = parse(("anomaly", "train"), *given, but="data")
+        assert (found.data, found.image_size, found.skip_bad_images) == ("photos/", 8, True)
+    for command in PARSERS:
+        if any(action.dest in ("data", "data.name") for action in PARSERS[command]._actions):
+            for flag in ("--data", "--data.name"):
+                found = parse(command, flag, "photos/", but="data").data
+                assert getattr(found, "name", found) == "photos/"
+
+
+@pytest.mark.parametrize("command", PARSERS, ids=" ".join)
+def test_flags_are_written_out_and_a_near_one_is_named(command):
+    for flag in PARSERS[command]._option_string_actions:
+        if len(flag) < 6 or flag.endswith("+") or flag == "--models":
+            continue
+        with pytest.raises(InputError, match=r"no flag of this command. Did you mean '--") as error:
+            parse(command, flag[:-1], "1", but=flag[2:])
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            "robustcls train --out X --epoch 2",
+            "--epoch is no flag of this command. Did you mean '--epochs'?",
+        ),
+        ("robustcls train --out X --step_size 1", "Did you mean '--adversarial.step_size'?"),
+        ("robustcls train --out X --epochs", "epochs needs a value"),
+        ("robustcls train --out X --model.alpha wide", "model.alpha must be a number"),
+        (
+            "robustcls train --out X --augmentation flip",
+            "augmentation must be settings like {a: 1}",
+        ),
+        ("robustcls train --out X --augmentation {flip", "augmentation must be YAML"),
+        ("robustcls train --out X --config .", "config: Path is not a file"),
+        (
+            "robustcls train --out X --model base",
+            "model must be settings like {a: 1}; received 'base'. Did you mean '--models'?",
+        ),
+        ("robustcls train --out X base", "'base' belongs to no flag"),
+        ("robustcls train", "required: out"),
+        ("robustcls --epochs 2 train", "--epochs must follow the command"),
+        ("robustcls --verson", "Did you mean '--version'?"),
+        ("robustcls evalute RUN", "Did you mean 'evaluate'?"),
+        ("robustcls data", "COMMAND must be one of list, prepare, show; received none."),
+        ("robustcls data show", "name is required"),
+        ("robustcls certify RUN --input-range 0 1 2", "input_range must be 2 values; received 3"),
+        ("robustcls certify RUN --resume=no", "resume must be true or false; received 'no'"),
+        ("anomaly train --method memae --out X", "required: data, normal_class"),
+        (
+            "anomaly benchmark --data X --methods memae --classes one --out X",
+            "classes must be an integer",
+        ),
+        ("anomaly benchmark --data X --out X --methods", "methods needs a value"),
+        ("anomaly boxes RUN --out X", "required: images"),
+    ],
+)
+def test_wrong_input_is_one_clear_line(given, message, capsys):
+    program, *words = given.split()
+    with pytest.raises(SystemExit) as stopped:
+        MAINS[program](words)
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{program}: error: ")
+    assert message in line
+
+
+def test_a_wrong_setting_in_a_file_is_named_with_the_file(tmp_path):
+    file = tmp_path / "mine.yaml"
+    for text, message in (
+        ("epohs: 3", "mine.yaml: epohs is no setting here. Did you mean 'epochs'?"),
+        (
+            "model: {bakbone: x}",
+            "mine.yaml: model.bakbone is no setting here. Did you mean 'model.backbone'?",
+        ),
+        ("epochs: many", "mine.yaml: epochs must be an integer; received 'many'."),
+        ("models: base,,x", "mine.yaml: models must be a list"),
+        ("[a", "config must be YAML; mine.yaml"),
+        ("words", "config must hold settings"),
+    ):
+        file.write_text(text)
+        with pytest.raises(InputError) as error:
+            parse(("robustcls", "train"), "--config", file)
+        assert message in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("program", MAINS)
+def test_version_modules_and_help(program, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        MAINS[program](["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"{program} {robustcls.__version__}\n"
+    for more, shown in (["--help"], "--print_completion"), (["train", "--help"], "--resume"):
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", program, *more],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"usage: {program}" in done.stdout
+        assert shown in done.stdout
+        assert "| tensorflow" not in done.stderr
+    assert "8/255" in PARSERS[program, "train"].format_help()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("shtab") is None, reason="needs shtab")
+@pytest.mark.parametrize("program", MAINS)
+def test_completion_knows_the_commands(program, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        MAINS[program](["--print_completion", "shtab-bash"])
+    assert stopped.value.code == 0
+    assert "evaluate" in capsys.readouterr().out
