@@ -58,9 +58,13 @@ def parse(command, *given, but=None):
     for action in PARSERS[command]._actions:
         if not action.option_strings:
             needed.append(NEEDED[action.dest])
-        elif action.dest != but and action.default is None and kinds_of(action):
-            if type(None) not in kinds_of(action):
-                needed += [f"--{action.dest}", NEEDED[action.dest]]
+        elif (
+            action.dest != but
+            and action.default is None
+            and kinds_of(action)
+            and type(None) not in kinds_of(action)
+        ):
+            needed += [f"--{action.dest}", NEEDED[action.dest]]
     return PARSERS[command].parse_args([*needed, *map(str, given)])
 
 
@@ -290,3 +294,51 @@ def test_completion_knows_the_commands(program, capsys):
         MAINS[program](["--print_completion", "shtab-bash"])
     assert stopped.value.code == 0
     assert "evaluate" in capsys.readouterr().out
+
+
+def test_resume_takes_the_settings_of_the_run(tmp_path):
+    config = {
+        "train": {
+            "data": {"name": "photos/", "image_size": 8},
+            "adversarial": {"epsilon": 0.25},
+            "augmentation": {"hue": 0.1},
+            "epochs": 7,
+            "models": ["base"],
+        }
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "evaluate_settings.json").write_text('{"attack": ["fgsm"], "trust": true}')
+    (tmp_path / "certify_settings.json").write_text('{"sigma": 0.5}')
+    found = top_parser("robustcls").parse_args(["train", "--out", str(tmp_path), "--resume"]).train
+    assert (found.data.name, found.data.image_size, found.epochs) == ("photos/", 8, 7)
+    assert found.adversarial.epsilon == 0.25
+    assert found.augmentation == {"hue": 0.1}
+    assert list(found.models) == ["base"]
+    for words, wanted in (([], ["fgsm"]), (["--attack", "pgd"], ["pgd"])):
+        given = ["evaluate", str(tmp_path), "--resume", *words]
+        found = top_parser("robustcls").parse_args(given).evaluate
+        assert (list(found.attack), found.trust) == (wanted, True)
+    found = top_parser("robustcls").parse_args(["certify", str(tmp_path), "--resume"]).certify
+    assert found.sigma == 0.5
+    with pytest.raises(InputError, match="holds no config"):
+        parse(("robustcls", "train"), "--out", tmp_path.parent, "--resume", but="out")
+
+
+def test_a_training_resumes_without_settings_and_tells_its_epochs_in_lines(tmp_path, capsys):
+    given = ["train", "--method", "autoencoder", "--data", "fashion_mnist_mini"]
+    given += ["--normal-class", "1", "--epochs", "1", "--settings.batch_size", "300"]
+    out = str(tmp_path / "run")
+    anomaly.cli.main([*given, "--out", out])
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("Epoch ")]
+    assert line.startswith("Epoch 1/1: loss ")
+    assert lines[-1] == out
+    detector = tmp_path / "run" / "detector"
+    detector.rename(tmp_path / "first")
+    with pytest.raises(SystemExit):
+        anomaly.cli.main(["train", "--out", out, "--resume", "--epochs", "2"])
+    assert "epochs must stay 1 to resume the run; received 2" in capsys.readouterr().err
+    assert not detector.exists()
+    anomaly.cli.main(["train", "--out", out, "--resume"])
+    assert "Epoch" not in capsys.readouterr().out
+    assert detector.exists()

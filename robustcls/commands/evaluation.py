@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +15,12 @@ from jsonargparse import Namespace
 from robustcls._command_line import CommandParser, Runners, first_line, new_parser
 from robustcls.evaluation.runs.config import EvaluationConfig
 from robustcls.evaluation.smoothing.config import SmoothingConfig
+from robustcls.runs import read_json, write_json
 
 
 def add_commands(commands: Any) -> Runners:
     """Adds `evaluate` and `certify`; returns what runs them."""
-    made = _models_parser(evaluate.__doc__)
+    made = _models_parser("evaluate", evaluate.__doc__)
     made.add_class_arguments(EvaluationConfig, as_group=False, skip={"trust"})
     made.add_argument(
         "--trust", action="store_true", help="check whether the figures can be believed"
@@ -26,7 +29,7 @@ def add_commands(commands: Any) -> Runners:
         "--strict", action="store_true", help="as --trust, and exit with status 1 if they cannot"
     )
     commands.add_subcommand("evaluate", made, help=first_line(made.description))
-    made = _models_parser(certify.__doc__)
+    made = _models_parser("certify", certify.__doc__)
     made.add_class_arguments(SmoothingConfig, as_group=False)
     commands.add_subcommand("certify", made, help=first_line(made.description))
     return {"evaluate": _evaluate, "certify": _certify}
@@ -63,6 +66,7 @@ def evaluate(config: EvaluationConfig, where: dict[str, Any], resume: bool, stri
     from robustcls.evaluation.runs.models import find_candidates
 
     candidates = find_candidates(**where)
+    _keep_settings("evaluate", candidates.folder, config)
     with _resumable(candidates.folder):
         metrics = evaluate_models(candidates, config, resume=resume, progress=sys.stderr.isatty())
     print_comparison(metrics)
@@ -83,15 +87,31 @@ def certify(config: SmoothingConfig, where: dict[str, Any], resume: bool) -> Non
     from robustcls.evaluation.smoothing.run import certify_models, print_certification
 
     candidates = find_candidates(**where)
+    _keep_settings("certify", candidates.folder, config)
     with _resumable(candidates.folder):
         found = certify_models(candidates, config, resume=resume, progress=sys.stderr.isatty())
     print_certification(found)
     print(candidates.folder)
 
 
-def _models_parser(description: str | None) -> CommandParser:
+def _settings_file(command: str, folder: Path | str) -> Path:
+    return Path(folder) / f"{command}_settings.json"
+
+
+def _keep_settings(command: str, folder: Path, config: EvaluationConfig | SmoothingConfig) -> None:
+    """Leaves the settings for `--resume`."""
+    write_json(_settings_file(command, folder), dataclasses.asdict(config))
+
+
+def _kept_settings(command: str, folder: str) -> dict[str, Any]:
+    path = _settings_file(command, folder)
+    return read_json(path) if path.is_file() else {}
+
+
+def _models_parser(command: str, description: str | None) -> CommandParser:
     """Returns a parser with the arguments of `find_candidates`."""
     made = new_parser(description or "")
+    made.kept_in, made.kept_settings = "run", functools.partial(_kept_settings, command)
     made.add_argument("--config", action="config", help="a YAML file with any of the settings")
     made.add_argument("run", type=str, help="a run, a .keras file or a SavedModel folder")
     made.add_argument("--data", type=str | None, help="images for a model file, as for training")
@@ -102,7 +122,11 @@ def _models_parser(description: str | None) -> CommandParser:
         default=(0.0, 1.0),
         help="what a model file wants 0 and 1 to be, for example 0 255",
     )
-    made.add_argument("--resume", action="store_true", help="go on with what was stopped")
+    made.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with what was stopped, with the settings of then but for flags given now",
+    )
     return made
 
 

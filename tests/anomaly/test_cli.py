@@ -143,7 +143,7 @@ def test_a_killed_training_resumes_to_the_same_result(folder, tmp_path):
     refused = run_command(*arguments(folder, killed, *more))
     assert refused.returncode == 2
     assert "Add --resume to go on" in refused.stderr
-    resumed = run_command(*arguments(folder, killed, *more, "--resume"))
+    resumed = run_command("train", "--out", killed, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert ", after epoch" in resumed.stdout
     histories = [

@@ -86,7 +86,7 @@ def test_a_killed_training_resumes_to_the_same_result(folder, tmp_path):
     assert refused.returncode == 2
     assert "Add --resume to go on" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
-    resumed = run_command("train", "--config", config, "--out", tmp_path / "killed", "--resume")
+    resumed = run_command("train", "--out", tmp_path / "killed", "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert "Resuming after epoch" in resumed.stdout
 
@@ -115,6 +115,8 @@ def test_train_and_evaluate_side_by_side(folder, tmp_path):
         "train", "--config", config, "--out", out, "--epochs", 1, "--unfreezing.patience", 0
     )
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Epoch 1/1: ") == 2
+    assert "\b" not in done.stdout
     run = Run(out)
     assert run.trained == ["base", "adversarial"]
     assert run.config["train"]["epochs"] == 1
