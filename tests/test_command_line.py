@@ -208,6 +208,8 @@ def test_flags_are_written_out_and_a_near_one_is_named(command):
             "--epoch is no flag of this command. Did you mean '--epochs'?",
         ),
         ("robustcls train --out X --step_size 1", "Did you mean '--adversarial.step_size'?"),
+        ("robustcls train --out X -e 2", "-e is no flag of this command"),
+        ("robustcls train --out X --resume", "X does not exist"),
         ("robustcls train --out X --epochs", "epochs needs a value"),
         ("robustcls train --out X --model.alpha wide", "model.alpha must be a number"),
         (
@@ -246,6 +248,13 @@ def test_wrong_input_is_one_clear_line(given, message, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{program}: error: ")
     assert message in line
+
+
+def test_a_file_may_name_the_run(tmp_path):
+    (tmp_path / "mine.yaml").write_text("run: runs/mine\nepsilon: 1/4\nattack: fgsm\n")
+    given = ["evaluate", "--config", str(tmp_path / "mine.yaml"), "--epsilon", "1/8"]
+    found = top_parser("robustcls").parse_args(given).evaluate
+    assert (found.run, found.epsilon, list(found.attack)) == ("runs/mine", 1 / 8, ["fgsm"])
 
 
 def test_a_wrong_setting_in_a_file_is_named_with_the_file(tmp_path):
@@ -322,6 +331,11 @@ def test_resume_takes_the_settings_of_the_run(tmp_path):
     assert found.sigma == 0.5
     with pytest.raises(InputError, match="holds no config"):
         parse(("robustcls", "train"), "--out", tmp_path.parent, "--resume", but="out")
+
+
+def test_a_run_that_is_not_there_yet_begins_with_resume_and_settings():
+    found = parse(("robustcls", "train"), "--out", "X", "--resume", "--epochs", "3", but="out")
+    assert (found.epochs, found.resume) == (3, True)
 
 
 def test_a_training_resumes_without_settings_and_tells_its_epochs_in_lines(tmp_path, capsys):

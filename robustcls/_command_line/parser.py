@@ -46,10 +46,14 @@ class CommandParser(ArgumentParser):
     def parse_args(self, args: Sequence[str], *more: Any, **options: Any) -> Namespace:  # type: ignore[override]
         """Parses arguments, all of which are strings."""
         spelled = spell(self, args)
-        if self.kept_settings is not None and "--resume" in spelled:
-            folder = _value_of(spelled, self.kept_in)
-            if folder is not None:
+        folder = _value_of(spelled, self.kept_in) if "--resume" in spelled else None
+        if folder is not None and self.kept_settings is not None:
+            try:
                 self._take_settings(self.kept_settings(folder))
+            except InputError:
+                # With settings of its own, a run that is not there yet begins.
+                if len(spelled) == len([folder, "--resume"]):
+                    raise
         try:
             return super().parse_args(spelled, *more, **options)
         except ArgumentError as error:

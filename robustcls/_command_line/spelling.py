@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -46,7 +47,7 @@ def spell(parser: ArgumentParser, arguments: Sequence[str]) -> list[str]:
             f"{extra!r} belongs to no flag: a list is given as a b, a,b or [a,b], a switch alone "
             "or with true or false."
         )
-    if len(words) < needed and not {"-h", "--help"} & set(spelled):
+    if len(words) < needed and not {"-h", "--help", "--config"} & {flag for flag, *_ in flags}:
         names = [a.dest for a in parser._actions if not a.option_strings]
         raise InputError(f"{names[len(words)]} is required; received none.")
     return [*words, *spelled]
@@ -104,7 +105,7 @@ def _grouped(
         if argument == "--":
             words += arguments[place + 1 :]
             break
-        if not argument.startswith("--") and argument != "-h":
+        if not re.match(r"--|-[a-zA-Z]", argument):
             if room:
                 flags[-1][2].append(argument)
                 room -= 1
