@@ -98,9 +98,8 @@ def test_too_few_or_too_small_images(capsys, tmp_path, photos):
 
 def test_a_file_of_the_users_is_never_overwritten(capsys, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    for flag in ("--overwrite", "--resume"):
-        line = fail(capsys, "train", "--out", tmp_path, flag)
-        assert "neither" in line
+    for flag, message in (("--overwrite", "neither"), ("--resume", "holds no config.json")):
+        assert message in fail(capsys, "train", "--out", tmp_path, flag)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 

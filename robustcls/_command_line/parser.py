@@ -46,6 +46,8 @@ class CommandParser(ArgumentParser):
     def parse_args(self, args: Sequence[str], *more: Any, **options: Any) -> Namespace:  # type: ignore[override]
         """Parses arguments, all of which are strings."""
         spelled = spell(self, args)
+        if {"--resume", "--overwrite"} <= set(spelled):
+            raise InputError("resume and overwrite exclude each other; received both.")
         folder = _value_of(spelled, self.kept_in) if "--resume" in spelled else None
         if folder is not None and self.kept_settings is not None:
             try:
