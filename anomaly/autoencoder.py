@@ -13,7 +13,7 @@ from anomaly.detection.layers import decode_image, encode_image
 from anomaly.detection.reconstruction import Reconstruction, split_noise
 from anomaly.detection.residual import ResidualDetector
 from anomaly.detection.training import Training
-from robustcls.models.finishing import finish
+from robustcls.models.reproducible import finish
 
 
 @dataclass(kw_only=True, eq=False)

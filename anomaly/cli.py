@@ -99,7 +99,7 @@ def export_command(
 
         print(export_detector(run, out, name=name, version=version))
         return
-    from robustcls.serving.extra import require_serving
+    from robustcls.serving.optional_packages import require_serving
 
     require_serving()
     from anomaly.serving.gate import export_gate

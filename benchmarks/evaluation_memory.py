@@ -99,13 +99,13 @@ def peak(count: int) -> dict[str, float]:
 def evaluate(model: Any, test: Any, class_names: tuple[str, ...]) -> None:
     from robustcls.evaluation.runs.comparison import evaluate_models
     from robustcls.evaluation.runs.config import EvaluationConfig
-    from robustcls.evaluation.runs.models import Candidate, Candidates
+    from robustcls.evaluation.runs.models import ModelsAndImages, StoredModel
 
     with tempfile.TemporaryDirectory() as folder:
-        candidates = Candidates(
+        evaluated = ModelsAndImages(
             title="memory",
             folder=Path(folder),
-            models=(Candidate("model", "none", lambda: model),),
+            models=(StoredModel("model", "none", lambda: model),),
             test=test,
             class_names=class_names,
             source="fashion_mnist_mini",
@@ -114,7 +114,7 @@ def evaluate(model: Any, test: Any, class_names: tuple[str, ...]) -> None:
         config = EvaluationConfig(
             attack="fgsm,pgd,square", epsilon=0.05, steps=3, queries=20, corruptions="cifar_c"
         )
-        evaluate_models(candidates, config)
+        evaluate_models(evaluated, config)
 
 
 def peak_so_far() -> float:

@@ -25,7 +25,7 @@ from scipy.ndimage import sobel
 import robustcls as rc
 from robustcls.data.resizing import fit_all
 from robustcls.explanation import METHODS, Explainer, Maps, assess
-from robustcls.explanation.quality.resampling import enlarge
+from robustcls.explanation.methods.resampling import enlarge
 from robustcls.runs import Run, versions, write_json
 
 with warnings.catch_warnings():

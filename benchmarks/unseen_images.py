@@ -30,19 +30,19 @@ def main() -> None:
     from robustcls import load
     from robustcls.evaluation.runs.comparison import evaluate_models, print_comparison
     from robustcls.evaluation.runs.config import EvaluationConfig
-    from robustcls.evaluation.runs.models import find_candidates
+    from robustcls.evaluation.runs.models import find_models
     from robustcls.runs import write_json
 
-    candidates = find_candidates(arguments.run)
+    evaluated = find_models(arguments.run)
     everything = load("fashion_mnist").test
-    known = {image.tobytes() for image in candidates.test.images}
+    known = {image.tobytes() for image in evaluated.test.images}
     unseen = everything.take(
         np.flatnonzero([image.tobytes() not in known for image in everything.images])
     )
-    assert len(unseen) <= len(everything) - len(candidates.test)
+    assert len(unseen) <= len(everything) - len(evaluated.test)
     with tempfile.TemporaryDirectory() as folder:
         metrics = evaluate_models(
-            dataclasses.replace(candidates, folder=Path(folder), test=unseen),
+            dataclasses.replace(evaluated, folder=Path(folder), test=unseen),
             EvaluationConfig(epsilon=0.05, limit=arguments.limit, curve_limit=0),
             progress=True,
         )

@@ -11,8 +11,8 @@ from .data.splits import Splits as Splits
 from .evaluation.robustness import evaluate as evaluate
 from .explanation.explainer import Explainer as Explainer
 from .explanation.reports.report import explain as explain
-from .models.classifier import build_classifier as build_classifier
-from .models.classifier import load_classifier as load_classifier
+from .models.building import build_classifier as build_classifier
+from .models.building import load_classifier as load_classifier
 from .models.normalization import FusedBatchNormalization as FusedBatchNormalization
 from .models.stock import save_classifier as save_classifier
 from .serving import export as export

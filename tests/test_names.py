@@ -36,7 +36,7 @@ FOLDERS = {
         "corrupt",
     ),
     "robustcls.evaluation.smoothing": ("ABSTAINED", "Certification", "certify", "radius_of"),
-    "robustcls.evaluation.trust": ("believable", "check", "summary"),
+    "robustcls.evaluation.trust": ("Check", "believable", "check", "summary"),
     "robustcls.explanation.quality": (
         "SURVIVES",
         "Quality",

@@ -15,7 +15,7 @@ from anomaly.detection.reconstruction import Reconstruction
 from anomaly.detection.sphere import DistanceToCenter
 from anomaly.detection.training import Training, draw
 from robustcls._settings import NonNegativeInt, PositiveFloat, PositiveInt
-from robustcls.models.finishing import finish
+from robustcls.models.reproducible import finish
 
 # Paper's distance to the anomalies' centre is inverted; this keeps the inverse finite.
 _NEAREST = 1e-6

@@ -30,7 +30,7 @@ from robustcls._settings import (
 )
 from robustcls._validation import InputError, check_images
 from robustcls.data.augment import AugmentationPolicy
-from robustcls.serving.extra import require_serving
+from robustcls.serving.optional_packages import require_serving
 
 Detector = TypeVar("Detector", bound="OneClassDetector")
 
@@ -289,7 +289,7 @@ class OneClassDetector(Configurable, abc.ABC):
         self._check_fitted("export")
         require_serving()
         from anomaly.serving.exporting import write_detector
-        from robustcls.serving.checking.samples import embedded_images
+        from robustcls.serving.exports.samples import embedded_images
 
         if images is None:
             images = embedded_images(self.image_shape)

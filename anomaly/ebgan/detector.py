@@ -19,7 +19,7 @@ from robustcls._settings import (
     PositiveInt,
     checked,
 )
-from robustcls.models.finishing import finish
+from robustcls.models.reproducible import finish
 
 _FILTERS = (32, 64, 128)
 

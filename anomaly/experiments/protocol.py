@@ -12,7 +12,7 @@ from anomaly.detection.fitting import is_among
 from anomaly.detection.thresholds import hold_out, smallest_sample
 from robustcls._validation import InputError, check_choice, check_labels, check_number
 from robustcls.data.splits import Split, Splits
-from robustcls.evaluation.robustness import measure
+from robustcls.evaluation.intervals import measurement
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +134,7 @@ def evaluate_scores(
     rates = {}
     for name, kind in (("false_alarm_rate", 0), ("detection_rate", 1)):
         count = int((labels == kind).sum())
-        measured = measure(name, int(alarms[labels == kind].sum()), count)
+        measured = measurement(name, int(alarms[labels == kind].sum()), count)
         rates[name] = {
             "got": measured.accuracy,
             "low": measured.low,

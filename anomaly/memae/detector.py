@@ -25,7 +25,7 @@ from anomaly.memae.memory import (
 )
 from robustcls._settings import Choice, NonNegativeFloat
 from robustcls.data.augment import AugmentationPolicy
-from robustcls.models.finishing import finish
+from robustcls.models.reproducible import finish
 
 
 @dataclass(kw_only=True, eq=False)

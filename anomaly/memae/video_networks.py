@@ -10,7 +10,7 @@ from anomaly.detection.layers import NORM_MOMENTUM
 from anomaly.memae.memory import ItemCount, MemoryModule, Shrinkage
 from robustcls._settings import PositiveFloat, checked
 from robustcls._validation import InputError
-from robustcls.models.finishing import finish
+from robustcls.models.reproducible import finish
 
 #: Filters and (time, height, width) strides of the encoder's 3×3×3 convolutions.
 STAGES = ((96, (1, 2, 2)), (128, (2, 2, 2)), (256, (2, 2, 2)), (256, (2, 2, 2)))

@@ -22,7 +22,7 @@ from robustcls._settings import (
     UnitFloat,
 )
 from robustcls._validation import InputError
-from robustcls.models.finishing import finish
+from robustcls.models.reproducible import finish
 
 #: Filters of the generator's encoder and of the discriminator at width 1.
 FILTERS = (64, 128, 256, 512)

@@ -14,10 +14,10 @@ from anomaly.localization.boxes import find_boxes, smooth
 from anomaly.localization.graph import MOST_BOXES, as_arrays, boxes_of, smooth_maps
 from robustcls._validation import InputError
 from robustcls.models.folding import fold_batch_norm
-from robustcls.serving.checking.parity import Case
-from robustcls.serving.checking.samples import Samples, make_samples
-from robustcls.serving.exports.card import Card
+from robustcls.serving.exports.cases import Case
 from robustcls.serving.exports.endpoints import Endpoint, Outputs, image_endpoints, images_spec
+from robustcls.serving.exports.model_card import ModelCard
+from robustcls.serving.exports.samples import Samples, make_samples
 from robustcls.serving.exports.servable import Servable, write_export
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def detector_servable(
         endpoints=_endpoints(folded),
         tables=(),
         cases=_cases(detector, folded, samples),
-        card=Card(**fields),
+        card=ModelCard(**fields),
     )
 
 

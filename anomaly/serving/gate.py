@@ -18,15 +18,15 @@ from anomaly.serving.exporting import detector_servable
 from anomaly.serving.run_export import card_of
 from robustcls._validation import InputError
 from robustcls.data.splits import Split
-from robustcls.evaluation.robustness import measure
+from robustcls.evaluation.intervals import measurement
 from robustcls.runs import Run
-from robustcls.serving.checking.parity import Case
-from robustcls.serving.checking.samples import COUNT
-from robustcls.serving.exports.card import metric_row
-from robustcls.serving.exports.classifier import classifier_servable
+from robustcls.serving.exports.cases import Case
+from robustcls.serving.exports.classifier_servable import classifier_servable
 from robustcls.serving.exports.configuration import usable_name
 from robustcls.serving.exports.endpoints import Endpoint, Outputs, image_endpoints
 from robustcls.serving.exports.exporting import open_run, sample
+from robustcls.serving.exports.model_card import metric_row
+from robustcls.serving.exports.samples import COUNT
 from robustcls.serving.exports.servable import Servable, write_export
 
 #: The class of an image that the detector refuses.
@@ -157,7 +157,7 @@ def _measured(
         found["gate: accuracy on those accepted"] = (int((correct & ~stopped).sum()), passed)
     rows = []
     for name, (hits, count) in found.items():
-        share = measure(name, hits, count)
+        share = measurement(name, hits, count)
         interval = {"low": share.low, "high": share.high, "count": count}
         rows.append(metric_row(name, share.accuracy, interval))
     return tuple(rows)

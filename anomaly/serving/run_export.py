@@ -8,7 +8,7 @@ from typing import Any
 from anomaly.experiments.runs import open_detector_run
 from robustcls.data.splits import Splits
 from robustcls.runs import METRICS, Run, read_json
-from robustcls.serving.extra import require_serving
+from robustcls.serving.optional_packages import require_serving
 
 
 def export_detector(
@@ -50,8 +50,8 @@ def export_detector(
 
 
 def card_of(run: Run, splits: Splits) -> dict[str, Any]:
-    """Returns fields of `robustcls.serving.exports.card.Card` for a run: data, metrics, config."""
-    from robustcls.serving.exports.card import metric_row
+    """Returns fields of `ModelCard` for a run: data, metrics, config."""
+    from robustcls.serving.exports.model_card import metric_row
 
     metrics = read_json(run.path / METRICS) if (run.path / METRICS).is_file() else {}
     rows = []

@@ -15,7 +15,7 @@ from robustcls._validation import InputError, check_choice
 from robustcls.classifiers.classifier import Classifier
 from robustcls.classifiers.folded import FoldedModels
 from robustcls.classifiers.logits import logits_function
-from robustcls.models.classifier import load_classifier
+from robustcls.models.building import load_classifier
 
 _classifiers: weakref.WeakKeyDictionary[keras.Model, Classifier] = weakref.WeakKeyDictionary()
 

@@ -49,7 +49,7 @@ def _certify(values: Namespace) -> None:
 
 
 def _split(values: Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the settings, and the arguments of `find_candidates`."""
+    """Returns the settings, and the arguments of `find_models`."""
     flags = values.as_dict()
     flags.pop("config", None)
     where = {key: flags.pop(key) for key in ("data", "out", "input_range")}
@@ -60,17 +60,13 @@ def evaluate(config: EvaluationConfig, where: dict[str, Any], resume: bool, stri
     """Measure models on clean, corrupted and attacked test images, side by side.
 
     Takes a run, or a .keras file or SavedModel with --data. Writes metrics.json,
-    report/evaluation.html and report/accuracy_over_epsilon.png.
+    report/evaluation.html and report/accuracy_over_epsilon.svg.
     """
     from robustcls.evaluation.runs.comparison import evaluate_models, print_comparison
-    from robustcls.evaluation.runs.models import find_candidates
 
-    candidates = find_candidates(**where)
-    _keep_settings("evaluate", candidates.folder, config)
-    with _resumable(candidates.folder):
-        metrics = evaluate_models(candidates, config, resume=resume, progress=sys.stderr.isatty())
-    print_comparison(metrics)
-    print(candidates.folder)
+    with _models("evaluate", where, config) as evaluated:
+        metrics = evaluate_models(evaluated, config, resume=resume, progress=sys.stderr.isatty())
+        print_comparison(metrics)
     doubtful = [name for name, found in metrics["trust"].items() if not found["believable"]]
     if strict and doubtful:
         print(f"robustcls: trust checks failed for {', '.join(doubtful)}", file=sys.stderr)
@@ -81,17 +77,13 @@ def certify(config: SmoothingConfig, where: dict[str, Any], resume: bool) -> Non
     """Certify radii without adversarial examples, by randomized smoothing.
 
     Takes a run, or a .keras file or SavedModel with --data. Writes certification.json and
-    report/certified_accuracy.png.
+    report/certified_accuracy.svg.
     """
-    from robustcls.evaluation.runs.models import find_candidates
-    from robustcls.evaluation.smoothing.run import certify_models, print_certification
+    from robustcls.evaluation.runs.certification import certify_models, print_certification
 
-    candidates = find_candidates(**where)
-    _keep_settings("certify", candidates.folder, config)
-    with _resumable(candidates.folder):
-        found = certify_models(candidates, config, resume=resume, progress=sys.stderr.isatty())
-    print_certification(found)
-    print(candidates.folder)
+    with _models("certify", where, config) as evaluated:
+        found = certify_models(evaluated, config, resume=resume, progress=sys.stderr.isatty())
+        print_certification(found)
 
 
 def _settings_file(command: str, folder: Path | str) -> Path:
@@ -109,7 +101,7 @@ def _kept_settings(command: str, folder: str) -> dict[str, Any]:
 
 
 def _models_parser(command: str, description: str | None) -> CommandParser:
-    """Returns a parser with the arguments of `find_candidates`."""
+    """Returns a parser with the arguments of `find_models`."""
     made = new_parser(description or "")
     made.kept_in, made.kept_settings = "run", functools.partial(_kept_settings, command)
     made.add_argument("--config", action="config", help="a YAML file with any of the settings")
@@ -131,10 +123,20 @@ def _models_parser(command: str, description: str | None) -> CommandParser:
 
 
 @contextlib.contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
-    """Says how to go on when the work is interrupted."""
+def _models(
+    command: str, where: dict[str, Any], config: EvaluationConfig | SmoothingConfig
+) -> Iterator[Any]:
+    """Finds the models; prints where the results are, or how to go on after an interruption."""
+    from robustcls.evaluation.runs.models import find_models
+
+    evaluated = find_models(**where)
+    _keep_settings(command, evaluated.folder, config)
     try:
-        yield
+        yield evaluated
     except KeyboardInterrupt:
-        print(f"\nrobustcls: {folder} keeps what was found; --resume goes on", file=sys.stderr)
+        print(
+            f"\nrobustcls: {evaluated.folder} keeps what was found; --resume goes on",
+            file=sys.stderr,
+        )
         raise
+    print(evaluated.folder)

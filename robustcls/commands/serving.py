@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from robustcls._command_line import Runners, add_function_commands
 from robustcls._settings import PositiveFloat, PositiveInt, Range, checked
-from robustcls.serving.extra import require_serving
+from robustcls.serving.optional_packages import require_serving
 
 
 def add_commands(commands: Any) -> Runners:

@@ -13,9 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from robustcls._validation import InputError
-from robustcls.data.carving import assign
 from robustcls.data.decoding import EXTENSIONS, BadImageError, probe, quiet_pillow, read_image
 from robustcls.data.files import check_name, image_files, subfolders
+from robustcls.data.held_out import assign
 from robustcls.data.one_class_folders import scan_one_class
 from robustcls.data.resizing import Size
 from robustcls.data.splits import Split, Splits

@@ -9,8 +9,8 @@ from typing import Annotated
 from robustcls._settings import NonNegativeInt, Range, checked
 from robustcls._validation import InputError, nearest
 from robustcls.data import embedded_sets
-from robustcls.data.carving import assign
 from robustcls.data.folders import load_folder
+from robustcls.data.held_out import assign
 from robustcls.data.resizing import Size, check_channels, check_size, fit_all
 from robustcls.data.splits import Split, Splits
 

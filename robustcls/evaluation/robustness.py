@@ -7,36 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from scipy.stats import beta
 
 from robustcls._settings import NonNegativeInt, PositiveInt, Severity, checked
-from robustcls._validation import check_choice, check_images, check_labels
+from robustcls._validation import check_choice
 from robustcls.attacks import Attack
-from robustcls.classifiers.adapters import classifier_of
 from robustcls.data import noise
 from robustcls.data.splits import Split
-from robustcls.evaluation.passes import Change, floats, predict, prepare
+from robustcls.evaluation.evaluator import NOISES, Evaluator
+from robustcls.evaluation.intervals import Measurement
+from robustcls.evaluation.prediction import prepared, subset
 
-NOISES = ("gaussian", "poisson", "salt_and_pepper")
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """An accuracy and how sure it is.
-
-    Attributes:
-        name: what the images went through: `clean`, a noise, or an attack.
-        accuracy: the share of images classified right, in [0, 1].
-        low, high: the 95 % Clopper-Pearson interval of `accuracy`.
-        count: the number of images.
-    """
-
-    name: str
-    accuracy: float
-    low: float
-    high: float
-    count: int
+__all__ = ["Evaluation", "Measurement", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -85,59 +66,18 @@ def evaluate(
     Raises:
         InputError: the images, labels, model or a setting is unusable.
     """
-    if isinstance(data, Split):
-        images, labels = data.images, data.labels
-    else:
-        images = check_images(data[0])
-        labels = check_labels(data[1], len(images))
-    classifier = classifier_of(model)
-    labels = check_labels(labels, len(images), prepare(classifier, images))
-    changes: dict[str, Change | None] = {"clean": None}
+    classifier, images, labels = prepared(model, data)
     if corruptions is not None:
         check_choice("corruptions", corruptions, noise.SEVERITIES)
-        changes |= {name: noise_change(name, corruptions, severity, seed) for name in NOISES}
-
-    settings: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
-    everything, measurements = np.arange(len(images)), []
-    for name, change in changes.items():
-        logits = predict(classifier, images, everything, change=change, name=name, **settings)
-        right = int((logits.argmax(axis=1) == labels).sum())
-        measurements.append(measure(name, right, len(images)))
     chosen = subset(len(images), attack_limit, seed)
+
+    evaluator = Evaluator(classifier, images, labels, batch_size=batch_size, progress=progress)
+    outcomes = [evaluator.changed("clean")]
+    if corruptions is not None:
+        drawn: dict[str, Any] = {"scale": corruptions, "severity": severity, "seed": seed}
+        outcomes += [evaluator.noisy(name, **drawn) for name in NOISES]
     for attack in attacks:
-        result = attack(classifier, floats(images[chosen]), labels[chosen], **settings)
-        name = _unused_name(attack, measurements)
-        measurements.append(measure(name, int((~result.success).sum()), len(chosen)))
-    return Evaluation(tuple(measurements))
-
-
-def noise_change(name: str, scale: str, severity: int, seed: int) -> Change:
-    """Returns what adds one of `NOISES` to the images of a batch."""
-    strength = noise.SEVERITIES[scale][name][severity - 1]
-
-    def change(images: np.ndarray, number: int) -> tf.Tensor:
-        return noise.NOISES[name](images, strength, (seed, number))
-
-    return change
-
-
-def measure(name: str, right: int, count: int) -> Measurement:
-    """Returns `right` of `count` as an accuracy with its 95 % Clopper-Pearson interval."""
-    low = beta.ppf(0.025, right, count - right + 1) if right else 0.0
-    high = beta.ppf(0.975, right + 1, count - right) if right < count else 1.0
-    return Measurement(name, right / count, float(low), float(high), count)
-
-
-@checked
-def subset(count: int, limit: PositiveInt | None, seed: int) -> np.ndarray:
-    """Returns the sorted indices of a random subset of `limit` of `count` images."""
-    if limit is None or limit >= count:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).permutation(count)[:limit])
-
-
-def _unused_name(attack: Attack, measurements: list[Measurement]) -> str:
-    """The attack's name, with its epsilon where an earlier attack has that name."""
-    if attack.name not in {measurement.name for measurement in measurements}:
-        return attack.name
-    return f"{attack.name} (epsilon {attack.epsilon:.4g})"
+        taken = {outcome.name for outcome in outcomes}
+        name = f"{attack.name} (epsilon {attack.epsilon:.4g})" if attack.name in taken else None
+        outcomes.append(evaluator.attacked(attack, chosen, name=name))
+    return Evaluation(tuple(outcome.measurement for outcome in outcomes))

@@ -1,8 +1,8 @@
 """Why a classifier decides as it does, and whether the picture of that deserves belief."""
 
+from robustcls.explanation.activation_maximization import class_images
 from robustcls.explanation.explainer import METHODS, Explainer
 from robustcls.explanation.maps import Maps
-from robustcls.explanation.methods.class_images import class_images
 from robustcls.explanation.quality.assessment import Quality, assess, randomization, stability
 from robustcls.explanation.quality.faithfulness import faithfulness
 from robustcls.explanation.reports.report import Explanations, explain

@@ -23,7 +23,7 @@ from robustcls.explanation.logits_model import LogitsModel
 from robustcls.explanation.maps import Maps
 from robustcls.explanation.methods._tf_keras_vis import Saliency
 from robustcls.explanation.methods.activation_maps import GRADIENT_CAMS, compile_cam, score_cam
-from robustcls.explanation.quality.resampling import enlarge
+from robustcls.explanation.methods.resampling import enlarge
 
 SENSITIVITIES = ("gradients", "smoothgrad")
 METHODS = (*SENSITIVITIES, "integrated_gradients", *GRADIENT_CAMS, "score_cam")

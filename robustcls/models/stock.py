@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 
-from robustcls.models.finishing import FASTER
 from robustcls.models.grouped_convolution import GroupedConv2D
+from robustcls.models.reproducible import FASTER
 
 _STOCK = {fast: stock for stock, fast in FASTER.items()} | {GroupedConv2D: keras.layers.Conv2D}
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import lazy_loader
 
-from robustcls.serving.extra import require_serving
+from robustcls.serving.optional_packages import require_serving
 
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 

@@ -15,7 +15,7 @@ from robustcls.data.augment import AugmentationPolicy
 from robustcls.data.pipeline import evaluation_batches, train_batches
 from robustcls.data.sources import load
 from robustcls.data.splits import Splits
-from robustcls.models.classifier import build_classifier
+from robustcls.models.building import build_classifier
 from robustcls.models.stock import save_classifier
 from robustcls.runs import Run, atomic, versions
 from robustcls.training.adversarial import AdversarialRegularization

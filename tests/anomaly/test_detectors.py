@@ -18,7 +18,7 @@ from anomaly.detection.registry import METHODS, detector_class
 from anomaly.detection.training import Training
 from robustcls import AugmentationPolicy, InputError
 from robustcls.serving.checking.fresh_process import check_case, read_cases
-from robustcls.serving.checking.parity import CASES_FILE
+from robustcls.serving.exports.cases import CASES_FILE
 
 SHAPE = (28, 28, 1)
 NOISE = AugmentationPolicy.from_config(

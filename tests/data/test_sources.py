@@ -7,7 +7,7 @@ from PIL import Image
 
 from robustcls._validation import InputError
 from robustcls.data import list_datasets, load, prepare
-from robustcls.data.carving import assign, held_out
+from robustcls.data.held_out import assign, held_out
 from robustcls.data.resizing import check_size, fit
 
 

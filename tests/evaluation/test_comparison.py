@@ -4,21 +4,21 @@ import dataclasses
 import json
 import re
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 
 from robustcls import InputError, cli
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.evaluation.reports.report import render
+from robustcls.evaluation.runs.certification import certify_models
 from robustcls.evaluation.runs.comparison import evaluate_models
 from robustcls.evaluation.runs.config import EvaluationConfig
-from robustcls.evaluation.runs.models import Candidate, Candidates, find_candidates
+from robustcls.evaluation.runs.models import ModelsAndImages, StoredModel, find_models
 from robustcls.evaluation.runs.parts import Ledger
 from robustcls.evaluation.smoothing.config import SmoothingConfig
-from robustcls.evaluation.smoothing.run import certify_models
 
 NAMES = ("<script>alert(1)</script>", "a & b", *(f"class {at}" for at in range(2, 10)))
 CONFIG = EvaluationConfig(
@@ -37,14 +37,14 @@ def loaded():
 
 
 @pytest.fixture(scope="module")
-def candidates(honest, overfitted, splits, tmp_path_factory, loaded):
-    def candidate(name, model):
-        return Candidate(name, name[::-1], lambda: loaded.append(name) or model)
+def evaluated(honest, overfitted, splits, tmp_path_factory, loaded):
+    def stored(name, model):
+        return StoredModel(name, name[::-1], lambda: loaded.append(name) or model)
 
-    return Candidates(
+    return ModelsAndImages(
         title="run <1>",
         folder=tmp_path_factory.mktemp("run"),
-        models=(candidate("base", overfitted), candidate("adversarial", honest)),
+        models=(stored("base", overfitted), stored("adversarial", honest)),
         test=splits.test.take(np.arange(80)),
         class_names=NAMES,
         source="a set",
@@ -55,26 +55,26 @@ def candidates(honest, overfitted, splits, tmp_path_factory, loaded):
 
 
 @pytest.fixture(scope="module")
-def config(candidates, tmp_path_factory):
+def config(evaluated, tmp_path_factory):
     """With shot noise and fog from files, which are quicker than all corruptions."""
     folder = tmp_path_factory.mktemp("corrupted")
-    images = np.tile(candidates.test.images[:20], (5, 1, 1, 1))
-    np.save(folder / "labels.npy", candidates.test.labels[:20])
+    images = np.tile(evaluated.test.images[:20], (5, 1, 1, 1))
+    np.save(folder / "labels.npy", evaluated.test.labels[:20])
     np.save(folder / "fog.npy", images // 2)
     np.save(folder / "shot_noise.npy", images // 3)
     return dataclasses.replace(CONFIG, corruptions=str(folder))
 
 
 @pytest.fixture(scope="module")
-def metrics(candidates, config):
-    return evaluate_models(candidates, config)
+def metrics(evaluated, config):
+    return evaluate_models(evaluated, config)
 
 
-def test_metrics_hold_everything(candidates, metrics, honest):
-    assert metrics == json.loads((candidates.folder / "metrics.json").read_text())
+def test_metrics_hold_everything(evaluated, metrics, honest):
+    assert metrics == json.loads((evaluated.folder / "metrics.json").read_text())
     assert metrics["complete"]
     assert metrics["models"] == ["base", "adversarial"]
-    images, labels = candidates.test.float_images(), candidates.test.labels
+    images, labels = evaluated.test.float_images(), evaluated.test.labels
     predicted = honest.predict(images, verbose=0).argmax(-1)
     found = metrics["adversarial"]
     assert set(found) == {
@@ -126,8 +126,8 @@ class Outline(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_report_is_one_escaped_file(candidates, metrics):
-    assert (candidates.folder / "report" / "evaluation.html").read_text() == render(metrics)
+def test_the_report_is_one_escaped_file(evaluated, metrics):
+    assert (evaluated.folder / "report" / "evaluation.html").read_text() == render(metrics)
     checks = [
         {"number": at, "name": "name", "status": status, "evidence": "5 < 6", "advice": "x & y"}
         for at, status in enumerate(("pass", "fail", "warning", "skipped"), start=1)
@@ -151,8 +151,11 @@ def test_the_report_is_one_escaped_file(candidates, metrics):
     assert page.count('class="matrix"') == 2
     assert len(re.findall(r'class="status \w+">\d+ ', page)) == 8
     assert "used in" in page
-    with Image.open(candidates.folder / "report" / "accuracy_over_epsilon.png") as plot:
-        assert plot.size[0] > 500
+    drawing = (evaluated.folder / "report" / "accuracy_over_epsilon.svg").read_text()
+    marks = [mark.tag.rpartition("}")[2] for mark in ElementTree.fromstring(drawing).iter()]
+    # A line and its key for each model; six points on each line.
+    assert marks.count("polyline") == 4
+    assert marks.count("circle") == 12
 
 
 def test_a_report_of_what_is_known_so_far(metrics):
@@ -168,15 +171,15 @@ def test_a_report_of_what_is_known_so_far(metrics):
     assert 'class="matrix"' not in page
 
 
-def test_what_is_kept_is_taken_over(candidates, config, metrics, loaded):
+def test_what_is_kept_is_taken_over(evaluated, config, metrics, loaded):
     loaded.clear()
-    assert evaluate_models(candidates, config, resume=True) == metrics
+    assert evaluate_models(evaluated, config, resume=True) == metrics
     assert not loaded
-    (candidates.folder / "evaluation" / "adversarial" / "pgd4.json").unlink()
-    assert evaluate_models(candidates, config, resume=True) == metrics
+    (evaluated.folder / "evaluation" / "adversarial" / "pgd4.json").unlink()
+    assert evaluate_models(evaluated, config, resume=True) == metrics
     assert loaded == ["adversarial"]
     changed = dataclasses.replace(config, severity=1)
-    again = evaluate_models(candidates, changed, resume=True)
+    again = evaluate_models(evaluated, changed, resume=True)
     assert again["base"]["pgd4"] == metrics["base"]["pgd4"]
     assert again["base"]["gaussian"] != metrics["base"]["gaussian"]
 
@@ -234,20 +237,20 @@ def test_a_model_file_and_strictness(overfitted, splits, tmp_path, capsys):
     accuracies = [accuracy for _, accuracy in found["model"]["certified_accuracy"]]
     assert accuracies == sorted(accuracies, reverse=True)
     assert not found["trained_with_gaussian_noise"]
-    assert (folder / "report" / "certified_accuracy.png").exists()
+    assert (folder / "report" / "certified_accuracy.svg").exists()
 
 
-def test_an_interruption_says_how_to_go_on(candidates, monkeypatch, capsys):
+def test_an_interruption_says_how_to_go_on(evaluated, monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("robustcls.evaluation.runs.models.find_candidates", lambda **_: candidates)
+    monkeypatch.setattr("robustcls.evaluation.runs.models.find_models", lambda **_: evaluated)
     monkeypatch.setattr("robustcls.evaluation.runs.comparison.evaluate_models", interrupted)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["evaluate", "runs/mine"])
     assert stopped.value.code == 130
     printed = capsys.readouterr().err
-    assert f"{candidates.folder} keeps what was found; --resume goes on" in printed
+    assert f"{evaluated.folder} keeps what was found; --resume goes on" in printed
     assert printed.endswith("robustcls: interrupted\n")
 
 
@@ -256,27 +259,25 @@ def test_another_range_of_pixels(overfitted, tmp_path):
     shape = overfitted.input_shape[1:]
     layers = [keras.Input(shape), keras.layers.Rescaling(1 / 255), overfitted]
     keras.Sequential(layers).save(tmp_path / "pixels.keras")
-    candidates = find_candidates(
-        tmp_path / "pixels.keras", "fashion_mnist_mini", input_range=(0, 255)
-    )
-    few = candidates.test.float_images()[:8]
+    evaluated = find_models(tmp_path / "pixels.keras", "fashion_mnist_mini", input_range=(0, 255))
+    few = evaluated.test.float_images()[:8]
     assert few.shape[1:] == shape
-    logits = [classifier_of(model) for model in (candidates.models[0].load(), overfitted)]
+    logits = [classifier_of(model) for model in (evaluated.models[0].load(), overfitted)]
     for classifier in logits:
         classifier.prepare(few)
     first, second = (classifier.predict(few) for classifier in logits)
     np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-4)
 
 
-def test_certify_side_by_side(candidates):
+def test_certify_side_by_side(evaluated):
     config = SmoothingConfig(samples=30, selection=10, limit=6)
-    found = certify_models(candidates, config)
-    assert found == json.loads((candidates.folder / "certification.json").read_text())
+    found = certify_models(evaluated, config)
+    assert found == json.loads((evaluated.folder / "certification.json").read_text())
     assert found["models"] == ["base", "adversarial"]
-    assert certify_models(candidates, config, resume=True) == found
+    assert certify_models(evaluated, config, resume=True) == found
 
 
-def test_bad_input(candidates, honest, tmp_path):
+def test_bad_input(evaluated, honest, tmp_path):
     for settings, message in [
         ({"attack": "fgsm,deepfool"}, "attack must be one of"),
         ({"attack": " , "}, "attack must be one or more"),
@@ -292,8 +293,8 @@ def test_bad_input(candidates, honest, tmp_path):
         ({"corruptions": "cifar10_c"}, "Did you mean 'cifar_c'"),
     ]:
         with pytest.raises(InputError, match=message):
-            evaluate_models(candidates, EvaluationConfig(**settings), resume=True)
-    few = dataclasses.replace(candidates, class_names=NAMES[:4], folder=tmp_path)
+            evaluate_models(evaluated, EvaluationConfig(**settings), resume=True)
+    few = dataclasses.replace(evaluated, class_names=NAMES[:4], folder=tmp_path)
     with pytest.raises(InputError, match="data must have the 10 classes of the model"):
         evaluate_models(few)
     honest.save(tmp_path / "m.keras")
@@ -304,4 +305,4 @@ def test_bad_input(candidates, honest, tmp_path):
         ((tmp_path,), "holds no config.json"),
     ]:
         with pytest.raises(InputError, match=message):
-            find_candidates(*arguments)
+            find_models(*arguments)

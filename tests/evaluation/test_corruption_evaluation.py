@@ -5,7 +5,7 @@ from robustcls import InputError
 from robustcls.evaluation.corruptions.corruption import CORRUPTIONS, corrupt
 from robustcls.evaluation.corruptions.evaluation import evaluate_corruptions
 from robustcls.evaluation.corruptions.prepared import evaluate_corruption_folder
-from robustcls.evaluation.reports.corruptions import CorruptionReport
+from robustcls.evaluation.corruptions.report import CorruptionReport
 
 
 def right(model, images, labels):

@@ -6,7 +6,10 @@ from robustcls._validation import InputError
 from robustcls.attacks import FGSM, PGD
 from robustcls.data import noise
 from robustcls.data.splits import Split
-from robustcls.evaluation.robustness import evaluate, measure, subset
+from robustcls.evaluation import evaluator as engine
+from robustcls.evaluation.evaluator import Evaluator
+from robustcls.evaluation.prediction import prepared, subset
+from robustcls.evaluation.robustness import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +84,19 @@ def test_subset_is_random_seeded_and_without_repeats():
     assert len(subset(50, None, 0)) == len(subset(50, 80, 0)) == 50
 
 
-def test_intervals_are_clopper_pearson():
-    """Figures of the textbook case: 0 of 10 gives [0, 0.3085]."""
-    assert measure("x", 0, 10).high == pytest.approx(0.3085, abs=1e-4)
-    assert measure("x", 0, 10).low == 0
-    assert measure("x", 10, 10).low == pytest.approx(1 - 0.3085, abs=1e-4)
-    assert measure("x", 10, 10).high == 1
-    half = measure("x", 50, 100)
-    assert (half.low, half.high) == pytest.approx((0.3983, 0.6017), abs=1e-4)
+def test_attacked_piece_by_piece_is_attacked_at_once(classifier, split, monkeypatch):
+    ready, images, labels = prepared(classifier, split)
+    evaluator = Evaluator(ready, images, labels, batch_size=50)
+    places, attack = subset(len(images), 250, seed=1), FGSM(epsilon=0.1)
+    whole = evaluator.attacked(attack, places)
+    monkeypatch.setattr(engine, "_PIECE", 64)
+    pieces = evaluator.attacked(attack, places, name="mine")
+    np.testing.assert_array_equal(pieces.right, whole.right)
+    np.testing.assert_allclose(pieces.logits, whole.logits, atol=1e-6)
+    np.testing.assert_array_equal(pieces.labels, split.labels[places])
+    assert (pieces.name, pieces.measurement.count, whole.name) == ("mine", 250, "fgsm")
+    # Who withstands the attack is right about the adversarial example too.
+    np.testing.assert_array_equal(whole.right, whole.logits.argmax(axis=1) == whole.labels)
 
 
 def test_bad_input(classifier, split):

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from robustcls import InputError
 from robustcls.evaluation.trust import assessment as trust
-from robustcls.evaluation.trust.measurements import Gathering
-from robustcls.evaluation.trust.subject import Subject
-from robustcls.evaluation.trust.verdicts import judge
+from robustcls.evaluation.trust.checked_model import CheckedModel
+from robustcls.evaluation.trust.checks import judge
+from robustcls.evaluation.trust.measurements import EvidenceCollector
 
 layers = keras.layers
 
@@ -51,7 +51,7 @@ class BrokenGradient(layers.Layer):
 
 @pytest.fixture(scope="module")
 def evidence(honest, few):
-    gathering = Gathering(
+    collector = EvidenceCollector(
         honest,
         *few,
         epsilon=0.1,
@@ -63,7 +63,7 @@ def evidence(honest, few):
         seed=0,
         batch_size=128,
     )
-    return gathering.run(progress=False)
+    return collector.run(progress=False)
 
 
 def test_an_honest_model_passes_all(evidence):
@@ -202,9 +202,9 @@ def test_a_model_trained_on_is_judged_by_its_present_weights(few):
             layers.Dense(10),
         ]
     )
-    Subject(model, images, batch_size=8).gradient(images, labels)
+    CheckedModel(model, images, batch_size=8).gradient(images, labels)
     model.set_weights([weights + 0.3 for weights in model.get_weights()])
-    subject = Subject(model, images, batch_size=8)
+    subject = CheckedModel(model, images, batch_size=8)
     expected = model.predict(images, verbose=0)
     np.testing.assert_allclose(subject.predict(images), expected, rtol=1e-4)
 

@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from robustcls import build_classifier
 from robustcls._validation import InputError
+from robustcls.explanation.activation_maximization import class_images
 from robustcls.explanation.explainer import METHODS, Explainer
 from robustcls.explanation.flattening import flatten
 from robustcls.explanation.layers import choose_layer
-from robustcls.explanation.methods.class_images import class_images
-from robustcls.explanation.quality.resampling import enlarge
+from robustcls.explanation.methods.resampling import enlarge
 
 CAMS = [method for method in METHODS if "cam" in method]
 

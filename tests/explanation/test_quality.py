@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import sobel
 
+from robustcls.evaluation.intervals import estimate
 from robustcls.explanation.maps import Maps
-from robustcls.explanation.methods.estimates import estimate
 from robustcls.explanation.quality.assessment import assess, randomization, stability
 from robustcls.explanation.quality.faithfulness import faithfulness
 from robustcls.explanation.quality.similarity import spearman, ssim

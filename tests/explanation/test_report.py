@@ -44,10 +44,10 @@ def test_the_files(made, network):
     ]
     assert records == made.records
     assert len(records) == 12
-    images = made.subject.images
+    images = made.explained.images
     with np.load(made.path.parent / "maps" / "base.npz") as stored:
         np.testing.assert_array_equal(stored["images"], images)
-        np.testing.assert_array_equal(stored["ids"], made.subject.ids)
+        np.testing.assert_array_equal(stored["ids"], made.explained.ids)
         for name in ("gradients_positive", "adversarial_gradients_negative", "grad_cam_positive"):
             assert stored[name].shape == (6, 16, 16)
             assert stored[name].dtype == np.float32
@@ -85,11 +85,11 @@ def test_only_and_classes_choose(network, split, tmp_path):
     settings = {"quality_limit": 0, "methods": ["gradients"], "class_names": NAMES}
     settings |= {"batch_size": 8, "attack": ATTACK}
     chosen = explain(network, split, tmp_path, only="flipped", limit=3, **settings)
-    assert 1 <= len(chosen.subject.ids) <= 3
+    assert 1 <= len(chosen.explained.ids) <= 3
     assert chosen.models[0].flipped.all()
     chosen = explain(network, split, tmp_path, classes=["columns"], limit=50, **settings)
-    assert len(chosen.subject.ids) == (split.labels == 1).sum()
-    assert (chosen.subject.labels == 1).all()
+    assert len(chosen.explained.ids) == (split.labels == 1).sum()
+    assert (chosen.explained.labels == 1).all()
     wrong = Split(split.images, (split.labels + 1) % 4, split.ids)
     with pytest.raises(InputError, match=r"at least one image; none of 20 .* correct"):
         explain(network, wrong, tmp_path, only="correct", **settings)

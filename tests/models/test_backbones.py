@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from robustcls._validation import InputError
 from robustcls.models.backbones import BACKBONES, get_backbone, unfreezing_blocks
-from robustcls.models.classifier import build_classifier, load_classifier
+from robustcls.models.building import build_classifier, load_classifier
 from robustcls.models.mobilenet_v2 import mobilenet_v2
 from robustcls.models.normalization import FusedBatchNormalization
 from robustcls.models.stock import save_classifier

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from robustcls.models.classifier import build_classifier
+from robustcls.models.building import build_classifier
 from robustcls.models.folding import copy_folded, fold_batch_norm
 from robustcls.models.normalization import FusedBatchNormalization
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from robustcls._validation import InputError
 from robustcls.models import pretrained
-from robustcls.models.classifier import build_classifier
+from robustcls.models.building import build_classifier
 
 
 def torchvision_logits(arrays, images):

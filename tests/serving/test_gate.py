@@ -18,7 +18,8 @@ from anomaly.serving.gate import REFUSED
 from robustcls.data.sources import load
 from robustcls.runs import Run
 from robustcls.serving.checking.fresh_process import LEVEL, read_cases
-from robustcls.serving.checking.parity import CASES_FILE, check_export
+from robustcls.serving.checking.parity import check_export
+from robustcls.serving.exports.cases import CASES_FILE
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 
 from robustcls._validation import InputError
 from robustcls.models.backbones import unfreezing_blocks
-from robustcls.models.classifier import build_classifier
+from robustcls.models.building import build_classifier
 from robustcls.training.adversarial import AdversarialRegularization
 from robustcls.training.unfreezing import PlateauUnfreezing
 

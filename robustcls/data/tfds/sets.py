@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from robustcls._validation import InputError
-from robustcls.data.carving import assign
+from robustcls.data.held_out import assign
 from robustcls.data.preparing import prepare
 from robustcls.data.resizing import Size, fit_all
 from robustcls.data.splits import Split, Splits

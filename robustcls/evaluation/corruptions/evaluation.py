@@ -11,17 +11,16 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from robustcls._settings import Choice, NonNegativeInt, PositiveInt, checked
-from robustcls._validation import InputError, check_choice, check_images, check_labels
-from robustcls.classifiers.adapters import classifier_of
+from robustcls._validation import InputError, check_choice
 from robustcls.data.splits import Split
 from robustcls.evaluation.corruptions.corruption import CORRUPTIONS, NOISE_CORRUPTIONS, SEVERITIES
-from robustcls.evaluation.passes import Change, predict, prepare
-from robustcls.evaluation.reports.corruptions import (
+from robustcls.evaluation.corruptions.report import (
     ALL_SEVERITIES,
     CorruptionReport,
     check_severities,
 )
-from robustcls.evaluation.robustness import subset
+from robustcls.evaluation.evaluator import Evaluator
+from robustcls.evaluation.prediction import Change, prepared, subset
 
 
 @checked
@@ -66,28 +65,25 @@ def evaluate_corruptions(
         check_choice("names", name, CORRUPTIONS)
     severities = check_severities(severities)
     trained = published_names(trained_on)
-    images = data.images if isinstance(data, Split) else check_images(data[0])
-    labels = check_labels(data.labels if isinstance(data, Split) else data[1], len(images))
+    classifier, images, labels = prepared(model, data)
     left_out = {}
     if images.shape[-1] == 1 and "saturate" in names:
         names.remove("saturate")
         left_out["saturate"] = "images with one channel have no saturation"
     if not names:
         raise InputError("names must hold a corruption that these images can have; received none.")
-    classifier = classifier_of(model)
-    labels = check_labels(labels, len(images), prepare(classifier, images))
+    evaluator = Evaluator(classifier, images, labels, batch_size=batch_size)
     places = subset(len(images), limit, seed)
 
-    def accuracy(change: Change | None = None) -> float:
-        logits = predict(classifier, images, places, batch_size=batch_size, change=change)
-        return float((logits.argmax(axis=1) == labels[places]).mean())
+    def accuracy(name: str, change: Change | None = None) -> float:
+        return evaluator.changed(name, change, places).measurement.accuracy
 
-    clean = accuracy()
+    clean = accuracy("clean")
     return CorruptionReport(
         scale=scale,
         severities=severities,
         accuracies=measure_cells(
-            lambda name, severity: accuracy(_corruption(name, severity, scale, seed)),
+            lambda name, severity: accuracy(name, _corruption(name, severity, scale, seed)),
             names,
             severities,
             title=scale,

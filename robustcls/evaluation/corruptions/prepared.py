@@ -12,13 +12,12 @@ from robustcls._settings import NonNegativeInt, PositiveInt, checked
 from robustcls._validation import InputError, check_choice, check_labels
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.evaluation.corruptions.evaluation import measure_cells, published_names
-from robustcls.evaluation.passes import predict, prepare
-from robustcls.evaluation.reports.corruptions import (
+from robustcls.evaluation.corruptions.report import (
     ALL_SEVERITIES,
     CorruptionReport,
     check_severities,
 )
-from robustcls.evaluation.robustness import subset
+from robustcls.evaluation.prediction import predict, prepare, subset
 
 _LABELS = "labels"
 

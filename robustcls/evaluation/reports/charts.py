@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from markupsafe import Markup
+
+from robustcls.runs import write_text
 
 WIDTH, HEIGHT = 460, 260
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 44
 # Colours that colour-blind readers tell apart (Okabe and Ito, 2008), and dashes for print.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07800", "#56b4e9", "#444444")
 DASHES = ("none", "7 3", "2 3", "9 3 2 3")
+
+# More points than that make a curve without them.
+MOST_DOTS = 20
+# Of a chart in a file of its own; in a page the page has it.
+_STYLE = (
+    "text{font:12px sans-serif;fill:#3d444d}polyline{fill:none;stroke-width:2}"
+    "line{stroke:#e4e8ec}.tick{stroke:#8c959f}"
+)
+_ROW = 18
 
 Points = Sequence[tuple[float, float]]
 Place = Callable[[float, float], tuple[float, float]]
@@ -36,6 +48,48 @@ def line_chart(
         ticks: marks of the x axis; about five round numbers from 0 on if None.
         diagonal: draw the line from (0, 0) to (1, 1).
     """
+    marks = _drawing(lines, x_label, y_label, ticks, diagonal)
+    return Markup(
+        '<figure><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>{}</figure>'
+    ).format(WIDTH, HEIGHT, _in_words(title, lines), marks, _legend(lines))
+
+
+def write_chart(
+    lines: Mapping[str, Points], path: Path | str, *, title: str, x_label: str, y_label: str
+) -> None:
+    """Writes a chart as an SVG file, whole or not at all.
+
+    Args:
+        lines: as for `line_chart`.
+        path: the file.
+        title: what the chart shows; with the values it is the text in its place.
+        x_label: below the axis, which begins at 0.
+        y_label: beside the axis.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    marks = _drawing(lines, x_label, y_label)
+    for number, name in enumerate(lines):
+        y = HEIGHT + _ROW * number
+        key = Markup('<g transform="translate({} {})">{}</g>')
+        marks += key.format(LEFT, y, _key(number)) + _text(LEFT + 36, y + 8, name, "start")
+    height = HEIGHT + _ROW * len(lines)
+    drawing = Markup(
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}" role="img" aria-label="{}">'
+        '<style>{}</style><rect width="100%" height="100%" fill="#fff"/>{}</svg>\n'
+    )
+    write_text(path, drawing.format(WIDTH, height, _in_words(title, lines), _STYLE, marks))
+
+
+def _drawing(
+    lines: Mapping[str, Points],
+    x_label: str,
+    y_label: str,
+    ticks: Sequence[float] | None = None,
+    diagonal: bool = False,
+) -> Markup:
+    """The axes and the lines, in a box of `WIDTH` by `HEIGHT`."""
     values = [x for points in lines.values() for x, _ in points]
     ticks = _round_numbers(max(values)) if ticks is None else ticks
     low, high = min(ticks), max([*ticks, *values])
@@ -53,12 +107,9 @@ def line_chart(
     middle = (LEFT + WIDTH - RIGHT) / 2
     marks += _text(middle, HEIGHT - 6, x_label)
     height = (TOP + HEIGHT - BOTTOM) / 2
-    marks += Markup('<text transform="translate(11 {}) rotate(-90)">{}</text>').format(
-        height, y_label
-    )
-    return Markup(
-        '<figure><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>{}</figure>'
-    ).format(WIDTH, HEIGHT, _in_words(title, lines), marks, _legend(lines))
+    side = '<text transform="translate(11 {}) rotate(-90)" style="text-anchor: middle">{}</text>'
+    marks += Markup(side).format(height, y_label)
+    return marks
 
 
 def _grid(place: Place, low: float, high: float, ticks: Sequence[float]) -> Markup:
@@ -75,12 +126,12 @@ def _grid(place: Place, low: float, high: float, ticks: Sequence[float]) -> Mark
 
 
 def _curve(points: Sequence[tuple[float, float]], number: int) -> Markup:
-    colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
+    colour, dash = _look(number)
     path = " ".join(f"{x:g},{y:g}" for x, y in points)
     marks = Markup('<polyline points="{}" stroke="{}" stroke-dasharray="{}"/>').format(
         path, colour, dash
     )
-    for x, y in points:
+    for x, y in points if len(points) <= MOST_DOTS else ():
         marks += Markup('<circle cx="{}" cy="{}" r="3" fill="{}"/>').format(x, y, colour)
     return marks
 
@@ -98,12 +149,21 @@ def _text(x: float, y: float, words: str, anchor: str = "middle") -> Markup:
 def _legend(lines: Mapping[str, Points]) -> Markup:
     entries = Markup("")
     for number, name in enumerate(lines):
-        colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
         entries += Markup(
-            '<li><svg class="key" viewBox="0 0 28 8" aria-hidden="true"><polyline points="0,4 28,4"'
-            ' stroke="{}" stroke-dasharray="{}"/></svg>{}</li>'
-        ).format(colour, dash, name)
+            '<li><svg class="key" viewBox="0 0 28 8" aria-hidden="true">{}</svg>{}</li>'
+        ).format(_key(number), name)
     return Markup('<figcaption><ul class="legend">{}</ul></figcaption>').format(entries)
+
+
+def _key(number: int) -> Markup:
+    colour, dash = _look(number)
+    return Markup('<polyline points="0,4 28,4" stroke="{}" stroke-dasharray="{}"/>').format(
+        colour, dash
+    )
+
+
+def _look(number: int) -> tuple[str, str]:
+    return COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
 
 
 def _in_words(title: str, lines: Mapping[str, Points]) -> str:

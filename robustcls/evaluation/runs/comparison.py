@@ -12,13 +12,13 @@ import keras
 from rich.console import Console
 from rich.table import Table
 
-from robustcls.evaluation.runs.models import Candidates
-from robustcls.evaluation.runs.config import EvaluationConfig
-from robustcls.evaluation.reports.corruptions import CorruptionReport
-from robustcls.evaluation.reports.curves import plot_accuracy
-from robustcls.evaluation.runs.parts import Ledger
-from robustcls.evaluation.runs.measuring import Measuring, attacks_of
+from robustcls.evaluation.corruptions.report import CorruptionReport
+from robustcls.evaluation.reports.charts import write_chart
 from robustcls.evaluation.reports.report import write_report
+from robustcls.evaluation.runs.config import EvaluationConfig
+from robustcls.evaluation.runs.models import ModelsAndImages
+from robustcls.evaluation.runs.parts import Ledger
+from robustcls.evaluation.runs.plan import EvaluationPlan, attacks_of
 from robustcls.runs import METRICS, versions, write_json
 
 Results = dict[str, dict[str, Any]]
@@ -26,7 +26,7 @@ Results = dict[str, dict[str, Any]]
 
 
 def evaluate_models(
-    candidates: Candidates,
+    evaluated: ModelsAndImages,
     config: EvaluationConfig | None = None,
     *,
     resume: bool = False,
@@ -34,13 +34,13 @@ def evaluate_models(
 ) -> dict[str, Any]:
     """Evaluates every model on the test images.
 
-    Writes `metrics.json`, `report/evaluation.html` and `report/accuracy_over_epsilon.png`. The
+    Writes `metrics.json`, `report/evaluation.html` and `report/accuracy_over_epsilon.svg`. The
     report is written after each part with what is known so far, and the parts are kept in
     `evaluation/`. Besides the images themselves, memory does not grow with their number, but for
     the logits.
 
     Args:
-        candidates: the models and the images; see `find_candidates`.
+        evaluated: the models and the images; see `find_models`.
         config: what to measure; the defaults if None.
         resume: take over the parts of an earlier evaluation that would come out the same, and
             go on with attacks that were stopped.
@@ -54,39 +54,40 @@ def evaluate_models(
     """
     config = config or EvaluationConfig()
     # All are made before the first is measured: wrong settings cost no time.
-    work = [Measuring(candidates, each, config, progress) for each in candidates.models]
-    ledger = Ledger(candidates.folder / "evaluation", reuse=resume)
+    work = [EvaluationPlan(evaluated, stored, config, progress) for stored in evaluated.models]
+    ledger = Ledger(evaluated.folder / "evaluation", reuse=resume)
     results: Results = {}
     metrics: dict[str, Any] = {}
     while work:
-        measuring = work.pop(0)
-        name = measuring.candidate.name
+        plan = work.pop(0)
+        name = plan.stored.name
         results[name] = {}
-        for part in measuring.parts:
+        for part in plan.parts:
             if progress:
                 print(f"{name}: {part.name}", file=sys.stderr)
             depends_on = {
                 "part": part.depends_on,
-                "model": measuring.candidate.digest,
-                "data": candidates.fingerprint,
+                "model": plan.stored.digest,
+                "data": evaluated.fingerprint,
             }
             results[name][part.name] = ledger.part(name, part.name, depends_on, part.measure)
-            complete = not work and part is measuring.parts[-1]
-            metrics = _metrics(candidates, config, results, complete)
-            write_report(metrics, candidates.folder / "report" / "evaluation.html")
-        del measuring
+            complete = not work and part is plan.parts[-1]
+            metrics = _metrics(evaluated, config, results, complete)
+            write_report(metrics, evaluated.folder / "report" / "evaluation.html")
+        del plan
         # The graphs of one model would otherwise stay in memory beside those of the next.
         keras.backend.clear_session()
         gc.collect()
-    write_json(candidates.folder / METRICS, metrics)
+    write_json(evaluated.folder / METRICS, metrics)
     curves = metrics["accuracy_over_epsilon"]
     if curves:
         ball = "L-infinity" if config.norm == "inf" else "L2"
-        plot_accuracy(
+        write_chart(
             curves,
+            evaluated.folder / "report" / "accuracy_over_epsilon.svg",
+            title=f"Accuracy under {metrics['curve_attack']} over epsilon",
             x_label=f"epsilon ({ball}, images in [0, 1])",
             y_label=f"accuracy under {metrics['curve_attack']} in %",
-            path=candidates.folder / "report" / "accuracy_over_epsilon.png",
         )
     return metrics
 
@@ -122,29 +123,29 @@ def print_comparison(metrics: Mapping[str, Any], console: Console | None = None)
 
 
 def _metrics(
-    candidates: Candidates, config: EvaluationConfig, results: Results, complete: bool
+    evaluated: ModelsAndImages, config: EvaluationConfig, results: Results, complete: bool
 ) -> dict[str, Any]:
     measured = {
         model: {name: found for name, found in parts.items() if "measurement" in found}
         for model, parts in results.items()
     }
     return {
-        "title": candidates.title,
+        "title": evaluated.title,
         "complete": complete,
         "models": list(results),
         "epsilon": config.epsilon,
         "norm": config.norm,
-        "count": len(candidates.test),
+        "count": len(evaluated.test),
         "attacks": [attack.name for attack in attacks_of(config)],
         **{model: _accuracies(parts, config.epsilon) for model, parts in measured.items()},
         "intervals": {model: _intervals(parts) for model, parts in measured.items()},
-        "trained_on": list(candidates.trained_on),
+        "trained_on": list(evaluated.trained_on),
         "accuracy_over_epsilon": {
             model: parts["curve"]["points"] for model, parts in results.items() if "curve" in parts
         },
         "curve_attack": f"pgd{config.steps}",
         "classes": {
-            model: _classes(parts, candidates.class_names) for model, parts in measured.items()
+            model: _classes(parts, evaluated.class_names) for model, parts in measured.items()
         },
         "confusion": {model: parts["clean"]["confusion"] for model, parts in results.items()},
         "calibration": {
@@ -154,13 +155,13 @@ def _metrics(
         "corruptions": _corruptions(results),
         "trust": {model: parts["trust"] for model, parts in results.items() if "trust" in parts},
         "settings": dataclasses.asdict(config),
-        "training_seed": candidates.training_seed,
+        "training_seed": evaluated.training_seed,
         "versions": versions(),
-        "class_names": list(candidates.class_names),
-        "data_source": candidates.source,
-        "data_fingerprint": candidates.fingerprint,
+        "class_names": list(evaluated.class_names),
+        "data_source": evaluated.source,
+        "data_fingerprint": evaluated.fingerprint,
         "model_sha256": {
-            model.name: model.digest for model in candidates.models if model.name in results
+            model.name: model.digest for model in evaluated.models if model.name in results
         },
     }
 

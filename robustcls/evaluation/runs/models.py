@@ -17,14 +17,14 @@ from robustcls.classifiers.adapters import classifier_of
 from robustcls.data.augment import AugmentationPolicy
 from robustcls.data.sources import load
 from robustcls.data.splits import Split
-from robustcls.evaluation.robustness import NOISES
+from robustcls.evaluation.evaluator import NOISES
 from robustcls.evaluation.runs.data import load_run_splits
-from robustcls.models.classifier import load_classifier
+from robustcls.models.building import load_classifier
 from robustcls.runs import Run
 
 
 @dataclass(frozen=True)
-class Candidate:
+class StoredModel:
     """A model that is loaded when its turn comes.
 
     Attributes:
@@ -39,7 +39,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Candidates:
+class ModelsAndImages:
     """The models of one evaluation, and the images.
 
     Attributes:
@@ -56,7 +56,7 @@ class Candidates:
 
     title: str
     folder: Path
-    models: tuple[Candidate, ...]
+    models: tuple[StoredModel, ...]
     test: Split
     class_names: tuple[str, ...]
     source: str
@@ -65,13 +65,13 @@ class Candidates:
     training_seed: int | None = None
 
 
-def find_candidates(
+def find_models(
     path: Path | str,
     data: str | None = None,
     *,
     out: Path | str | None = None,
     input_range: tuple[float, float] = (0.0, 1.0),
-) -> Candidates:
+) -> ModelsAndImages:
     """Returns the models of a run with its images, or a saved model with those of `data`.
 
     Args:
@@ -88,16 +88,16 @@ def find_candidates(
     if is_model and data is None:
         raise InputError(f"data must name the images for the model {path}; received none.")
     if is_model and data is not None:
-        return candidates_of_file(path, data, out=out, input_range=input_range)
+        return models_of_file(path, data, out=out, input_range=input_range)
     if data is not None or out is not None:
         raise InputError(
             "data and out are for a .keras file or a SavedModel; "
             f"{path} is {'a folder without one' if path.is_dir() else 'no such thing'}."
         )
-    return candidates_of_run(path)
+    return models_of_run(path)
 
 
-def candidates_of_run(run: Run | Path | str) -> Candidates:
+def models_of_run(run: Run | Path | str) -> ModelsAndImages:
     """Returns the trained models of a run and its test images.
 
     Raises:
@@ -109,8 +109,8 @@ def candidates_of_run(run: Run | Path | str) -> Candidates:
     models = []
     for name in run.trained:
         path = run.folder(name) / "model.keras"
-        models.append(Candidate(name, _digest(path), functools.partial(load_classifier, path)))
-    return Candidates(
+        models.append(StoredModel(name, _digest(path), functools.partial(load_classifier, path)))
+    return ModelsAndImages(
         title=run.path.resolve().name,
         folder=run.path,
         models=tuple(models),
@@ -123,13 +123,13 @@ def candidates_of_run(run: Run | Path | str) -> Candidates:
     )
 
 
-def candidates_of_file(
+def models_of_file(
     model: Path | str,
     data: str,
     *,
     out: Path | str | None = None,
     input_range: tuple[float, float] = (0.0, 1.0),
-) -> Candidates:
+) -> ModelsAndImages:
     """Returns a saved model and the test images of a set, resized to what the model takes.
 
     Args:
@@ -148,10 +148,10 @@ def candidates_of_file(
     height, width, channels = classifier_of(loaded).image_shape or (None, None, None)
     size: Any = (height, width) if height is not None and width is not None else None
     splits = load(data, image_size=size, channels=channels)
-    return Candidates(
+    return ModelsAndImages(
         title=path.resolve().name,
         folder=Path(f"{path.with_suffix('')}-evaluation") if out is None else Path(out),
-        models=(Candidate("model", _digest(path), lambda: loaded),),
+        models=(StoredModel("model", _digest(path), lambda: loaded),),
         test=splits.test,
         class_names=splits.class_names,
         source=splits.source,

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import beta, norm
+from scipy.stats import norm
 from tqdm import tqdm
 
-from robustcls._validation import InputError, check_images, check_labels
-from robustcls.classifiers.adapters import classifier_of
+from robustcls._validation import InputError
 from robustcls.classifiers.classifier import Classifier
 from robustcls.data import noise
 from robustcls.data.splits import Split
-from robustcls.evaluation.passes import floats, prepare
-from robustcls.evaluation.robustness import subset
+from robustcls.evaluation.intervals import lower_bound
+from robustcls.evaluation.prediction import floats, prepared, subset
 from robustcls.evaluation.smoothing.config import SmoothingConfig
 from robustcls.runs import read_json, write_json
 
@@ -88,10 +87,7 @@ def certify(
         InputError: the model or the data is unusable.
     """
     config = config or SmoothingConfig()
-    images = data.images if isinstance(data, Split) else check_images(data[0])
-    labels = check_labels(data.labels if isinstance(data, Split) else data[1], len(images))
-    classifier = classifier_of(model)
-    labels = check_labels(labels, len(images), prepare(classifier, images))
+    classifier, images, labels = prepared(model, data)
     places = subset(len(images), config.limit, config.seed)
     found = _restore(checkpoint, len(places))
     saved = time.monotonic()
@@ -112,7 +108,7 @@ def certify(
 
 def radius_of(votes: int, samples: int, sigma: float, alpha: float) -> float:
     """Returns the certified radius of a class with `votes` of `samples`; 0 when there is none."""
-    bound = beta.ppf(alpha, votes, samples - votes + 1) if votes else 0.0
+    bound = lower_bound(votes, samples, alpha)
     return float(sigma * norm.ppf(bound)) if bound > 0.5 else 0.0
 
 

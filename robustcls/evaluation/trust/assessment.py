@@ -10,12 +10,15 @@ import numpy as np
 from robustcls._settings import Choice, Epsilon, NonNegativeInt, PositiveInt, checked
 from robustcls._validation import check_images, check_labels
 from robustcls.attacks.norms import NORMS
-from robustcls.evaluation.robustness import subset
-from robustcls.evaluation.trust.check import Check
-from robustcls.evaluation.trust.measurements import Gathering
-from robustcls.evaluation.trust.verdicts import judge
+from robustcls.evaluation.prediction import subset
+from robustcls.evaluation.trust.checks import judge
+from robustcls.evaluation.trust.measurements import EvidenceCollector
+from robustcls.evaluation.trust.verdict import Verdict
 
-__all__ = ["Check", "believable", "check", "summary"]
+__all__ = ["Check", "Verdict", "believable", "check", "summary"]
+
+#: What `Verdict` was called in 0.1.
+Check = Verdict
 
 
 @checked
@@ -34,7 +37,7 @@ def check(
     seed: NonNegativeInt = 0,
     batch_size: PositiveInt = 128,
     progress: bool = False,
-) -> list[Check]:
+) -> list[Verdict]:
     """Says whether robust accuracies measured on a model can be believed.
 
     A model can look robust because attacks fail on it: its outputs saturate, its gradients are
@@ -99,7 +102,7 @@ def check(
     images = check_images(images)
     labels = check_labels(labels, len(images))
     chosen = subset(len(images), num_images, seed)
-    gathering = Gathering(
+    collector = EvidenceCollector(
         model,
         images[chosen],
         labels[chosen],
@@ -112,15 +115,15 @@ def check(
         seed=seed,
         batch_size=batch_size,
     )
-    return judge(gathering.run(progress=progress))
+    return judge(collector.run(progress=progress))
 
 
-def believable(checks: Iterable[Check]) -> bool:
+def believable(checks: Iterable[Verdict]) -> bool:
     """Whether every check was made and none failed; a warning does not count against it."""
     return all(check.status in ("pass", "warning") for check in checks)
 
 
-def summary(checks: Sequence[Check]) -> str:
+def summary(checks: Sequence[Verdict]) -> str:
     """Returns a line such as `13 of 15 checks passed, failed: 4, 5`."""
     passed = sum(check.passed for check in checks)
     parts = [f"{passed} of {len(checks)} checks passed"]

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from robustcls._validation import check_images, check_labels
 from robustcls.attacks import APGD, PGD, Attack, AttackResult, Square, draws, norms
 from robustcls.attacks.task import margins
+from robustcls.evaluation.trust.checked_model import CheckedModel
 from robustcls.evaluation.trust.evidence import (
     LARGE_STEPS,
     RANDOM_DRAWS,
@@ -19,7 +20,6 @@ from robustcls.evaluation.trust.evidence import (
     RESTARTS,
     Evidence,
 )
-from robustcls.evaluation.trust.subject import Subject
 
 REPEATED_IMAGES = 64
 LARGE_EPSILON = 0.5
@@ -29,7 +29,7 @@ _SLACK = 1e-6
 _TIE = 1e-4
 
 
-class Gathering:
+class EvidenceCollector:
     """Measures a model, one method for each kind of figure.
 
     Args:
@@ -62,7 +62,7 @@ class Gathering:
         batch_size: int,
     ) -> None:
         self.images = check_images(images)
-        self.subject = Subject(model, self.images, batch_size=batch_size)
+        self.subject = CheckedModel(model, self.images, batch_size=batch_size)
         self.labels = check_labels(labels, len(images), self.subject.num_classes)
         self.epsilon, self.norm, self.attack = epsilon, norm, attack
         self.steps, self.queries = steps, queries
@@ -240,7 +240,7 @@ class Gathering:
         step_size = 2.5 * self.epsilon / self.steps
         right = clean.copy()
         for model in self.reference_models.values():
-            reference = Subject(model, self.images, batch_size=self.batch_size)
+            reference = CheckedModel(model, self.images, batch_size=self.batch_size)
             points = self.images
             for _ in range(self.steps):
                 gradient = reference.gradient(points, self.labels)

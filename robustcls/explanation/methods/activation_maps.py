@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from robustcls.explanation.methods._tf_keras_vis import Gradcam, GradcamPlusPlus, Layercam
-from robustcls.explanation.quality.resampling import enlarge
+from robustcls.explanation.methods.resampling import enlarge
 
 Compiled = Callable[[np.ndarray, np.ndarray], tf.Tensor]
 

@@ -11,9 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from robustcls.attacks import draws
+from robustcls.evaluation.intervals import Estimate, estimate
 from robustcls.explanation.explainer import Explainer, Method
 from robustcls.explanation.maps import Maps
-from robustcls.explanation.methods.estimates import Estimate, estimate
 from robustcls.explanation.quality.faithfulness import (
     Curves,
     Faithfulness,

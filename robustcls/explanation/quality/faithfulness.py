@@ -8,10 +8,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from robustcls.attacks import draws
+from robustcls.evaluation.intervals import Estimate, estimate
 from robustcls.explanation.explainer import Explainer
 from robustcls.explanation.maps import Maps
-from robustcls.explanation.methods.estimates import Estimate, estimate
-from robustcls.explanation.quality.resampling import enlarge
+from robustcls.explanation.methods.resampling import enlarge
 
 # Steps of the deletion and insertion curves.
 POINTS = 10

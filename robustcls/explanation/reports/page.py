@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from robustcls.attacks import Attack
-from robustcls.evaluation.robustness import measure
-from robustcls.explanation.quality.assessment import Estimate
-from robustcls.explanation.reports.views import Viewer, amplification, bytes_for_each
-from robustcls.explanation.results import ModelResults
-from robustcls.explanation.subject import Subject
+from robustcls.evaluation.intervals import Estimate, measurement
+from robustcls.explanation.reports.answers import AnswerViews, amplification, bytes_for_each
+from robustcls.explanation.reports.images import ExplainedImages
+from robustcls.explanation.reports.results import ModelResults
 from robustcls.reports.gallery import Card, Page, Panel, Row, Section, Table
 from robustcls.reports.pictures import data_uri, to_pixels
 from robustcls.runs import versions
@@ -23,7 +22,7 @@ TAGS = {
 
 
 def make_page(
-    subject: Subject,
+    explained: ExplainedImages,
     models: Sequence[ModelResults],
     attack: Attack | None,
     *,
@@ -37,7 +36,7 @@ def make_page(
     """Returns the page.
 
     Args:
-        subject: the images.
+        explained: the images.
         models: what was found out about each model, the reference first.
         attack: that made the twins.
         selected: how the images were chosen, in words; empty for a random choice.
@@ -47,16 +46,16 @@ def make_page(
         settings: name to value, for the end.
         facts: more of them under titles of their own.
     """
-    factor, most_bytes = amplification(subject, models), bytes_for_each(models)
-    viewers = [Viewer(subject, model, factor, most_bytes) for model in models]
+    factor, most_bytes = amplification(explained, models), bytes_for_each(models)
+    viewers = [AnswerViews(explained, model, factor, most_bytes) for model in models]
     cards = []
-    for at, name in enumerate(subject.ids):
-        label = None if subject.labels is None else int(subject.labels[at])
-        answers = {subject.name(int(model.predicted[at])) for model in models}
+    for at, name in enumerate(explained.ids):
+        label = None if explained.labels is None else int(explained.labels[at])
+        answers = {explained.name(int(model.predicted[at])) for model in models}
         cards.append(
             Card(
                 title=str(name),
-                category="no label" if label is None else subject.name(label),
+                category="no label" if label is None else explained.name(label),
                 views=[viewer.view(at) for viewer in viewers],
                 words=" ".join(sorted(answers)),
             )
@@ -65,7 +64,7 @@ def make_page(
     attacked = {} if attack is None else _attack_facts(attack)
     return Page(
         title=f"Explanations of {names}",
-        summary=_summary(subject, models, attack, selected),
+        summary=_summary(explained, models, attack, selected),
         note=" ".join(
             [
                 f"Images: {source}.",
@@ -77,12 +76,12 @@ def make_page(
         order="how much probability the attack takes from the predicted class"
         if attack is not None
         else "how unsure the model is",
-        sections=_sections(subject, models, attack, accuracies),
+        sections=_sections(explained, models, attack, accuracies),
         tags={
             tag: words
             for tag, words in TAGS.items()
             if (attack is not None or tag not in ("flipped", "held"))
-            and (subject.labels is not None or tag not in ("correct", "wrong"))
+            and (explained.labels is not None or tag not in ("correct", "wrong"))
         },
         facts={
             **facts,
@@ -101,17 +100,17 @@ def make_page(
 
 
 def _summary(
-    subject: Subject, models: Sequence[ModelResults], attack: Attack | None, selected: str
+    explained: ExplainedImages, models: Sequence[ModelResults], attack: Attack | None, selected: str
 ) -> list[str]:
-    count = len(subject.ids)
+    count = len(explained.ids)
     sentences = [
         f"{count} {'image' if count == 1 else 'images'}, "
         + (f"chosen: {selected}." if selected else "chosen at random.")
     ]
     for model in models:
         words = [f"{model.name}:"]
-        if subject.labels is not None:
-            words.append(f"{int((model.predicted == subject.labels).sum())} of {count} right")
+        if explained.labels is not None:
+            words.append(f"{int((model.predicted == explained.labels).sum())} of {count} right")
         if attack is not None:
             words.append(
                 f"{'and ' if len(words) > 1 else ''}{int(model.flipped.sum())} turned by "
@@ -126,13 +125,13 @@ def _summary(
 
 
 def _sections(
-    subject: Subject,
+    explained: ExplainedImages,
     models: Sequence[ModelResults],
     attack: Attack | None,
     accuracies: Mapping[str, Mapping[str, float]],
 ) -> list[Section]:
     sections = []
-    tables = [] if subject.labels is None else [_accuracy(subject, models, attack)]
+    tables = [] if explained.labels is None else [_accuracy(explained, models, attack)]
     if accuracies:
         tables.append(_measured(accuracies))
     if tables:
@@ -143,7 +142,7 @@ def _sections(
     for model in models:
         if model.class_images is not None:
             panels = [
-                Panel(subject.name(at), data_uri(to_pixels(image)), f"{subject.name(at)}")
+                Panel(explained.name(at), data_uri(to_pixels(image)), f"{explained.name(at)}")
                 for at, image in enumerate(model.class_images)
             ]
             pictures.append(Row(model.name, panels))
@@ -158,14 +157,16 @@ def _sections(
     return sections
 
 
-def _accuracy(subject: Subject, models: Sequence[ModelResults], attack: Attack | None) -> Table:
-    count = len(subject.ids)
+def _accuracy(
+    explained: ExplainedImages, models: Sequence[ModelResults], attack: Attack | None
+) -> Table:
+    count = len(explained.ids)
     rows = []
     for model in models:
-        right = model.predicted == subject.labels
+        right = model.predicted == explained.labels
         cells = [model.name, _share(int(right.sum()), count)]
         if model.adversarial_probabilities is not None:
-            still = model.adversarial_probabilities.argmax(-1) == subject.labels
+            still = model.adversarial_probabilities.argmax(-1) == explained.labels
             cells.append(_share(int((right & still).sum()), count))
         rows.append(cells)
     head = ["model", "clean"]
@@ -185,7 +186,7 @@ def _measured(accuracies: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def _share(right: int, count: int) -> str:
-    found = measure("", right, count)
+    found = measurement("", right, count)
     return f"{100 * found.accuracy:.1f} ({100 * found.low:.1f} – {100 * found.high:.1f})"
 
 

@@ -17,14 +17,14 @@ from robustcls._settings import Choice, NonNegativeInt, PositiveInt, checked
 from robustcls._validation import InputError, check_choice
 from robustcls.attacks import Attack
 from robustcls.data.splits import Split, Splits
+from robustcls.explanation.activation_maximization import class_images
 from robustcls.explanation.explainer import METHODS, Explainer
-from robustcls.explanation.methods.class_images import class_images
 from robustcls.explanation.quality.assessment import assess
+from robustcls.explanation.reports.images import ExplainedImages, explained_images
 from robustcls.explanation.reports.page import make_page
+from robustcls.explanation.reports.results import ModelResults
 from robustcls.explanation.reports.selection import ONLY, choose, in_words
-from robustcls.explanation.results import ModelResults
-from robustcls.explanation.subject import Subject, make_subject
-from robustcls.models.classifier import load_classifier
+from robustcls.models.building import load_classifier
 from robustcls.reports.gallery import write_gallery
 from robustcls.runs import write_text
 
@@ -41,18 +41,23 @@ class Explanations:
 
     Attributes:
         path: the report.
-        subject: the images it shows.
+        explained: the images it shows.
         models: what was found out about each model.
     """
 
     path: Path
-    subject: Subject
+    explained: ExplainedImages
     models: tuple[ModelResults, ...]
 
     @property
     def records(self) -> list[dict[str, Any]]:
         """The entries of `explanations.jsonl`: one for each model and image."""
-        return [record for model in self.models for record in model.records(self.subject)]
+        return [record for model in self.models for record in model.records(self.explained)]
+
+    @property
+    def subject(self) -> ExplainedImages:
+        """What `explained` was called in 0.1."""
+        return self.explained
 
 
 @checked
@@ -121,7 +126,7 @@ def explain(
     _check_attack(attack, only)
     out = Path(out)
     _check_writable(out)
-    everything = make_subject(data, class_names, ids)
+    everything = explained_images(data, class_names, ids)
     if everything.labels is None and only in ("correct", "wrong"):
         raise InputError(
             f"only must be 'all' or 'flipped' for images without labels; got {only!r}."
@@ -139,7 +144,7 @@ def explain(
         classes=classes,
         seed=seed,
     )
-    subject = chosen.take(np.arange(min(limit, len(chosen.images))))
+    explained = chosen.take(np.arange(min(limit, len(chosen.images))))
 
     found: list[ModelResults] = []
     entries: list[str] = []
@@ -147,7 +152,7 @@ def explain(
         results = _explain_one(
             name,
             explainer,
-            subject,
+            explained,
             attack,
             methods,
             tested=chosen.images[:quality_limit],
@@ -155,12 +160,12 @@ def explain(
             seed=seed,
             progress=progress,
         )
-        results.save_maps(subject, out / "maps" / f"{name}.npz")
-        entries += [json.dumps(record, allow_nan=False) for record in results.records(subject)]
+        results.save_maps(explained, out / "maps" / f"{name}.npz")
+        entries += [json.dumps(record, allow_nan=False) for record in results.records(explained)]
         write_text(out / RECORDS, "\n".join(entries) + "\n")
         found.append(results)
     page = make_page(
-        subject,
+        explained,
         found,
         attack,
         selected=in_words(only, classes),
@@ -169,20 +174,20 @@ def explain(
         accuracies=accuracies or {},
         settings={
             "methods": ", ".join(methods),
-            "images": str(len(subject.ids)),
+            "images": str(len(explained.ids)),
             "seed": str(seed),
             "batch size": str(batch_size),
         },
         facts=facts or {},
     )
     write_gallery(page, out / REPORT)
-    return Explanations(out / REPORT, subject, tuple(found))
+    return Explanations(out / REPORT, explained, tuple(found))
 
 
 def _explain_one(
     name: str,
     explainer: Explainer,
-    subject: Subject,
+    explained: ExplainedImages,
     attack: Attack | None,
     methods: Sequence[str],
     *,
@@ -191,12 +196,12 @@ def _explain_one(
     seed: int,
     progress: bool,
 ) -> ModelResults:
-    images, size = subject.images, explainer.batch_size
+    images, size = explained.images, explainer.batch_size
     probabilities = explainer.predict(images)
     predicted = probabilities.argmax(-1)
     adversarial = adversarial_probabilities = None
     if attack is not None:
-        labels = predicted if subject.labels is None else subject.labels
+        labels = predicted if explained.labels is None else explained.labels
         adversarial = attack(
             explainer.model, images, labels, batch_size=size, progress=progress
         ).adversarial

@@ -13,7 +13,7 @@ from robustcls.attacks import Attack
 from robustcls.data.decoding import BadImageError, probe, read_image
 from robustcls.evaluation.runs.data import load_run_splits
 from robustcls.explanation.reports.report import DEFAULT_METHODS, Explanations, explain
-from robustcls.models.classifier import load_classifier
+from robustcls.models.building import load_classifier
 from robustcls.runs import METRICS, Run, read_json
 
 

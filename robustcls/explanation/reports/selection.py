@@ -10,14 +10,14 @@ from robustcls._settings import PositiveInt, checked
 from robustcls._validation import InputError, check_choice
 from robustcls.attacks import Attack
 from robustcls.explanation.explainer import Explainer
-from robustcls.explanation.subject import Subject
+from robustcls.explanation.reports.images import ExplainedImages
 
 ONLY = ("all", "correct", "wrong", "flipped")
 
 
 @checked
 def choose(
-    subject: Subject,
+    explained: ExplainedImages,
     explainer: Explainer,
     attack: Attack | None,
     *,
@@ -25,13 +25,13 @@ def choose(
     only: str,
     classes: Sequence[str],
     seed: int,
-) -> Subject:
+) -> ExplainedImages:
     """Returns at most `limit` images, in random order.
 
     No more images are looked at than are needed.
 
     Args:
-        subject: to choose from.
+        explained: to choose from.
         explainer: of the model that `only` is about.
         attack: for "flipped".
         limit: how many to choose, at random.
@@ -42,36 +42,38 @@ def choose(
     Raises:
         InputError: no image is left.
     """
-    explainer.classifier.prepare(subject.images[:1])
-    candidates = np.arange(len(subject.images))
+    explainer.classifier.prepare(explained.images[:1])
+    places = np.arange(len(explained.images))
     if classes:
-        if subject.labels is None:
+        if explained.labels is None:
             raise InputError("classes must be left out for images without labels.")
-        names = list(subject.class_names)
+        names = list(explained.class_names)
         wanted = [names.index(check_choice("classes", name, names)) for name in classes]
-        candidates = candidates[np.isin(subject.labels, wanted)]
-    order = np.random.default_rng(seed).permutation(candidates)
+        places = places[np.isin(explained.labels, wanted)]
+    order = np.random.default_rng(seed).permutation(places)
     chunk = max(4 * explainer.batch_size, limit)
     found: list[int] = []
     for start in range(0, len(order), chunk):
         indices = order[start : start + chunk]
-        found += indices[_are(only, subject.take(indices), explainer, attack)].tolist()
+        found += indices[_are(only, explained.take(indices), explainer, attack)].tolist()
         if len(found) >= limit:
             break
     if not found:
         condition = "" if only == "all" else f" and {only}"
         raise InputError(
-            f"classes and only must leave at least one image; none of {len(subject.images)} "
+            f"classes and only must leave at least one image; none of {len(explained.images)} "
             f"images is in the classes asked for{condition}."
         )
-    return subject.take(np.array(found[:limit], np.int64))
+    return explained.take(np.array(found[:limit], np.int64))
 
 
-def _are(only: str, subject: Subject, explainer: Explainer, attack: Attack | None) -> np.ndarray:
+def _are(
+    only: str, explained: ExplainedImages, explainer: Explainer, attack: Attack | None
+) -> np.ndarray:
     if only == "all":
-        return np.ones(len(subject.images), bool)
-    predicted = explainer.predict(subject.images).argmax(-1)
-    labels = predicted if subject.labels is None else subject.labels
+        return np.ones(len(explained.images), bool)
+    predicted = explainer.predict(explained.images).argmax(-1)
+    labels = predicted if explained.labels is None else explained.labels
     right = predicted == labels
     if only != "flipped":
         return right if only == "correct" else ~right
@@ -79,7 +81,7 @@ def _are(only: str, subject: Subject, explainer: Explainer, attack: Attack | Non
     if attack is not None and right.any():
         turned[right] = attack(
             explainer.model,
-            subject.images[right],
+            explained.images[right],
             labels[right],
             batch_size=explainer.batch_size,
         ).success

@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +15,12 @@ from rich.table import Table
 from robustcls._validation import InputError
 from robustcls.runs import read_json, write_json
 from robustcls.serving.exports.archive import check_graph, version_folders
+from robustcls.serving.exports.cases import CASES_FILE
 from robustcls.serving.exports.warmup import read_warmup
 
-#: Within a version: inputs and answers of the model before its export.
-CASES_FILE = Path("assets.extra") / "cases.npz"
 #: Largest difference of an output, over the largest value of that output or 1.
 TOLERANCE = 1e-5
 _SCRIPT = Path(__file__).with_name("fresh_process.py")
-
-
-@dataclass(frozen=True)
-class Case:
-    """Inputs of a signature and the outputs that they must give, arrays [N, ...] by name."""
-
-    inputs: Mapping[str, np.ndarray]
-    outputs: Mapping[str, np.ndarray]
-
-
-def write_cases(folder: Path, cases: Mapping[str, Case]) -> None:
-    """Writes the cases, by signature, into the folder of a version."""
-    arrays = {
-        f"{signature}/{side}/{key}": np.asarray(value.tolist()) if value.dtype == object else value
-        for signature, case in cases.items()
-        for side, named in (("inputs", case.inputs), ("outputs", case.outputs))
-        for key, value in named.items()
-    }
-    np.savez_compressed(folder / CASES_FILE, **arrays)  # type: ignore[arg-type]
 
 
 def check_export(folder: Path | str) -> list[dict[str, Any]]:

@@ -64,7 +64,9 @@ def write_version(
 
 
 @checked
-def write_folder(out: Path | str, fill: Callable[[Path], None], version: PositiveInt | None = None) -> Path:
+def write_folder(
+    out: Path | str, fill: Callable[[Path], None], version: PositiveInt | None = None
+) -> Path:
     """Writes the next version of a model; a half version never appears.
 
     What an export that was killed over an hour ago left behind is removed.

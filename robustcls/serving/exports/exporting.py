@@ -12,19 +12,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from robustcls._validation import InputError, check_choice
+from robustcls._validation import check_choice
 from robustcls.data.splits import Split, Splits
-from robustcls.evaluation.robustness import subset
+from robustcls.evaluation.prediction import subset
 from robustcls.evaluation.runs.data import load_run_splits
-from robustcls.models.classifier import load_classifier
+from robustcls.models.building import load_classifier
 from robustcls.models.folding import fold_batch_norm
 from robustcls.runs import Run
-from robustcls.serving.exports.classifier import classifier_servable
-from robustcls.serving.checking.comparison import compare, weights_megabytes
+from robustcls.serving.exports.classifier_servable import classifier_servable
 from robustcls.serving.exports.configuration import usable_name
+from robustcls.serving.exports.conversion_cost import compare, weights_megabytes
 from robustcls.serving.exports.portable import CALIBRATION_IMAGES, export_file
 from robustcls.serving.exports.run_card import run_card
-from robustcls.serving.checking.samples import COUNT
+from robustcls.serving.exports.samples import COUNT
 from robustcls.serving.exports.servable import write_export
 
 FORMATS = ("saved_model", "bfloat16", "int8", "onnx")

@@ -20,11 +20,16 @@ from robustcls.data.splits import Split
 from robustcls.models.folding import fold_batch_norm
 from robustcls.runs import write_json
 from robustcls.serving.exports.archive import save_endpoints, write_folder
-from robustcls.serving.exports.card import Card, write_card
-from robustcls.serving.exports.classifier import CLASS_NAMES, LIMITS, USE, check_classifier
-from robustcls.serving.checking.comparison import COMPARISON, Predict, compare, weights_megabytes
+from robustcls.serving.exports.classifier_servable import CLASS_NAMES, LIMITS, USE, check_classifier
+from robustcls.serving.exports.conversion_cost import (
+    COMPARISON,
+    Predict,
+    compare,
+    weights_megabytes,
+)
 from robustcls.serving.exports.endpoints import Endpoint, images_spec
-from robustcls.serving.extra import require
+from robustcls.serving.exports.model_card import ModelCard, write_card
+from robustcls.serving.optional_packages import require
 
 #: Training images that the ranges of int8 activations are taken from.
 CALIBRATION_IMAGES = 200
@@ -105,7 +110,7 @@ def export_file(
             {"float32": weights_megabytes(folded), format: len(content) / 1e6},
         )
         write_json(folder / COMPARISON, found)
-        write_card(folder, name, Card(**fields, comparison=found), [row])
+        write_card(folder, name, ModelCard(**fields, comparison=found), [row])
 
     return write_folder(out, fill, version)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from robustcls.data.splits import Splits
 from robustcls.runs import METRICS, Run, read_json
-from robustcls.serving.exports.card import metric_row
+from robustcls.serving.exports.model_card import metric_row
 
 
 def run_card(run: Run, model: str, splits: Splits) -> dict[str, Any]:
-    """Returns fields of `Card` for a model of a run: summary, data, metrics, config."""
+    """Returns fields of `ModelCard` for a model of a run: summary, data, metrics, config."""
     metrics: dict[str, Any] = {}
     if (run.path / METRICS).is_file():
         metrics = read_json(run.path / METRICS)

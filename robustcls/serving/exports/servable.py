@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from robustcls.runs import write_json
 from robustcls.serving.exports.archive import write_version
-from robustcls.serving.exports.card import Card, write_card
-from robustcls.serving.checking.comparison import COMPARISON
+from robustcls.serving.exports.cases import Case, write_cases
 from robustcls.serving.exports.configuration import BATCH_SIZES, check_name, write_configuration
+from robustcls.serving.exports.conversion_cost import COMPARISON
 from robustcls.serving.exports.endpoints import Endpoint
-from robustcls.serving.checking.parity import Case, write_cases
+from robustcls.serving.exports.model_card import ModelCard, write_card
 from robustcls.serving.exports.warmup import write_warmup
 
 
@@ -35,7 +35,7 @@ class Servable:
     endpoints: tuple[Endpoint, ...]
     tables: tuple[tf.lookup.StaticHashTable, ...]
     cases: Mapping[str, Case]
-    card: Card
+    card: ModelCard
     compare: Callable[[Path], dict[str, Any]] | None = None
 
 

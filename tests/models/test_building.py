@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from robustcls._validation import InputError
-from robustcls.models.classifier import build_classifier, load_classifier
+from robustcls.models.building import build_classifier, load_classifier
 from robustcls.models.normalization import FusedBatchNormalization
 
 
@@ -153,7 +153,7 @@ def test_saving_keeps_everything(tmp_path):
 def test_loads_in_a_process_that_imports_only_the_loader(tmp_path):
     small().save(tmp_path / "m.keras")
     code = (
-        "import sys; from robustcls.models.classifier import load_classifier\n"
+        "import sys; from robustcls.models.building import load_classifier\n"
         "print(load_classifier(sys.argv[1]).output_shape)"
     )
     done = subprocess.run(
@@ -177,7 +177,8 @@ def test_weights_from_a_file(tmp_path, name):
 
 
 def test_weights_from_a_file_keep_its_padding_and_scaling(tmp_path, monkeypatch):
-    from robustcls.models import classifier, pretrained
+    from robustcls.models import building as classifier
+    from robustcls.models import pretrained
 
     arrays = {layer.name: layer.get_weights() for layer in small().layers if layer.weights}
     found = pretrained.ImageNetWeights(layers=arrays, padding="keras", source="test")

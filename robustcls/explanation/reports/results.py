@@ -11,7 +11,7 @@ import numpy as np
 from robustcls.explanation.maps import Maps
 from robustcls.explanation.quality.assessment import Quality
 from robustcls.explanation.quality.similarity import spearman, ssim
-from robustcls.explanation.subject import Subject
+from robustcls.explanation.reports.images import ExplainedImages
 from robustcls.runs import atomic
 
 TOP = 5
@@ -75,24 +75,24 @@ class ModelResults:
             if method in self.adversarial_maps
         }
 
-    def records(self, subject: Subject) -> list[dict[str, Any]]:
+    def records(self, explained: ExplainedImages) -> list[dict[str, Any]]:
         """A JSON-serializable entry for each image."""
         similarities = self.similarities()
         entries = []
-        for at, name in enumerate(subject.ids):
-            label = None if subject.labels is None else int(subject.labels[at])
+        for at, name in enumerate(explained.ids):
+            label = None if explained.labels is None else int(explained.labels[at])
             entry: dict[str, Any] = {
                 "id": str(name),
                 "model": self.name,
                 "row": at,
                 "label": label,
-                "label_name": None if label is None else subject.name(label),
+                "label_name": None if label is None else explained.name(label),
                 "explained": int(self.predicted[at]),
-                "clean": _top(self.probabilities[at], subject),
+                "clean": _top(self.probabilities[at], explained),
                 "correct": None if label is None else bool(self.predicted[at] == label),
             }
             if self.adversarial_probabilities is not None:
-                entry["adversarial"] = _top(self.adversarial_probabilities[at], subject)
+                entry["adversarial"] = _top(self.adversarial_probabilities[at], explained)
                 entry["confidence_drop"] = float(self.drop[at])
                 entry["flipped"] = bool(self.flipped[at])
             entry["maps"] = {
@@ -107,7 +107,7 @@ class ModelResults:
             entries.append(entry)
         return entries
 
-    def save_maps(self, subject: Subject, path: Path | str) -> None:
+    def save_maps(self, explained: ExplainedImages, path: Path | str) -> None:
         """Writes the raw maps and the images as `.npz`, whole or not at all.
 
         Arrays are float32 [N, H, W], named METHOD_positive and METHOD_negative, with
@@ -115,8 +115,8 @@ class ModelResults:
         [N, H, W, C] in [0, 1], `explained` int64 [N], `ids` str [N].
         """
         arrays: dict[str, Any] = {
-            "images": subject.images,
-            "ids": subject.ids,
+            "images": explained.images,
+            "ids": explained.ids,
             "explained": self.predicted,
         }
         if self.adversarial is not None:
@@ -132,9 +132,9 @@ class ModelResults:
             np.savez_compressed(file, **arrays)
 
 
-def _top(probabilities: np.ndarray, subject: Subject) -> list[dict[str, Any]]:
+def _top(probabilities: np.ndarray, explained: ExplainedImages) -> list[dict[str, Any]]:
     order = np.argsort(-probabilities, kind="stable")[:TOP]
     return [
-        {"class": int(label), "name": subject.name(int(label)), "probability": float(p)}
+        {"class": int(label), "name": explained.name(int(label)), "probability": float(p)}
         for label, p in zip(order, probabilities[order], strict=True)
     ]

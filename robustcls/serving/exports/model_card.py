@@ -18,7 +18,7 @@ CARD = "MODEL_CARD.md"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
+class ModelCard:
     """What the card says beside the signatures, which it reads from the SavedModel.
 
     Attributes:
@@ -48,7 +48,7 @@ class Card:
 
 
 def write_card(
-    folder: Path, name: str, card: Card, signatures: Sequence[Mapping[str, str]] | None = None
+    folder: Path, name: str, card: ModelCard, signatures: Sequence[Mapping[str, str]] | None = None
 ) -> None:
     """Writes the card into the folder of a version.
 

@@ -8,7 +8,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from tqdm import tqdm
 
+from robustcls._settings import PositiveInt, checked
+from robustcls._validation import check_images, check_labels
+from robustcls.classifiers.adapters import classifier_of
 from robustcls.classifiers.classifier import PROBES, Classifier
+from robustcls.data.splits import Split
 
 Change: TypeAlias = Callable[[np.ndarray, int], Any]
 """What is done to float32 images in [0, 1] first, given them and the number of their batch."""
@@ -19,6 +23,36 @@ def floats(images: np.ndarray) -> np.ndarray:
     if images.dtype == np.uint8:
         return images.astype(np.float32) / np.float32(255)
     return images
+
+
+def prepared(
+    model: Any, data: Split | tuple[np.ndarray, np.ndarray]
+) -> tuple[Classifier, np.ndarray, np.ndarray]:
+    """Returns a model as a classifier, and images and labels that fit it.
+
+    Args:
+        model: as for an attack: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to
+            logits [N, classes], or what `attacks.adapt` takes or returns.
+        data: a split, or (images float32 [N, H, W, C] in [0, 1], labels int [N]).
+
+    Returns:
+        The classifier, the images as they are stored, the labels int64 [N].
+
+    Raises:
+        InputError: the model or the data is unusable, or they do not fit together.
+    """
+    images = data.images if isinstance(data, Split) else check_images(data[0])
+    labels = check_labels(data.labels if isinstance(data, Split) else data[1], len(images))
+    classifier = classifier_of(model)
+    return classifier, images, check_labels(labels, len(images), prepare(classifier, images))
+
+
+@checked
+def subset(count: int, limit: PositiveInt | None, seed: int) -> np.ndarray:
+    """Returns the sorted indices of a random subset of `limit` of `count` images."""
+    if limit is None or limit >= count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).permutation(count)[:limit])
 
 
 def prepare(classifier: Classifier, images: np.ndarray) -> int:

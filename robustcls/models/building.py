@@ -13,8 +13,8 @@ import numpy as np
 from robustcls._settings import NonNegativeInt, PositiveFloat, PositiveInt, Range, checked
 from robustcls._validation import InputError, check_choice
 from robustcls.models.backbones import Backbone, get_backbone
-from robustcls.models.finishing import PREPROCESSING, finish
 from robustcls.models.pretrained import imagenet_weights
+from robustcls.models.reproducible import PREPROCESSING, finish
 from robustcls.models.stock import with_fast_layers
 
 

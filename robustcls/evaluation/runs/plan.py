@@ -12,23 +12,20 @@ from typing import Any
 import numpy as np
 
 from robustcls._validation import InputError, check_choice, check_labels
-from robustcls.attacks import APGD, FGSM, PGD, Attack, AutoAttack, Classifier, Square
+from robustcls.attacks import APGD, FGSM, PGD, Attack, AutoAttack, Square
 from robustcls.classifiers.adapters import classifier_of
-from robustcls.evaluation.trust import assessment as trust
 from robustcls.evaluation.calibration import calibration
-from robustcls.evaluation.runs.models import Candidate, Candidates
-from robustcls.evaluation.runs.config import EvaluationConfig
-from robustcls.evaluation.corruptions.evaluation import evaluate_corruptions
 from robustcls.evaluation.corruptions.corruption import SEVERITIES
-from robustcls.evaluation.passes import Change, floats, predict, prepare
+from robustcls.evaluation.corruptions.evaluation import evaluate_corruptions
 from robustcls.evaluation.corruptions.prepared import evaluate_corruption_folder
-from robustcls.evaluation.robustness import NOISES, measure, noise_change, subset
+from robustcls.evaluation.evaluator import NOISES, Evaluator, Outcome
+from robustcls.evaluation.prediction import prepare, subset
+from robustcls.evaluation.runs.config import EvaluationConfig
+from robustcls.evaluation.runs.models import ModelsAndImages, StoredModel
+from robustcls.evaluation.trust import assessment as trust
 
 CURVE_FACTORS = (0.25, 0.5, 1.0, 1.5, 2.0)
 """Multiples of epsilon at which the curve over epsilon is measured."""
-
-# Images whose adversarial examples are held in memory at a time.
-_PIECE = 1024
 
 
 @dataclass(frozen=True)
@@ -59,12 +56,12 @@ def attacks_of(config: EvaluationConfig) -> list[Attack]:
     return [made[name]() for name in config.attacks]
 
 
-class Measuring:
-    """Takes the measurements of one model, which is loaded when the first is taken.
+class EvaluationPlan:
+    """What is measured of one model, which is loaded when the first part is measured.
 
     Args:
-        candidates: the images, and the other models for the trust checks.
-        candidate: the model.
+        evaluated: the images, and the other models for the trust checks.
+        stored: the model.
         config: what to measure.
         progress: show progress bars.
 
@@ -74,26 +71,26 @@ class Measuring:
 
     def __init__(
         self,
-        candidates: Candidates,
-        candidate: Candidate,
+        evaluated: ModelsAndImages,
+        stored: StoredModel,
         config: EvaluationConfig,
         progress: bool,
     ) -> None:
-        self.candidate, self.config = candidate, config
-        self.test, self.class_names = candidates.test, candidates.class_names
-        self.source, self.trained_on = candidates.source, candidates.trained_on
-        self.others = [other for other in candidates.models if other is not candidate]
+        self.stored, self.config = stored, config
+        self.test, self.class_names = evaluated.test, evaluated.class_names
+        self.source, self.trained_on = evaluated.source, evaluated.trained_on
+        self.others = [other for other in evaluated.models if other is not stored]
         self.settings: dict[str, Any] = {"batch_size": config.batch_size, "progress": progress}
         self.parts = self._parts()
         """What the configuration asks for, the quickest first."""
 
     @cached_property
     def model(self) -> Any:
-        return self.candidate.load()
+        return self.stored.load()
 
     @cached_property
-    def classifier(self) -> Classifier:
-        """The model, which fits the images.
+    def evaluator(self) -> Evaluator:
+        """What measures the model, which fits the images.
 
         Raises:
             InputError: it does not.
@@ -105,8 +102,8 @@ class Measuring:
                 f"data must have the {num_classes} classes of the model; {self.source} has "
                 f"{len(self.class_names)}."
             )
-        check_labels(self.test.labels, len(self.test), num_classes)
-        return classifier
+        labels = check_labels(self.test.labels, len(self.test), num_classes)
+        return Evaluator(classifier, self.test.images, labels, **self.settings)
 
     def _parts(self) -> list[Part]:
         config, seed = self.config, self.config.seed
@@ -144,45 +141,31 @@ class Measuring:
         return parts
 
     def _clean(self, _: Path) -> dict[str, Any]:
-        logits = self._logits("clean", self.test.images)
+        outcome = self.evaluator.changed("clean")
         width = len(self.class_names)
         confusion = np.zeros((width, width), np.int64)
-        np.add.at(confusion, (self.test.labels, logits.argmax(axis=1)), 1)
-        return self._judged("clean", logits, self.test.labels) | {"confusion": confusion.tolist()}
+        np.add.at(confusion, (outcome.labels, outcome.logits.argmax(axis=1)), 1)
+        return self._figures(outcome) | {"confusion": confusion.tolist()}
 
     def _noise(self, name: str, _: Path) -> dict[str, Any]:
         config = self.config
-        change = noise_change(name, config.noise_scale, config.severity, config.seed)
-        return self._judged(name, self._logits(name, self.test.images, change), self.test.labels)
-
-    def _logits(self, name: str, images: np.ndarray, change: Change | None = None) -> np.ndarray:
-        places = np.arange(len(images))
-        return predict(self.classifier, images, places, change=change, name=name, **self.settings)
+        return self._figures(
+            self.evaluator.noisy(
+                name, scale=config.noise_scale, severity=config.severity, seed=config.seed
+            )
+        )
 
     def _attack(self, attack: Attack, state: Path) -> dict[str, Any]:
         places = subset(len(self.test), self.config.limit, self.config.seed)
-        labels, right, logits = self.test.labels[places], [], []
-        for start in range(0, len(places), _PIECE):
-            piece = slice(start, start + _PIECE)
-            images = floats(self.test.images[places[piece]])
-            result = attack(
-                self.classifier, images, labels[piece], checkpoint=state, **self.settings
-            )
-            right.append(~result.success)
-            logits.append(self._logits(attack.name, result.adversarial))
-        return self._judged(attack.name, np.concatenate(logits), labels, np.concatenate(right))
+        return self._figures(self.evaluator.attacked(attack, places, checkpoint=state))
 
-    def _judged(
-        self, name: str, logits: np.ndarray, labels: np.ndarray, right: np.ndarray | None = None
-    ) -> dict[str, Any]:
-        if right is None:
-            right = logits.argmax(axis=1) == labels
-        width = len(self.class_names)
+    def _figures(self, outcome: Outcome) -> dict[str, Any]:
+        labels, right, width = outcome.labels, outcome.right, len(self.class_names)
         return {
-            "measurement": dataclasses.asdict(measure(name, int(right.sum()), len(right))),
+            "measurement": dataclasses.asdict(outcome.measurement),
             "right_by_class": np.bincount(labels[right], minlength=width).tolist(),
             "count_by_class": np.bincount(labels, minlength=width).tolist(),
-            "calibration": dataclasses.asdict(calibration(logits, labels)),
+            "calibration": dataclasses.asdict(calibration(outcome.logits, labels)),
         }
 
     @property
@@ -192,29 +175,29 @@ class Measuring:
 
     def _curve(self, state: Path) -> dict[str, Any]:
         config = self.config
-        few = self.test.take(subset(len(self.test), config.curve_limit, config.seed))
+        chosen = subset(len(self.test), config.curve_limit, config.seed)
+        few = self.test.take(chosen)
         most = 1.0 if config.norm == "inf" else np.inf
         results = self._curve_attack.over(
-            self.classifier,
+            self.evaluator.classifier,
             few.float_images(),
             few.labels,
             epsilons=[min(most, factor * config.epsilon) for factor in CURVE_FACTORS],
             checkpoint=state,
             **self.settings,
         )
-        logits = self._logits("curve", few.images)
-        clean = float((logits.argmax(axis=1) == few.labels).mean())
+        clean = self.evaluator.changed("curve", places=chosen).measurement.accuracy
         points = [[float(epsilon), result.robust_accuracy] for epsilon, result in results.items()]
         return {"points": [[0.0, clean], *points]}
 
     def _corruptions(self, _: Path) -> dict[str, Any]:
-        name = str(self.config.corruptions)
+        classifier, name = self.evaluator.classifier, str(self.config.corruptions)
         settings = {"limit": self.config.limit, "seed": self.config.seed, **self.settings}
         settings["trained_on"] = self.trained_on
         if name in SEVERITIES:
-            report = evaluate_corruptions(self.classifier, self.test, scale=name, **settings)
+            report = evaluate_corruptions(classifier, self.test, scale=name, **settings)
         else:
-            report = evaluate_corruption_folder(self.classifier, name, **settings)
+            report = evaluate_corruption_folder(classifier, name, **settings)
         return dataclasses.asdict(report)
 
     @property

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from robustcls.evaluation.trust.check import Check
 from robustcls.evaluation.trust.evidence import (
     LARGE_STEPS,
     RANDOM_DRAWS,
@@ -18,6 +17,7 @@ from robustcls.evaluation.trust.evidence import (
     RESTARTS,
     Evidence,
 )
+from robustcls.evaluation.trust.verdict import Verdict
 
 REPEATABLE = 1e-4
 ZERO_GRADIENTS = 0.01
@@ -34,9 +34,9 @@ ENOUGH_RIGHT = 10
 _ROUNDING = 1e-9
 
 
-def _outputs_are_logits(evidence: Evidence) -> Check:
+def _outputs_are_logits(evidence: Evidence) -> Verdict:
     kind = "probabilities: each row sums to 1" if evidence.returns_probabilities else "logits"
-    return Check(
+    return Verdict(
         "outputs are logits",
         not evidence.returns_probabilities,
         f"the outputs are {kind}",
@@ -46,8 +46,8 @@ def _outputs_are_logits(evidence: Evidence) -> Check:
     )
 
 
-def _deterministic(evidence: Evidence) -> Check:
-    return Check(
+def _deterministic(evidence: Evidence) -> Verdict:
+    return Verdict(
         "same answer each time",
         evidence.spread <= REPEATABLE,
         f"{REPEATS} calls differ by up to {evidence.spread:.2g} of the largest output",
@@ -57,10 +57,10 @@ def _deterministic(evidence: Evidence) -> Check:
     )
 
 
-def _gradients_usable(evidence: Evidence) -> Check:
+def _gradients_usable(evidence: Evidence) -> Verdict:
     zero = max(evidence.zero, evidence.zero_through_outputs)
     where = " through the model's own softmax" if zero > evidence.zero else ""
-    return Check(
+    return Verdict(
         "gradients usable",
         zero <= ZERO_GRADIENTS and evidence.broken == 0,
         f"zero for {_percent(zero)} of the images{where}, NaN or infinite for "
@@ -71,13 +71,13 @@ def _gradients_usable(evidence: Evidence) -> Check:
     )
 
 
-def _iterative_beats_single_step(evidence: Evidence) -> Check:
+def _iterative_beats_single_step(evidence: Evidence) -> Verdict:
     clean, pgd = float(evidence.clean.mean()), float(evidence.pgd.mean())
     # An attack is not credited with images that it turns right.
     fgsm = float((evidence.fgsm & evidence.clean).mean())
     damage = clean - pgd
     blind = damage > BLIND_DAMAGE and clean - evidence.fgsm.mean() < BLIND_STEP * damage
-    return Check(
+    return Verdict(
         "iterative beats single step",
         pgd <= fgsm and not blind,
         f"FGSM leaves {_percent(fgsm)}, PGD with {evidence.steps} steps {_percent(pgd)} of "
@@ -89,9 +89,9 @@ def _iterative_beats_single_step(evidence: Evidence) -> Check:
     )
 
 
-def _fgsm_not_above_clean(evidence: Evidence) -> Check:
+def _fgsm_not_above_clean(evidence: Evidence) -> Verdict:
     fgsm, clean = float(evidence.fgsm.mean()), float(evidence.clean.mean())
-    return Check(
+    return Verdict(
         "FGSM not above clean",
         fgsm <= clean,
         f"{_percent(fgsm)} of the images after an FGSM step, {_percent(clean)} before",
@@ -101,13 +101,13 @@ def _fgsm_not_above_clean(evidence: Evidence) -> Check:
     )
 
 
-def _monotone(evidence: Evidence) -> Check:
+def _monotone(evidence: Evidence) -> Verdict:
     accuracies = [accuracy for _, accuracy in evidence.over_epsilon]
     rise = float(np.diff(accuracies).max(initial=0.0))
     points = ", ".join(
         f"{_percent(accuracy)} at {epsilon:.3g}" for epsilon, accuracy in evidence.over_epsilon
     )
-    return Check(
+    return Verdict(
         "accuracy falls as epsilon grows",
         rise <= RISE + _ROUNDING,
         points,
@@ -117,9 +117,9 @@ def _monotone(evidence: Evidence) -> Check:
     )
 
 
-def _large_epsilon(evidence: Evidence) -> Check:
+def _large_epsilon(evidence: Evidence) -> Verdict:
     chance = 1 / evidence.num_classes
-    return Check(
+    return Verdict(
         "nothing survives a large epsilon",
         evidence.large_accuracy <= chance + _ROUNDING,
         f"{_percent(evidence.large_accuracy)} at epsilon {evidence.large_epsilon:.3g} with "
@@ -130,7 +130,7 @@ def _large_epsilon(evidence: Evidence) -> Check:
     )
 
 
-def _converged(evidence: Evidence) -> Check:
+def _converged(evidence: Evidence) -> Verdict:
     steps = 2 * evidence.steps
     return _stable(
         "steps suffice",
@@ -142,7 +142,7 @@ def _converged(evidence: Evidence) -> Check:
     )
 
 
-def _restarts(evidence: Evidence) -> Check:
+def _restarts(evidence: Evidence) -> Verdict:
     starts = f"{RESTARTS} random starts"
     return _stable(
         "restarts suffice",
@@ -154,9 +154,9 @@ def _restarts(evidence: Evidence) -> Check:
     )
 
 
-def _black_box_not_stronger(evidence: Evidence) -> Check:
+def _black_box_not_stronger(evidence: Evidence) -> Verdict:
     broken = float((evidence.white_box & ~evidence.square).mean())
-    return Check(
+    return Verdict(
         "black box not stronger",
         broken <= BLACK_BOX + _ROUNDING,
         f"Square broke {_percent(broken)} of the images, which no attack with gradients had",
@@ -166,7 +166,7 @@ def _black_box_not_stronger(evidence: Evidence) -> Check:
     )
 
 
-def _transfer_weaker(evidence: Evidence) -> Check:
+def _transfer_weaker(evidence: Evidence) -> Verdict:
     return _weaker(
         "transferred examples weaker",
         evidence.transferred,
@@ -179,7 +179,7 @@ def _transfer_weaker(evidence: Evidence) -> Check:
     )
 
 
-def _random_weaker(evidence: Evidence) -> Check:
+def _random_weaker(evidence: Evidence) -> Verdict:
     return _weaker(
         "random noise weaker",
         evidence.drawn,
@@ -191,8 +191,8 @@ def _random_weaker(evidence: Evidence) -> Check:
     )
 
 
-def _no_silent_success(evidence: Evidence) -> Check:
-    return Check(
+def _no_silent_success(evidence: Evidence) -> Verdict:
+    return Verdict(
         "successes are real",
         evidence.silent == 0,
         f"{evidence.silent} of {evidence.attacked} examples that fooled the model in the attack "
@@ -203,8 +203,8 @@ def _no_silent_success(evidence: Evidence) -> Check:
     )
 
 
-def _gradients_aligned(evidence: Evidence) -> Check:
-    return Check(
+def _gradients_aligned(evidence: Evidence) -> Verdict:
+    return Verdict(
         "gradients aligned",
         evidence.alignment >= ALIGNED,
         f"mean cosine {evidence.alignment:.2f} between the gradients at an image and at a random "
@@ -216,8 +216,8 @@ def _gradients_aligned(evidence: Evidence) -> Check:
     )
 
 
-def _legal(evidence: Evidence) -> Check:
-    return Check(
+def _legal(evidence: Evidence) -> Verdict:
+    return Verdict(
         "examples legal",
         evidence.outside == 0,
         f"{evidence.outside} examples leave the ball or [0, 1]; the largest change is "
@@ -227,7 +227,7 @@ def _legal(evidence: Evidence) -> Check:
     )
 
 
-CHECKS: tuple[Callable[[Evidence], Check], ...] = (
+CHECKS: tuple[Callable[[Evidence], Verdict], ...] = (
     _outputs_are_logits,
     _deterministic,
     _gradients_usable,
@@ -248,16 +248,16 @@ NEEDS_RIGHT_IMAGES = range(4, 14)
 """Numbers of the checks that compare attacks, which takes images that can be turned."""
 
 
-def judge(evidence: Evidence) -> list[Check]:
+def judge(evidence: Evidence) -> list[Verdict]:
     """Returns all verdicts, in order."""
     verdicts = [check(evidence) for check in CHECKS]
     right = int(evidence.clean.sum())
     if right >= ENOUGH_RIGHT:
         return verdicts
     reason = f"the model classifies {right} of {evidence.count} images right, too few to attack"
-    advice = "Check the labels, the order of the classes and the range of pixels the model takes."
+    advice = "Verdict the labels, the order of the classes and the range of pixels the model takes."
     return [
-        Check(verdict.name, False, reason, advice, verdict.number, "skipped")
+        Verdict(verdict.name, False, reason, advice, verdict.number, "skipped")
         if verdict.number in NEEDS_RIGHT_IMAGES
         else verdict
         for verdict in verdicts
@@ -271,13 +271,13 @@ def _stable(
     change: Mapping[str, str],
     advice: str,
     number: int,
-) -> Check:
+) -> Verdict:
     before = {"pgd": evidence.pgd, "apgd": evidence.apgd}[evidence.attack]
     first, second = float(before.mean()), float(after.mean())
     passed = abs(first - second) <= POINT + _ROUNDING
     words = {"pgd": "with", "apgd": "after APGD, with"}[evidence.attack]
     figures = f"{_percent(first)} → {_percent(second)} {words} {change[evidence.attack]}"
-    return Check(name, passed, figures, advice, number)
+    return Verdict(name, passed, figures, advice, number)
 
 
 def _weaker(
@@ -288,10 +288,10 @@ def _weaker(
     advice: str,
     number: int,
     tolerance: float,
-) -> Check:
+) -> Verdict:
     left, reference = float(weak.mean()), float(strong.mean())
     evidence = f"{source} leave {_percent(left)}, PGD {_percent(reference)}"
-    return Check(name, left >= reference - tolerance - _ROUNDING, evidence, advice, number)
+    return Verdict(name, left >= reference - tolerance - _ROUNDING, evidence, advice, number)
 
 
 def _percent(share: float) -> str:

@@ -1,4 +1,4 @@
-"""`Subject`: the images that are explained, wherever they come from."""
+"""`ExplainedImages`: the images that are explained, wherever they come from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from robustcls.data.splits import Split, Splits
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class ExplainedImages:
     """The images that are explained.
 
     Attributes:
@@ -32,16 +32,16 @@ class Subject:
         """The class's name; a number for a class that the images do not have."""
         return self.class_names[label] if label < len(self.class_names) else f"class {label}"
 
-    def take(self, indices: np.ndarray) -> Subject:
-        """Returns the images at `indices` as a subject of their own."""
+    def take(self, indices: np.ndarray) -> ExplainedImages:
+        """Returns the images at `indices` alone."""
         labels = None if self.labels is None else self.labels[indices]
-        return Subject(self.images[indices], labels, self.ids[indices], self.class_names)
+        return ExplainedImages(self.images[indices], labels, self.ids[indices], self.class_names)
 
 
-def make_subject(
+def explained_images(
     data: Any, class_names: Sequence[str] | None, ids: Sequence[str] | None
-) -> Subject:
-    """Returns what `explain` was given as a subject.
+) -> ExplainedImages:
+    """Returns the images that `explain` was given.
 
     Args:
         data: as for `explain`.
@@ -74,4 +74,4 @@ def make_subject(
     if class_names is None:
         highest = 0 if labels is None else int(labels.max())
         class_names = [f"class {label}" for label in range(highest + 1)]
-    return Subject(images, labels, names, tuple(class_names))
+    return ExplainedImages(images, labels, names, tuple(class_names))

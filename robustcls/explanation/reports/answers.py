@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from robustcls.explanation.maps import Maps
-from robustcls.explanation.results import TOP, ModelResults
-from robustcls.explanation.subject import Subject
+from robustcls.explanation.reports.images import ExplainedImages
+from robustcls.explanation.reports.results import TOP, ModelResults
 from robustcls.reports.gallery import Bar, Panel, Row, Table, View
 from robustcls.reports.pictures import (
     HEAT,
@@ -25,10 +25,10 @@ _MOST_BYTES = 11_000_000
 _PICTURE_BYTES = 40_000
 
 
-def amplification(subject: Subject, models: Sequence[ModelResults]) -> int:
+def amplification(explained: ExplainedImages, models: Sequence[ModelResults]) -> int:
     """Returns the largest whole factor that keeps all changes within the colours there are."""
     changes = [
-        float(np.abs(model.adversarial - subject.images).max())
+        float(np.abs(model.adversarial - explained.images).max())
         for model in models
         if model.adversarial is not None
     ]
@@ -46,32 +46,34 @@ def bytes_for_each(models: Sequence[ModelResults]) -> int:
     return min(_PICTURE_BYTES, _MOST_BYTES // pictures)
 
 
-class Viewer:
+class AnswerViews:
     """Makes the views of one model.
 
     Args:
-        subject: the images.
+        explained: the images.
         model: what was found out about it.
         factor: by which changes are amplified.
         most_bytes: of a picture.
     """
 
-    def __init__(self, subject: Subject, model: ModelResults, factor: int, most_bytes: int) -> None:
-        self.subject, self.model = subject, model
+    def __init__(
+        self, explained: ExplainedImages, model: ModelResults, factor: int, most_bytes: int
+    ) -> None:
+        self.explained, self.model = explained, model
         self.factor, self.most_bytes = factor, most_bytes
         self.similarities = model.similarities()
 
     def view(self, at: int) -> View:
         """Returns the view of the image at that index."""
-        model, subject = self.model, self.subject
+        model, explained = self.model, self.explained
         predicted = int(model.predicted[at])
         heading = self._answer(model.probabilities[at])
         tags = []
         if model.adversarial_probabilities is not None:
             heading += f" → {self._answer(model.adversarial_probabilities[at])}"
             tags.append("flipped" if model.flipped[at] else "held")
-        if subject.labels is not None:
-            tags.append("correct" if predicted == subject.labels[at] else "wrong")
+        if explained.labels is not None:
+            tags.append("correct" if predicted == explained.labels[at] else "wrong")
         return View(
             group=model.name,
             heading=heading,
@@ -83,14 +85,14 @@ class Viewer:
 
     def _answer(self, probabilities: np.ndarray) -> str:
         best = int(probabilities.argmax())
-        return f"{self.subject.name(best)}, {100 * float(probabilities[best]):.1f} %"
+        return f"{self.explained.name(best)}, {100 * float(probabilities[best]):.1f} %"
 
     def _panel(self, at: int, caption: str, pixels: np.ndarray, alt: str) -> Panel:
-        words = f"{self.subject.ids[at]}, {self.model.name}: {alt}"
+        words = f"{self.explained.ids[at]}, {self.model.name}: {alt}"
         return Panel(caption, data_uri(pixels, most_bytes=self.most_bytes), words)
 
     def _photographs(self, at: int) -> Row:
-        image = self.subject.images[at]
+        image = self.explained.images[at]
         answer = self._answer(self.model.probabilities[at])
         panels = [self._panel(at, "as it is", to_pixels(image), f"the image, taken for {answer}")]
         if self.model.adversarial is None or self.model.adversarial_probabilities is None:
@@ -111,9 +113,9 @@ class Viewer:
 
     def _maps(self, method: str, at: int) -> Row:
         maps, twins = self.model.maps[method], self.model.adversarial_maps.get(method)
-        name = self.subject.name(int(self.model.predicted[at]))
+        name = self.explained.name(int(self.model.predicted[at]))
         scale = max(float(found.size[at]) for found in (maps, twins) if found is not None)
-        panels = self._map_panels(method, at, "clean", maps, self.subject.images[at], scale)
+        panels = self._map_panels(method, at, "clean", maps, self.explained.images[at], scale)
         note = ""
         if twins is not None and self.model.adversarial is not None:
             twin = self.model.adversarial[at]
@@ -155,12 +157,12 @@ class Viewer:
         before, after = self.model.probabilities[at], self.model.adversarial_probabilities
         order = list(np.argsort(-before, kind="stable")[:TOP])
         if after is None:
-            rows = [[self.subject.name(int(k)), f"{100 * before[k]:.1f}"] for k in order]
+            rows = [[self.explained.name(int(k)), f"{100 * before[k]:.1f}"] for k in order]
             return Table("Top classes, probability in %", ["class", "image"], rows)
         order += [k for k in np.argsort(-after[at], kind="stable")[:TOP] if k not in order]
         rows = [
             [
-                self.subject.name(int(k)),
+                self.explained.name(int(k)),
                 _ranked(before, int(k)),
                 _ranked(after[at], int(k)),
             ]

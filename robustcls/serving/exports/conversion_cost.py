@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from robustcls.data.splits import Split
-from robustcls.evaluation.robustness import measure
+from robustcls.evaluation.intervals import measurement
 
 COMPARISON = "comparison.json"
 _BATCHES = (1, 32)
@@ -24,13 +24,13 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 
 def compare(
-    format: str, candidate: Predict, reference: Predict, split: Split, megabytes: dict[str, float]
+    format: str, converted: Predict, reference: Predict, split: Split, megabytes: dict[str, float]
 ) -> dict[str, Any]:
     """Measures a converted classifier beside the one that it was made from.
 
     Args:
         format: what the converted one is called.
-        candidate: the converted one.
+        converted: the converted one.
         reference: the float32 model.
         split: the images to measure on.
         megabytes: of weights or file, under "float32" and under `format`.
@@ -40,11 +40,11 @@ def compare(
         (the median of calls that take turns), `megabytes`; and `same_class`, the share of images
         that get the same class from both.
     """
-    both = {"float32": reference, format: candidate}
+    both = {"float32": reference, format: converted}
     classes = {name: _classes(predict, split) for name, predict in both.items()}
     rows: dict[str, Any] = {}
     for name, found in classes.items():
-        right = measure(name, int((found == split.labels).sum()), len(split))
+        right = measurement(name, int((found == split.labels).sum()), len(split))
         rows[name] = {
             "accuracy": {"value": right.accuracy, "low": right.low, "high": right.high},
             "milliseconds": {},

@@ -1,4 +1,4 @@
-"""Certifies models side by side: `certification.json`, a plot and a table."""
+"""Certifies models side by side: `certification.json`, a chart and a table."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import keras
 from rich.console import Console
 from rich.table import Table
 
-from robustcls.evaluation.reports.curves import plot_accuracy
-from robustcls.evaluation.runs.models import Candidate, Candidates
+from robustcls.evaluation.reports.charts import write_chart
+from robustcls.evaluation.runs.models import ModelsAndImages, StoredModel
 from robustcls.evaluation.runs.parts import Ledger
 from robustcls.evaluation.smoothing.config import SmoothingConfig
 from robustcls.evaluation.smoothing.randomized import certify, radius_of
@@ -24,7 +24,7 @@ _POINTS = 60
 
 
 def certify_models(
-    candidates: Candidates,
+    evaluated: ModelsAndImages,
     config: SmoothingConfig | None = None,
     *,
     resume: bool = False,
@@ -32,11 +32,11 @@ def certify_models(
 ) -> dict[str, Any]:
     """Certifies every model on the test images.
 
-    Writes `certification.json` and `report/certified_accuracy.png`. What was found is kept in
+    Writes `certification.json` and `report/certified_accuracy.svg`. What was found is kept in
     `certification/` as it goes.
 
     Args:
-        candidates: the models and the images.
+        evaluated: the models and the images.
         config: sigma, draws and so on; the defaults if None.
         resume: go on with a certification that was stopped.
         progress: show bars.
@@ -49,32 +49,32 @@ def certify_models(
         InputError: a model does not fit the images.
     """
     config = config or SmoothingConfig()
-    ledger = Ledger(candidates.folder / "certification", reuse=resume)
+    ledger = Ledger(evaluated.folder / "certification", reuse=resume)
     found: dict[str, Any] = {
-        "title": candidates.title,
-        "models": [candidate.name for candidate in candidates.models],
+        "title": evaluated.title,
+        "models": [stored.name for stored in evaluated.models],
         "settings": dataclasses.asdict(config),
         "largest_radius": radius_of(config.samples, config.samples, config.sigma, config.alpha),
-        "trained_with_gaussian_noise": "gaussian" in candidates.trained_on,
+        "trained_with_gaussian_noise": "gaussian" in evaluated.trained_on,
         "versions": versions(),
-        "data_fingerprint": candidates.fingerprint,
+        "data_fingerprint": evaluated.fingerprint,
     }
-    for candidate in candidates.models:
+    for stored in evaluated.models:
         depends_on = {
             "settings": dataclasses.asdict(config),
-            "model": candidate.digest,
-            "data": candidates.fingerprint,
+            "model": stored.digest,
+            "data": evaluated.fingerprint,
         }
-        measure = partial(_measure, candidates, candidate, config, progress)
-        found[candidate.name] = ledger.part(candidate.name, "smoothing", depends_on, measure)
+        measure = partial(_measure, evaluated, stored, config, progress)
+        found[stored.name] = ledger.part(stored.name, "smoothing", depends_on, measure)
         keras.backend.clear_session()
-    write_json(candidates.folder / CERTIFICATION, found)
-    plot_accuracy(
+    write_json(evaluated.folder / CERTIFICATION, found)
+    write_chart(
         {name: found[name]["certified_accuracy"] for name in found["models"]},
+        evaluated.folder / "report" / "certified_accuracy.svg",
+        title="Certified accuracy over the radius",
         x_label=f"L2 radius, images in [0, 1] (sigma {config.sigma:g})",
         y_label="certified accuracy in %",
-        path=candidates.folder / "report" / "certified_accuracy.png",
-        marker="",
     )
     return found
 
@@ -99,15 +99,15 @@ def print_certification(found: Mapping[str, Any], console: Console | None = None
 
 
 def _measure(
-    candidates: Candidates,
-    candidate: Candidate,
+    evaluated: ModelsAndImages,
+    stored: StoredModel,
     config: SmoothingConfig,
     progress: bool,
     state: Path,
 ) -> dict[str, Any]:
     certified = certify(
-        candidate.load(),
-        candidates.test,
+        stored.load(),
+        evaluated.test,
         config,
         checkpoint=state / "images.json",
         progress=progress,

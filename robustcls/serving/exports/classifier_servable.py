@@ -13,11 +13,11 @@ import tensorflow as tf
 from robustcls._validation import InputError
 from robustcls.models.folding import fold_batch_norm
 from robustcls.serving.exports.bfloat16 import with_bfloat16_weights
-from robustcls.serving.exports.card import Card
+from robustcls.serving.exports.cases import Case
 from robustcls.serving.exports.endpoints import classifier_endpoints
 from robustcls.serving.exports.explanations import DEFINITIONS, Explainer
-from robustcls.serving.checking.parity import Case
-from robustcls.serving.checking.samples import Samples, embedded_images, make_samples
+from robustcls.serving.exports.model_card import ModelCard
+from robustcls.serving.exports.samples import Samples, embedded_images, make_samples
 from robustcls.serving.exports.servable import Servable
 
 CLASS_NAMES = "class_names.txt"
@@ -77,7 +77,7 @@ def classifier_servable(
         endpoints=classifier_endpoints(served, names, image_shape),
         tables=(names,),
         cases=_cases(model, served, samples, class_names),
-        card=Card(**fields, data=data),
+        card=ModelCard(**fields, data=data),
     )
 
 

@@ -5,9 +5,9 @@ import numpy as np
 from PIL import Image
 
 from robustcls.explanation.maps import Maps
-from robustcls.explanation.reports.views import Viewer, amplification
-from robustcls.explanation.results import ModelResults
-from robustcls.explanation.subject import Subject
+from robustcls.explanation.reports.answers import AnswerViews, amplification
+from robustcls.explanation.reports.images import ExplainedImages
+from robustcls.explanation.reports.results import ModelResults
 from robustcls.reports.pictures import POSITIVE
 
 
@@ -34,10 +34,10 @@ def test_an_image_and_its_twin_share_one_scale():
         quality={},
         layer=None,
     )
-    subject = Subject(images, np.array([0]), np.array(["a"]), ("cat", "dog"))
-    factor = amplification(subject, [model])
+    explained = ExplainedImages(images, np.array([0]), np.array(["a"]), ("cat", "dog"))
+    factor = amplification(explained, [model])
     assert factor == 5
-    view = Viewer(subject, model, factor, 40_000).view(0)
+    view = AnswerViews(explained, model, factor, 40_000).view(0)
     assert view.heading == "cat, 90.0 % → dog, 70.0 %"
     assert view.rank == 0.6
     assert set(view.tags) == {"flipped", "correct"}

@@ -17,7 +17,7 @@ from robustcls.classifiers.adapters import classifier_of
 _SUM_TO_ONE = 1e-3
 
 
-class Subject(Classifier):
+class CheckedModel(Classifier):
     """A model that can be attacked whatever is wrong with its gradients or its repeatability.
 
     Attacks refuse a model that answers differently each time or has no gradient. Here such a

@@ -7,7 +7,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Check:
+class Verdict:
     """The verdict of one check.
 
     Attributes:
