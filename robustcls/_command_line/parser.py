@@ -24,8 +24,9 @@ from robustcls._validation import InputError
 Runners = dict[str, Callable[[Namespace], None]]
 
 SYNTAX = (
-    "Lists are given as a b, a,b or [a,b]; numbers may be fractions like 8/255; --data takes a "
-    "name or a folder. Flags are written out, with - or _ between their words."
+    "Lists are given as a b, a,b or [a,b]; numbers may be fractions like 8/255; switches stand "
+    "alone or with true or false; --data takes a name or a folder. Flags are written out, with - "
+    "or _ between their words."
 )
 
 
