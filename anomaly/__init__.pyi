@@ -4,6 +4,7 @@ from .autoencoder import AutoEncoder as AutoEncoder
 from .deep_svdd.deep_sad import DeepSAD as DeepSAD
 from .deep_svdd.detector import DeepSVDD as DeepSVDD
 from .detection.detector import OneClassDetector as OneClassDetector
+from .detection.maps import MapDetector as MapDetector
 from .detection.reconstruction import ReconstructionDetector as ReconstructionDetector
 from .detection.thresholds import conformal_threshold as conformal_threshold
 from .ebgan.detector import EBGAN as EBGAN
@@ -24,6 +25,7 @@ __all__ = [
     "Box",
     "DeepSAD",
     "DeepSVDD",
+    "MapDetector",
     "MemAE",
     "MemoryModule",
     "OGNet",

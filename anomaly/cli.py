@@ -47,7 +47,7 @@ def benchmark_command(config: BenchmarkConfig, out: str, resume: bool, overwrite
 
 def boxes_command(run: str, images: list[str], out: str, batch_size: int) -> None:
     """Draw red boxes around what is anomalous in image files."""
-    from anomaly.localization.files import box_images
+    from anomaly.experiments.boxes import box_images
 
     print(box_images(run, images, out, batch_size=batch_size, progress=sys.stderr.isatty()))
 
@@ -62,7 +62,7 @@ def evaluate_command(run: str, batch_size: int = 256) -> None:
         batch_size: images a forward pass.
     """
     from anomaly.experiments.runs import evaluate_detector
-    from anomaly.reports.table import print_evaluation
+    from anomaly.reports.overview import print_evaluation
 
     metrics = evaluate_detector(run, batch_size=batch_size, progress=sys.stderr.isatty())
     print_evaluation(metrics)
@@ -95,14 +95,11 @@ def export_command(
     if classifier is None:
         if model is not None:
             raise InputError("model must come with --classifier, whose model it names.")
-        from anomaly.serving.run_export import export_detector
+        from anomaly.experiments.exports import export_detector
 
         print(export_detector(run, out, name=name, version=version))
         return
-    from robustcls.serving.optional_packages import require_serving
-
-    require_serving()
-    from anomaly.serving.gate import export_gate
+    from anomaly.experiments.exports import export_gate
 
     print(export_gate(run, classifier, out, model=model, name=name, version=version))
 
@@ -134,7 +131,7 @@ def parser() -> CommandParser:
     boxing = new_parser(
         f"{boxes_command.__doc__} Writes a PNG for each image and boxes.json into --out."
     )
-    boxing.add_argument("run", type=str, help="the run folder of a detector that reconstructs")
+    boxing.add_argument("run", type=str, help="the run folder of a detector that makes maps")
     boxing.add_argument(
         "--images",
         type=list[str],

@@ -20,18 +20,27 @@ from robustcls._validation import InputError
 class OneClassSVM(OneClassDetector):
     """One-class SVM with a Gaussian kernel on raw pixels, scored by ρ - Σ αᵢ k(xᵢ, x).
 
+    Args:
+        image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
+        augmentation: none (None, default None); this method takes images as they are.
+        epochs: 1: it is solved, not trained by steps (1, default 1).
+        batch_size: has no effect (int >= 2, default 64).
+        false_alarm_rate: share of normal images that may be called anomalies (float in (0, 1),
+            default 0.05).
+        seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).
+        nu: ν, an upper bound on the share of outliers among the training images (float in (0, 1],
+            default 0.1).
+        gamma: γ of k(x, y) = exp(-γ ‖x - y‖²) (float > 0, default 2⁻⁷).
+        max_images: training images (int >= 2, default 3000); of more, that many are drawn.
+
     Attributes:
-        epochs: 1; it is solved, not trained by steps, and `batch_size` has no effect.
-        augmentation: None.
-        nu: ν in (0, 1], an upper bound on the share of outliers among the training images.
-        gamma: γ of k(x, y) = exp(-γ ‖x - y‖²).
-        max_images: training images; of more, that many are drawn.
-        (others): as for `OneClassDetector`.
+        threshold: images that score above it are anomalies; NaN before `fit`.
 
     Reference: Schölkopf et al., 2001, "Estimating the Support of a High-Dimensional Distribution".
     """
 
     method: ClassVar[str] = "one_class_svm"
+    counts_epochs: ClassVar[bool] = False
 
     epochs: Annotated[int, Range(minimum=1, maximum=1)] = 1
     nu: Annotated[float, Range(above=0, maximum=1)] = 0.1
@@ -43,31 +52,28 @@ class OneClassSVM(OneClassDetector):
         if self.augmentation is not None:
             raise InputError("augmentation must be None for one_class_svm; received a policy.")
 
-    def _build(self) -> dict[str, keras.Model]:
+    def build(self) -> dict[str, keras.Model]:
         images = keras.Input(self.image_shape, dtype="float32", name="images")
         pixels = keras.layers.Flatten(name="pixels")(images)
         scores = KernelScore(self.max_images, self.gamma, name="svm")(pixels)
         return {"svm": keras.Model(images, scores)}
 
-    def _train(self, training: Training) -> None:
+    def train(self, training: Training) -> None:
         images = training.images
         if len(images) > self.max_images:
             chosen = np.random.default_rng(self.seed).permutation(len(images))[: self.max_images]
             images = images[np.sort(chosen)]
         fitted = svm.OneClassSVM(nu=self.nu, gamma=self.gamma).fit(images.reshape(len(images), -1))
-        vectors, weights, _ = self._networks["svm"].get_weights()
+        vectors, weights, _ = self.networks["svm"].get_weights()
         count = len(fitted.support_vectors_)
         vectors[:count] = fitted.support_vectors_
         total = fitted.dual_coef_.sum()
         weights[:count] = fitted.dual_coef_[0] / total
         offset = np.float32(-fitted.intercept_[0] / total)
-        self._networks["svm"].set_weights([vectors, weights, offset])
+        self.networks["svm"].set_weights([vectors, weights, offset])
 
-    def _score(self, images: tf.Tensor) -> tf.Tensor:
-        return self._networks["svm"](images)
-
-    def _encode(self, images: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(images, [tf.shape(images)[0], int(np.prod(self.image_shape))])
+    def score_batch(self, images: tf.Tensor) -> tf.Tensor:
+        return self.networks["svm"](images)
 
 
 class KernelScore(keras.layers.Layer):

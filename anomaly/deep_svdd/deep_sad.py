@@ -16,9 +16,24 @@ class DeepSAD(DeepSVDD):
 
     Without `anomalies` in `fit` it is `DeepSVDD`.
 
+    Args:
+        image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
+        augmentation: what training images go through (AugmentationPolicy or None, default None);
+            None changes nothing.
+        epochs: passes over the normal images in the one-class training (int >= 1, default 30).
+        batch_size: images a training step (int >= 2, default 64).
+        false_alarm_rate: share of normal images that may be called anomalies (float in (0, 1),
+            default 0.05).
+        seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).
+        contrast_normalization: whether the encoder sees images of one mean and one contrast (bool,
+            default False).
+        pretraining_epochs: passes in the training of the autoencoder before it (int >= 0, default
+            30).
+        learning_rate: of both Adams, with a weight decay of 1e-6 (float > 0, default 1e-3).
+        eta: η, weight of an anomaly beside a normal image (float > 0, default 1).
+
     Attributes:
-        eta: η, weight of an anomaly beside a normal image.
-        (others): as for `DeepSVDD`.
+        threshold: images that score above it are anomalies; NaN before `fit`.
 
     Example:
         >>> import numpy as np
@@ -32,12 +47,13 @@ class DeepSAD(DeepSVDD):
 
     method: ClassVar[str] = "deep_sad"
     takes_anomalies: ClassVar[bool] = True
+    wants_anomalies: ClassVar[bool] = True
 
     eta: PositiveFloat = 1.0
 
     def _sphere(self, training: Training) -> Sphere:
         return Sphere(
-            self._networks["encoder"],
+            self.networks["encoder"],
             training.anomalies,
             len(training.images),
             self.eta,

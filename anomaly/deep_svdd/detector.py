@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from anomaly.deep_svdd.sphere import DistanceToCenter
 from anomaly.detection.contrast import ContrastDetector
-from anomaly.detection.layers import NORM_MOMENTUM
+from anomaly.detection.layers import NORM_MOMENTUM, crop
 from anomaly.detection.reconstruction import Reconstruction
-from anomaly.detection.sphere import DistanceToCenter
 from anomaly.detection.training import Training, draw
 from robustcls._settings import NonNegativeInt, PositiveFloat, PositiveInt
 from robustcls.models.reproducible import finish
@@ -30,12 +30,23 @@ class DeepSVDD(ContrastDetector):
     the training images from then on. No layer has a bias and no batch norm an affine part, so
     that the encoder cannot map every image to the centre.
 
+    Args:
+        image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
+        augmentation: what training images go through (AugmentationPolicy or None, default None);
+            None changes nothing.
+        epochs: passes over the normal images in the one-class training (int >= 1, default 30).
+        batch_size: images a training step (int >= 2, default 64).
+        false_alarm_rate: share of normal images that may be called anomalies (float in (0, 1),
+            default 0.05).
+        seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).
+        contrast_normalization: whether the encoder sees images of one mean and one contrast, as the
+            paper has it (bool, default False).
+        pretraining_epochs: passes in the training of the autoencoder before it (int >= 0, default
+            30).
+        learning_rate: of both Adams, with a weight decay of 1e-6 (float > 0, default 1e-3).
+
     Attributes:
-        epochs: of the one-class training.
-        pretraining_epochs: of the autoencoder.
-        learning_rate: of both Adams, with a weight decay of 1e-6.
-        contrast_normalization: as the paper has it for its images.
-        (others): as for `OneClassDetector`.
+        threshold: images that score above it are anomalies; NaN before `fit`.
 
     Example:
         >>> images = np.random.default_rng(0).random((128, 28, 28, 1), "float32")
@@ -52,27 +63,27 @@ class DeepSVDD(ContrastDetector):
     pretraining_epochs: NonNegativeInt = 30
     learning_rate: PositiveFloat = 1e-3
 
-    def _build(self) -> dict[str, keras.Model]:
+    def build(self) -> dict[str, keras.Model]:
         images, features, _ = _encoder(self.image_shape)
         distance = DistanceToCenter(name="sphere")(features)
         model = keras.Model(images, {"features": features, "distance": distance})
         return {"encoder": finish(model, self.seed), **self._build_contrast()}
 
-    def _train(self, training: Training) -> None:
+    def train(self, training: Training) -> None:
         training = self._prepare_training(training)
-        encoder = self._networks["encoder"]
+        encoder = self.networks["encoder"]
         if self.pretraining_epochs:
             autoencoder = Reconstruction(Decoded(encoder, self._decoder()))
             autoencoder.compile(self._optimizer(), loss="mse")
-            self._run_stage(training, "1_autoencoder", autoencoder, self.pretraining_epochs)
-        features = self._apply("_features", training.images, 256)
+            self.run_stage(training, "1_autoencoder", autoencoder, self.pretraining_epochs)
+        features = self.run_batches("_features", training.images, 256)
         encoder.get_layer("sphere").set_center(features)
         model = self._sphere(training)
         model.compile(self._optimizer())
-        self._run_stage(training, "2_sphere", model, self.epochs)
+        self.run_stage(training, "2_sphere", model, self.epochs)
 
     def _sphere(self, training: Training) -> Sphere:
-        return Sphere(self._networks["encoder"])
+        return Sphere(self.networks["encoder"])
 
     def _decoder(self) -> keras.Model:
         _, features, sizes = _encoder(self.image_shape)
@@ -82,12 +93,12 @@ class DeepSVDD(ContrastDetector):
         return keras.optimizers.Adam(self.learning_rate, weight_decay=1e-6)
 
     def _features(self, prepared: tf.Tensor) -> tf.Tensor:
-        return self._networks["encoder"](prepared, training=False)["features"]
+        return self.networks["encoder"](prepared, training=False)["features"]
 
-    def _score(self, images: tf.Tensor) -> tf.Tensor:
-        return self._networks["encoder"](self._prepare(images), training=False)["distance"]
+    def score_batch(self, images: tf.Tensor) -> tf.Tensor:
+        return self.networks["encoder"](self._prepare(images), training=False)["distance"]
 
-    def _encode(self, images: tf.Tensor) -> tf.Tensor:
+    def encode_batch(self, images: tf.Tensor) -> tf.Tensor:
         return self._features(self._prepare(images))
 
 
@@ -188,8 +199,7 @@ def _decoder(size: int, sizes: list[Any], image_shape: tuple[int, int, int]) -> 
     for number in reversed(range(len(filters))):
         name = f"decoder_{number + 1}"
         x = keras.layers.UpSampling2D(2, name=f"{name}_up")(_active(x, name))
-        surplus = [have - want for have, want in zip(x.shape[1:3], sizes[number], strict=True)]
-        x = keras.layers.Cropping2D([(0, more) for more in surplus], name=f"{name}_crop")(x)
+        x = crop(x, sizes[number], name)
         count = filters[number - 1] if number else image_shape[-1]
         x = keras.layers.Conv2DTranspose(count, 5, padding="same", use_bias=False, name=name)(x)
     return keras.Model(features, keras.layers.Activation("sigmoid", name="sigmoid")(x))

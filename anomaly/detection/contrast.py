@@ -65,22 +65,33 @@ class ContrastNormalization(keras.layers.Layer):
 class ContrastDetector(OneClassDetector):
     """A detector whose networks can take images through `ContrastNormalization`.
 
+    Args:
+        image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
+        augmentation: what training images go through (AugmentationPolicy or None, default None);
+            None changes nothing.
+        epochs: passes over the normal images (int >= 1, default 20).
+        batch_size: images a training step (int >= 2, default 64).
+        false_alarm_rate: share of normal images that may be called anomalies (float in (0, 1),
+            default 0.05).
+        seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).
+        contrast_normalization: whether the networks see images of one mean and one contrast (bool,
+            default False).
+
     Attributes:
-        contrast_normalization: whether they do.
-        (others): as for `OneClassDetector`.
+        threshold: images that score above it are anomalies; NaN before `fit`.
     """
 
     contrast_normalization: Flag = False
 
     def _build_contrast(self) -> dict[str, keras.Model]:
-        """Returns the network that `_prepare` needs, by its name in `_networks`."""
+        """Returns the network that `_prepare` needs, by its name in `networks`."""
         if not self.contrast_normalization:
             return {}
         images = keras.Input(self.image_shape, dtype="float32", name="images")
         return {"contrast": keras.Model(images, ContrastNormalization(name="contrast")(images))}
 
     def _contrast(self) -> ContrastNormalization:
-        return self._networks["contrast"].get_layer("contrast")
+        return self.networks["contrast"].get_layer("contrast")
 
     def _prepare(self, images: tf.Tensor) -> tf.Tensor:
         """Maps images [B, H, W, C] to what the other networks take."""
@@ -92,7 +103,7 @@ class ContrastDetector(OneClassDetector):
             return training
         self._contrast().adapt(training.images)
         parts: dict[str, Any] = {
-            name: self._apply("_prepare", images, 256)
+            name: self.run_batches("_prepare", images, 256)
             for name in ("images", "validation", "anomalies")
             if (images := getattr(training, name)) is not None
         }

@@ -2,92 +2,57 @@
 
 from __future__ import annotations
 
-import abc
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from anomaly.detection.fitting import is_among, open_fit, training_parts
-from anomaly.detection.layers import check_image_shape
-from anomaly.detection.registry import detector_class
+from anomaly.detection.fitting import check_anomalies, open_fit, training_parts
+from anomaly.detection.method import Method, restored
+from anomaly.detection.registry import METHODS, check_own_name
 from anomaly.detection.saving import SavedDetector
-from anomaly.detection.settings import Configurable
 from anomaly.detection.thresholds import conformal_threshold
 from anomaly.detection.training import Training
-from robustcls._settings import (
-    NonNegativeInt,
-    PositiveInt,
-    Range,
-    Rate,
-    check_settings,
-    checked,
-)
-from robustcls._validation import InputError, check_images
-from robustcls.data.augment import AugmentationPolicy
+from anomaly.localization.boxes import Box
+from robustcls._settings import Rate, checked
+from robustcls._validation import InputError
 from robustcls.serving.optional_packages import require_serving
 
 Detector = TypeVar("Detector", bound="OneClassDetector")
 
 
-@dataclass(kw_only=True, eq=False)
-class OneClassDetector(Configurable, abc.ABC):
+class OneClassDetector(Method):
     """Learns what normal images look like and scores how far others are from that.
 
-    A method says in its own file how its networks are built, trained and read; the rest is here.
+    A method is a subclass with a name, `method`, and three hooks: `build`, `train` and
+    `score_batch`. Defined, it is on the command line, in `load` and in the benchmark under its
+    name; a module of yours is named by `--import`. Settings of its own are fields of the class,
+    which is then decorated with `@dataclass(kw_only=True, eq=False)`, and checked in
+    `__post_init__` after `super().__post_init__()`. All that it learns is in the weights of the
+    networks of `build`, so it can be saved.
+
+    It may also say what images are to it (`encode_batch`), what a report shows of them
+    (`view_images`, `view_features`) and what its export answers (`endpoints`, `cases`).
+    `MapDetector` is the base of those that tell where in an image the anomaly is.
+
+    Args:
+        image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
+        augmentation: what training images go through (AugmentationPolicy or None, default None);
+            None changes nothing.
+        epochs: passes over the normal images (int >= 1, default 20).
+        batch_size: images a training step (int >= 2, default 64).
+        false_alarm_rate: share of normal images that may be called anomalies (float in (0, 1),
+            default 0.05).
+        seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).
 
     Attributes:
-        image_shape: (height, width, channels), channels 1 or 3.
-        epochs: passes over the normal images.
-        batch_size: images a training step.
-        augmentation: what training images go through; None changes nothing.
-        false_alarm_rate: share of normal images that may be called anomalies, in (0, 1).
-        seed: of weights, order, augmentation and the held-out images.
         threshold: images that score above it are anomalies; NaN before `fit`.
 
     Raises:
-        InputError: a setting out of range.
+        InputError: a setting out of range; for a subclass a hook that it lacks or a `method` that
+            is taken.
     """
-
-    takes_anomalies: ClassVar[bool] = False
-    _thresholds: ClassVar[tuple[str, ...]] = ("threshold",)
-
-    epochs: PositiveInt = 20
-    batch_size: Annotated[int, Range(minimum=2)] = 64
-    false_alarm_rate: Rate = 0.05
-    seed: NonNegativeInt = 0
-    threshold: float = field(default=math.nan, init=False)
-
-    def __post_init__(self) -> None:
-        self.image_shape = check_image_shape(self.image_shape)
-        check_settings(self)
-        if self.augmentation is not None and not isinstance(self.augmentation, AugmentationPolicy):
-            raise InputError(
-                f"augmentation must be an AugmentationPolicy; received {self.augmentation!r}."
-            )
-        self._networks: dict[str, keras.Model] = {}
-        self._compiled: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {}
-
-    @abc.abstractmethod
-    def _build(self) -> dict[str, keras.Model]:
-        """Returns new networks by name: all that `score` needs and `save` keeps."""
-
-    @abc.abstractmethod
-    def _train(self, training: Training) -> None:
-        """Trains `self._networks`."""
-
-    @abc.abstractmethod
-    def _score(self, images: tf.Tensor) -> tf.Tensor:
-        """Maps images [B, H, W, C] to scores [B], each from its own image alone."""
-
-    @abc.abstractmethod
-    def _encode(self, images: tf.Tensor) -> tf.Tensor:
-        """Maps images [B, H, W, C] to features [B, D]."""
 
     def fit(
         self: Detector,
@@ -127,7 +92,7 @@ class OneClassDetector(Configurable, abc.ABC):
         if folder is not None:
             arrays = (images, held_out, anomalies)
             folder = open_fit(folder, self.method, self.get_config(), arrays, resume=resume)
-        self._set(self._build())
+        self.networks = self.build()
         training = Training(
             images=images,
             validation=held_out,
@@ -137,10 +102,10 @@ class OneClassDetector(Configurable, abc.ABC):
             watch=watch,
         )
         try:
-            self._train(training)
+            self.train(training)
             return self.calibrate(held_out)
         except BaseException:  # also Ctrl-C: what is half trained must not score
-            self._set({})
+            self.networks = {}
             raise
 
     def check_fit(
@@ -194,7 +159,7 @@ class OneClassDetector(Configurable, abc.ABC):
         Raises:
             InputError: unusable images, or no `fit` yet.
         """
-        return self._apply("_score", images, batch_size)
+        return self.run_batches("score_batch", images, batch_size)
 
     def predict(self, images: Any, *, batch_size: int = 256) -> np.ndarray:
         """Returns bool [N], True for anomalies: images that score above `threshold`.
@@ -206,8 +171,7 @@ class OneClassDetector(Configurable, abc.ABC):
         Raises:
             InputError: unusable images, or no `fit` yet.
         """
-        scores = self.score(images, batch_size=batch_size)
-        return scores > np.float32(self.threshold)
+        return self.score(images, batch_size=batch_size) > np.float32(self.threshold)
 
     def encode(self, images: Any, *, batch_size: int = 256) -> np.ndarray:
         """Returns what the detector makes of each image, float32 [N, D].
@@ -219,7 +183,21 @@ class OneClassDetector(Configurable, abc.ABC):
         Raises:
             InputError: unusable images, or no `fit` yet.
         """
-        return self._apply("_encode", images, batch_size)
+        return self.run_batches("encode_batch", images, batch_size)
+
+    def boxes(self, images: Any, *, batch_size: int = 256) -> list[list[Box]]:
+        """Returns boxes around what is anomalous, for the methods that make anomaly maps.
+
+        Args:
+            images: float32 [N, H, W, C] in [0, 1], of `image_shape`.
+            batch_size: images a forward pass (int >= 1, default 256).
+
+        Raises:
+            InputError: the method makes none.
+        """
+        raise InputError(
+            f"boxes must be asked of a method that makes anomaly maps; {self.method} makes none."
+        )
 
     def save(self, folder: Path | str) -> Path:
         """Writes `config.json` and the weights; a detector saved there before is replaced.
@@ -227,41 +205,35 @@ class OneClassDetector(Configurable, abc.ABC):
         The new one is there whole once `config.json` is; until then the old one is.
 
         Raises:
-            InputError: no `fit` yet, or `folder` cannot be written or holds another `config.json`.
+            InputError: no `fit` yet, `folder` cannot be written or holds another `config.json`,
+                or the class goes by the `method` of another.
         """
-        self._check_fitted("save")
-        arrays = {
-            f"{name}/{index}": array
-            for name, network in self._networks.items()
-            for index, array in enumerate(network.get_weights())
-        }
-        thresholds = {name: getattr(self, name) for name in self._thresholds}
-        saved = SavedDetector(self.method, self.get_config(), thresholds, arrays)
-        return saved.write(Path(folder))
+        self.require_fitted("save")
+        check_own_name(type(self))
+        return self.state().write(Path(folder))
 
     @classmethod
     def load(cls: type[Detector], folder: Path | str) -> Detector:
         """Loads what `save` wrote. `OneClassDetector.load` loads a detector of any method.
+
+        A method of your own is known once the module that defines it is imported.
 
         Raises:
             InputError: there is no detector in `folder`, it is of another method or version, or
                 its files are damaged.
         """
         saved = SavedDetector.read(Path(folder))
-        kind = detector_class(saved.method)
+        if saved.method not in METHODS:
+            raise InputError(
+                f"method must be one of {', '.join(METHODS)}; {folder} holds {saved.method!r}. "
+                "Import the module that defines it first (--import MODULE)."
+            )
+        kind = METHODS[saved.method]
         if not issubclass(kind, cls):
             raise InputError(
                 f"folder must hold a detector of {cls.method}; {folder} holds {kind.method}."
             )
-        detector = kind.from_config(saved.settings)
-        networks = detector._build()
-        for name, network in networks.items():
-            count = len(network.get_weights())
-            network.set_weights([saved.arrays[f"{name}/{index}"] for index in range(count)])
-        detector._set(networks)
-        for name in kind._thresholds:
-            setattr(detector, name, saved.thresholds[name])
-        return detector
+        return restored(kind, saved)
 
     def export(
         self,
@@ -286,9 +258,9 @@ class OneClassDetector(Configurable, abc.ABC):
         Raises:
             InputError: no `fit` yet, the version exists, or `out` cannot be written.
         """
-        self._check_fitted("export")
+        self.require_fitted("export")
         require_serving()
-        from anomaly.serving.exporting import write_detector
+        from anomaly.detection.exporting import write_detector
         from robustcls.serving.exports.samples import embedded_images
 
         if images is None:
@@ -315,60 +287,5 @@ class OneClassDetector(Configurable, abc.ABC):
             seed=self.seed,
         )
         if anomalies is not None:
-            shared = int(is_among(anomalies, np.concatenate([images, held_out])).sum())
-            if shared:
-                raise InputError(
-                    f"anomalies must not be among the normal images; {shared} of "
-                    f"{len(anomalies)} are."
-                )
+            check_anomalies(anomalies, np.concatenate([images, held_out]))
         return images, held_out, anomalies
-
-    def _run_stage(
-        self,
-        training: Training,
-        stage: str,
-        model: keras.Model,
-        epochs: int,
-        steps: int | None = None,
-    ) -> None:
-        """Trains a stage, named by its number first, in an order of its own."""
-        training.run(
-            stage,
-            model,
-            epochs=epochs,
-            batch_size=self.batch_size,
-            seed=self.seed + int(stage[0]),
-            policy=self.augmentation,
-            steps=steps,
-        )
-
-    def _set(self, networks: dict[str, keras.Model]) -> None:
-        self._networks = networks
-        self._compiled = {}
-
-    def _check_fitted(self, purpose: str) -> None:
-        if not self._networks:
-            raise InputError(f"detector must be fitted before {purpose}; call fit first.")
-
-    def _check(self, images: Any, argument: str) -> np.ndarray:
-        array = check_images(images, argument)
-        if array.shape[1:] != self.image_shape:
-            expected = ", ".join(map(str, self.image_shape))
-            raise InputError(f"{argument} must have shape [N, {expected}]; received {array.shape}.")
-        return array
-
-    @checked
-    def _apply(self, function: str, images: Any, batch_size: PositiveInt) -> np.ndarray:
-        self._check_fitted(function.strip("_"))
-        images = self._check(images, "images")
-        if function not in self._compiled:
-            signature = tf.TensorSpec([None, *self.image_shape], tf.float32)
-            # Concrete, or TensorFlow takes each further detector's first call for a retracing.
-            self._compiled[function] = tf.function(getattr(self, function)).get_concrete_function(
-                signature
-            )
-        parts = [
-            self._compiled[function](tf.constant(images[start : start + batch_size])).numpy()
-            for start in range(0, len(images), batch_size)
-        ]
-        return np.concatenate(parts)

@@ -58,6 +58,15 @@ def is_among(others: np.ndarray, images: np.ndarray) -> np.ndarray:
     return np.array([hash(other.tobytes()) in known for other in others], bool)
 
 
+def check_anomalies(anomalies: np.ndarray, images: np.ndarray) -> None:
+    """Raises `InputError` when some of the anomalies are among the normal images."""
+    shared = int(is_among(anomalies, images).sum())
+    if shared:
+        raise InputError(
+            f"anomalies must not be among the normal images; {shared} of {len(anomalies)} are."
+        )
+
+
 def open_fit(
     folder: Path | str,
     method: str,

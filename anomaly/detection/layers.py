@@ -96,14 +96,23 @@ def decode_image(code: Any, sizes: list[Any], image_shape: tuple[int, int, int])
         x = keras.layers.Conv2DTranspose(
             filters, 3, chain[index][1], "same", use_bias=index == 0, name=name
         )(x)
-        # Strides round sizes up on the way in: 7 pixels are 3 after stride 3, and 9 coming back.
-        surplus = [have - want for have, want in zip(x.shape[1:3], sizes[index], strict=True)]
-        if any(surplus):
-            edges = [(more // 2, more - more // 2) for more in surplus]
-            x = keras.layers.Cropping2D(edges, name=f"{name}_crop")(x)
+        x = crop(x, sizes[index], name, centered=True)
         if index:
             x = _normalize(x, name)
     return x
+
+
+def crop(x: Any, size: Any, name: str, *, centered: bool = False) -> Any:
+    """Cuts [N, h, w, C] to (height, width): from all sides when centred, else right and below.
+
+    Strides round sizes up on the way in: 7 pixels are 3 after stride 3, and 9 coming back.
+    """
+    surplus = [have - want for have, want in zip(x.shape[1:3], size, strict=True)]
+    if not any(surplus):
+        return x
+    before = [more // 2 if centered else 0 for more in surplus]
+    edges = [(first, more - first) for first, more in zip(before, surplus, strict=True)]
+    return keras.layers.Cropping2D(edges, name=f"{name}_crop")(x)
 
 
 def _normalize(x: Any, name: str) -> Any:

@@ -17,8 +17,8 @@ class NeighborDistance(keras.layers.Layer):
     """Distance of each code to the k-th nearest of those that `adapt` got; 1 before.
 
     Args:
-        neighbors: k, ≥ 1.
-        count: codes to keep at most.
+        neighbors: k, an integer ≥ 1. No default.
+        count: codes to keep at most, an integer ≥ k. Default 3000.
 
     Input shape: [N, D]. Output shape: [N], ≥ 0.
     """

@@ -4,40 +4,43 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import math
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from anomaly.detection.detector import OneClassDetector
-from anomaly.detection.thresholds import conformal_threshold
-from anomaly.localization.boxes import Box, find_boxes, smooth
+from anomaly.detection.maps import MapDetector
+from anomaly.detection.views import ImageView
 from robustcls.data.augment import AugmentationPolicy
-
-Detector = TypeVar("Detector", bound="ReconstructionDetector")
 
 
 @dataclass(kw_only=True, eq=False)
-class ReconstructionDetector(OneClassDetector):
-    """A detector with a network that gives images back.
+class ReconstructionDetector(MapDetector):
+    """A detector with a network that gives images back, by the hook `reconstruct_batch`.
 
     An image's map is the length of each pixel's residual over the channels. Its score is the root
     mean square of the map, where a method has no score of its own.
 
+    Args:
+        image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
+        augmentation: what training images go through (AugmentationPolicy or None, default None);
+            None changes nothing.
+        epochs: passes over the normal images (int >= 1, default 20).
+        batch_size: images a training step (int >= 2, default 64).
+        false_alarm_rate: share of normal images that may be called anomalies, and share that may
+            have boxes (float in (0, 1), default 0.05).
+        seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).
+
     Attributes:
+        threshold: images that score above it are anomalies; NaN before `fit`.
         pixel_threshold: pixels of the smoothed map above it belong to a box; NaN before `fit`.
-        (others): as for `OneClassDetector`.
     """
 
-    _thresholds: ClassVar[tuple[str, ...]] = ("threshold", "pixel_threshold")
-
-    pixel_threshold: float = field(default=math.nan, init=False)
-
     @abc.abstractmethod
-    def _reconstruct(self, images: tf.Tensor) -> tf.Tensor:
+    def reconstruct_batch(self, images: tf.Tensor) -> tf.Tensor:
         """Maps images [B, H, W, C] to reconstructions of the same shape."""
 
     def reconstruct(self, images: Any, *, batch_size: int = 256) -> np.ndarray:
@@ -50,60 +53,20 @@ class ReconstructionDetector(OneClassDetector):
         Raises:
             InputError: unusable images, or no `fit` yet.
         """
-        return self._apply("_reconstruct", images, batch_size)
+        return self.run_batches("reconstruct_batch", images, batch_size)
 
-    def anomaly_map(self, images: Any, *, batch_size: int = 256) -> np.ndarray:
-        """Returns how anomalous each pixel is, float32 [N, H, W], ≥ 0.
+    def anomaly_map_batch(self, images: tf.Tensor) -> tf.Tensor:
+        return tf.norm(images - self.reconstruct_batch(images), axis=-1)
 
-        Args:
-            images: float32 [N, H, W, C] in [0, 1], of `image_shape`.
-            batch_size: images a forward pass (int >= 1, default 256).
+    def score_batch(self, images: tf.Tensor) -> tf.Tensor:
+        return root_mean_square(images - self.reconstruct_batch(images))
 
-        Raises:
-            InputError: unusable images, or no `fit` yet.
-        """
-        return self._apply("_anomaly_map", images, batch_size)
-
-    def boxes(self, images: Any, *, batch_size: int = 256) -> list[list[Box]]:
-        """Returns the boxes around what is anomalous in each image, the most anomalous first.
-
-        At most a share `false_alarm_rate` of normal images has any, on average.
-        An image need not have boxes because `predict` says so, nor the other way round.
-
-        Args:
-            images: float32 [N, H, W, C] in [0, 1], of `image_shape`.
-            batch_size: images a forward pass (int >= 1, default 256).
-
-        Raises:
-            InputError: unusable images, or no `fit` yet.
-        """
-        maps = self.anomaly_map(images, batch_size=batch_size)
-        return find_boxes(smooth(maps), self.pixel_threshold)
-
-    def calibrate(
-        self: Detector, normal_images: Any, false_alarm_rate: float | None = None
-    ) -> Detector:
-        """Takes the thresholds of images and pixels anew, or for another false-alarm rate.
-
-        Args:
-            normal_images: float32 [N, H, W, C] in [0, 1], never trained on.
-            false_alarm_rate: kept from now on (float in (0, 1) or None, default None); None
-                stays with the present one.
-
-        Raises:
-            InputError: unusable or too few images, or a training that diverged.
-        """
-        super().calibrate(normal_images, false_alarm_rate)
-        # An image has boxes where its highest pixel is above, so this too counts images.
-        highest = smooth(self.anomaly_map(normal_images)).max(axis=(1, 2))
-        self.pixel_threshold = conformal_threshold(highest, self.false_alarm_rate)
-        return self
-
-    def _anomaly_map(self, images: tf.Tensor) -> tf.Tensor:
-        return tf.norm(images - self._reconstruct(images), axis=-1)
-
-    def _score(self, images: tf.Tensor) -> tf.Tensor:
-        return root_mean_square(images - self._reconstruct(images))
+    def view_images(self, images: np.ndarray) -> ImageView:
+        """Returns the reconstructions of images [N, H, W, C], their maps and boxes."""
+        view = super().view_images(images)
+        reconstructions = np.clip(self.reconstruct(images), 0, 1)
+        pictures: Mapping[str, np.ndarray] = {"reconstruction": reconstructions, **view.pictures}
+        return dataclasses.replace(view, pictures=pictures)
 
 
 def root_mean_square(residuals: tf.Tensor, pooling: int = 1) -> tf.Tensor:
@@ -121,9 +84,10 @@ class Reconstruction(keras.Model):
 
     Args:
         network: images [N, H, W, C] to reconstructions of the same shape.
-        noise: puts noise on the input of each step; None puts none.
-        seed: of the noise and the turns.
-        rotations: whether the input of each step is turned, as `quarter_turns` does.
+        noise: an `AugmentationPolicy` that puts noise on the input of each step; None puts none.
+            Default None.
+        seed: of the noise and the turns, an integer. Default 0.
+        rotations: whether the input of each step is turned, as `quarter_turns` does. Default False.
     """
 
     def __init__(

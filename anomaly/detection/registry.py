@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING
+from typing import Any
 
-from robustcls._validation import check_choice
+from robustcls._registry import Registry
+from robustcls._validation import InputError
 
-if TYPE_CHECKING:
-    from anomaly.detection.detector import OneClassDetector
+METHODS: Registry[Any] = Registry(
+    "method",
+    {
+        "autoencoder": "anomaly.autoencoder:AutoEncoder",
+        "deep_sad": "anomaly.deep_svdd.deep_sad:DeepSAD",
+        "deep_svdd": "anomaly.deep_svdd.detector:DeepSVDD",
+        "ebgan": "anomaly.ebgan.detector:EBGAN",
+        "memae": "anomaly.memae.detector:MemAE",
+        "ognet": "anomaly.ognet.detector:OGNet",
+        "one_class_svm": "anomaly.one_class_svm:OneClassSVM",
+    },
+)
+"""The class of each method. Those of the package are imported when they are first asked for; a
+subclass of `OneClassDetector` that has a `method` adds itself."""
 
-METHODS = {
-    "autoencoder": "AutoEncoder",
-    "deep_sad": "DeepSAD",
-    "deep_svdd": "DeepSVDD",
-    "ebgan": "EBGAN",
-    "memae": "MemAE",
-    "ognet": "OGNet",
-    "one_class_svm": "OneClassSVM",
-}
-"""The class of each method, which lives in the module `anomaly.METHOD`."""
 
-
-def detector_class(method: str) -> type[OneClassDetector]:
+def detector_class(method: str) -> Any:
     """Returns the class of a method.
 
     Raises:
         InputError: there is no such method.
     """
-    check_choice("method", method, METHODS)
-    return getattr(importlib.import_module(f"anomaly.{method}"), METHODS[method])
+    return METHODS.find(method)
+
+
+def check_own_name(kind: Any) -> None:
+    """Raises `InputError` for a subclass that goes by the `method` of its base."""
+    found = METHODS.find(kind.method)
+    if (kind.__module__, kind.__qualname__) != (found.__module__, found.__qualname__):
+        raise InputError(
+            f"{kind.__name__} must have a method of its own to be saved; {kind.method!r} is that "
+            f"of {found.__name__}."
+        )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -33,30 +35,46 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
     else in the target too. With `restore_rotations` they also learn to turn images upright, which
     takes more knowledge of the normal class than copying does (Fei et al., 2020).
 
-    Attributes:
-        code_size: values of the code between encoder and decoder, by dense layers around it; None
-            is the paper's network, whose code is the last convolution's output.
-        relativity: r in [0, 1]. The score is the residual's root mean square, divided by the
-            image's to the power r: 0 is the absolute error, 1 the error relative to the image,
-            in between neither faint nor bright images have the lowest scores by that alone. With
-            `contrast_normalization` the image's is that of its deviations from its mean.
+    Args:
+        image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
+        augmentation: what training images go through (AugmentationPolicy or None, default None);
+            its noise is only in the input, so that the network removes it. None changes nothing.
+        epochs: passes over the normal images (int >= 1, default 30).
+        batch_size: images a training step (int >= 2, default 64).
+        false_alarm_rate: share of normal images that may be called anomalies, and share that may
+            have boxes (float in (0, 1), default 0.05).
+        seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).
+        contrast_normalization: whether the networks see images of one mean and one contrast (bool,
+            default False); the residual that is scored is then that of those.
+        code_size: values of the code between encoder and decoder, by dense layers around it (int >=
+            1 or None, default None); None is the paper's network, whose code is the last
+            convolution's output.
+        relativity: r (float in [0, 1], default 0). The score is the residual's root mean square,
+            divided by the image's to the power r: 0 is the absolute error, 1 the error relative to
+            the image, in between neither faint nor bright images have the lowest scores by that
+            alone. With `contrast_normalization` the image's is that of its deviations from its
+            mean.
         residual_pooling: the score is that of the residual's means over cells of so many pixels a
-            side; above 1, what edges and texture add to every image's error cancels out.
-        code_neighbors: k ≥ 1 multiplies the score by the distance of the image's code to the k-th
-            nearest one of training images (Park et al., 2020, add such a distance), of at most
-            3,000; 0 leaves it out. While the networks train, `score` is without it.
+            side (int >= 1, default 1); above 1, what edges and texture add to every image's error
+            cancels out.
+        code_neighbors: k, at most `batch_size`, multiplies the score by the distance of the image's
+            code to the k-th nearest one of training images (Park et al., 2020, add such a
+            distance), of at most 3,000 (int >= 0, default 0); 0 leaves it out. While the networks
+            train, `score` is without it.
         restore_rotations: whether the networks are trained with inputs turned by quarter turns and
-            targets that are not; images must be square. Images to score are not turned.
-        contrast_normalization: whether the networks see images of one mean and one contrast; the
-            residual that is scored is then that of those.
-        patience: epochs without a lower loss on held-out normal images after which the training
-            ends before `epochs`; None trains them all.
-        learning_rate: of Adam.
-        (others): as for `ReconstructionDetector`.
+            targets that are not (bool, default False); images must be square. Images to score are
+            not turned.
+        learning_rate: of Adam (float > 0, default 1e-3).
+
+    Attributes:
+        threshold: images that score above it are anomalies; NaN before `fit`.
+        pixel_threshold: pixels of the smoothed map above it belong to a box; NaN before `fit`.
 
     Reference: Fei et al., 2020, "Attribute Restoration Framework for Anomaly Detection"; Park et
     al., 2020, "Learning Memory-guided Normality for Anomaly Detection", section 3.3.
     """
+
+    former_settings: ClassVar[Mapping[str, Any]] = {"patience": None}
 
     epochs: PositiveInt = 30
     code_size: PositiveInt | None = None
@@ -64,7 +82,6 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
     residual_pooling: PositiveInt = 1
     code_neighbors: NonNegativeInt = 0
     restore_rotations: Flag = False
-    patience: PositiveInt | None = None
     learning_rate: PositiveFloat = 1e-3
 
     def __post_init__(self) -> None:
@@ -78,7 +95,7 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
             )
 
     def _build_neighbors(self, code: keras.KerasTensor) -> dict[str, keras.Model]:
-        """Returns the network that `_neighbor_distance` needs, by its name in `_networks`."""
+        """Returns the network that `_neighbor_distance` needs, by its name in `networks`."""
         if not self.code_neighbors:
             return {}
         codes = keras.Input((math.prod(code.shape[1:]),), dtype="float32", name="codes")
@@ -88,11 +105,11 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
     def _keep_codes(self, images: np.ndarray) -> None:
         """Keeps the codes of training images, once all networks are trained."""
         if self.code_neighbors:
-            layer = self._networks["neighbors"].get_layer("neighbors")
-            layer.adapt(self._apply("_encode", images, 256), self.seed)
+            layer = self.networks["neighbors"].get_layer("neighbors")
+            layer.adapt(self.run_batches("encode_batch", images, 256), self.seed)
 
     def _neighbor_distance(self, codes: tf.Tensor) -> tf.Tensor:
-        return self._networks["neighbors"](codes, training=False)
+        return self.networks["neighbors"](codes, training=False)
 
     def _restore(self, reconstructions: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         """Maps reconstructions of prepared images to those of the images."""
@@ -120,5 +137,4 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
             batch_size=self.batch_size,
             seed=self.seed,
             policy=others,
-            patience=self.patience,
         )

@@ -16,12 +16,15 @@ Self = TypeVar("Self", bound="Configurable")
 class Configurable:
     """A dataclass whose constructor's arguments are its settings.
 
-    Attributes:
+    Args:
         image_shape: (height, width, channels); the one setting that has no default.
-        augmentation: what training images go through; None changes nothing.
+        augmentation: an `AugmentationPolicy` that training images go through; None changes
+            nothing. Default None.
     """
 
     method: ClassVar[str]
+    #: Settings that there were, each with the value that changes nothing: it may still be given.
+    former_settings: ClassVar[Mapping[str, Any]] = {}
 
     image_shape: tuple[int, int, int]
     augmentation: AugmentationPolicy | None = None
@@ -42,15 +45,22 @@ class Configurable:
             InputError: an unknown, missing or out-of-range setting.
         """
         known = _names(cls)
-        for name in config:
-            if name not in known:
+        values = dict(config)
+        for name, value in config.items():
+            if name in cls.former_settings:
+                if value != cls.former_settings[name]:
+                    raise InputError(
+                        f"{name} must be {cls.former_settings[name]!r} or left out: {cls.method} "
+                        f"has it no more; received {value!r}."
+                    )
+                del values[name]
+            elif name not in known:
                 raise InputError(
                     f"settings of {cls.method} must be among {', '.join(known)}; "
                     f"received {name!r}." + nearest(name, known)
                 )
         if "image_shape" not in config:
             raise InputError(f"settings of {cls.method} must have image_shape; received none.")
-        values = dict(config)
         if isinstance(values.get("augmentation"), Mapping):
             values["augmentation"] = AugmentationPolicy.from_config(values["augmentation"])
         return cls(**values)

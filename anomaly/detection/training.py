@@ -12,7 +12,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from anomaly.detection.plateau import Plateau
 from robustcls.data.pipeline import ImageSource, Policy, evaluation_batches, train_batches
 from robustcls.training.checkpoints import EpochCheckpoint
 from robustcls.training.progress import shown
@@ -49,7 +48,6 @@ class Training:
         seed: int,
         policy: Policy | None = None,
         steps: int | None = None,
-        patience: int | None = None,
     ) -> None:
         """Trains a compiled `model` on batches `(images, zeros)`, from its newest checkpoint on.
 
@@ -64,28 +62,19 @@ class Training:
             seed: of the order and the augmentation.
             policy: augmentation of the batches.
             steps: batches of an epoch, the first ones of its order; None takes all.
-            patience: epochs without a lower loss on `validation` after which the stage ends before
-                `epochs`; None trains them all.
 
         Raises:
             InputError: fewer images than one batch.
         """
         first_epoch = 0
-        history: list[dict[str, float]] = []
         callbacks: list[keras.callbacks.Callback] = []
         if self.folder is not None:
             checkpoint = EpochCheckpoint(self.folder / stage)
             first_epoch = checkpoint.restore(model)
-            history = checkpoint.history
             logs = self.folder / stage / "tensorboard"
             callbacks = [checkpoint, keras.callbacks.TensorBoard(str(logs), write_graph=False)]
         if first_epoch >= epochs:
             return
-        if patience is not None:
-            plateau = Plateau(patience, [row["val_loss"] for row in history])
-            if plateau.reached:
-                return
-            callbacks.append(plateau)
         if self.watch is not None:
             watch = self.watch
             callbacks.append(

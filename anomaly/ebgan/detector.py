@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import keras
 import tensorflow as tf
 
-from anomaly.detection.layers import NORM_MOMENTUM
+from anomaly.detection.layers import NORM_MOMENTUM, crop
 from anomaly.detection.reconstruction import ReconstructionDetector
 from anomaly.detection.training import Training
 from anomaly.ebgan.training import Energy, EnergyGAN, Unlearning
@@ -36,15 +36,27 @@ class EBGAN(ReconstructionDetector):
 
     `unlearn`, and `anomalies` in `fit`, raise the energy of known anomalies to the margin.
 
+    Args:
+        image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
+        augmentation: what training images go through (AugmentationPolicy or None, default None);
+            None changes nothing.
+        epochs: passes over the normal images in the adversarial training (int >= 1, default 10).
+        batch_size: images a training step (int >= 2, default 64).
+        false_alarm_rate: share of normal images that may be called anomalies, and share that may
+            have boxes (float in (0, 1), default 0.05).
+        seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).
+        pretraining_epochs: passes before it, of the discriminator as a plain autoencoder (int >= 0,
+            default 5).
+        unlearning_epochs: passes after it, when `fit` gets anomalies (int >= 1, default 5).
+        margin: energy that generated images and known anomalies are raised to (float > 0 or None,
+            default None); None is max(1, batch_size / 64).
+        pulling_weight: of the pulling-away term (float >= 0, default 0.1).
+        noise_size: dimensions of z (int >= 1, default 64).
+        learning_rate: of both Adams, with β₁ = 0.5 (float > 0, default 2e-4).
+
     Attributes:
-        epochs: of the adversarial training.
-        pretraining_epochs: before it, of the discriminator as a plain autoencoder.
-        unlearning_epochs: after it, when `fit` gets anomalies.
-        margin: > 0; None is max(1, batch_size / 64).
-        pulling_weight: of the pulling-away term.
-        noise_size: dimensions of z.
-        learning_rate: of both Adams, with β₁ = 0.5.
-        (others): as for `ReconstructionDetector`.
+        threshold: images that score above it are anomalies; NaN before `fit`.
+        pixel_threshold: pixels of the smoothed map above it belong to a box; NaN before `fit`.
 
     Example:
         >>> import numpy as np
@@ -98,7 +110,7 @@ class EBGAN(ReconstructionDetector):
             InputError: unusable images, fewer than a batch, anomalies that are among the normal
                 images, or no `fit` yet.
         """
-        self._check_fitted("unlearn")
+        self.require_fitted("unlearn")
         anomalies = self._check(anomalies, "anomalies")
         images, held_out, _ = self._fit_arrays(normal_images, anomalies, validation)
         epochs = self.unlearning_epochs if epochs is None else epochs
@@ -108,39 +120,39 @@ class EBGAN(ReconstructionDetector):
         self._train_unlearning(training, epochs)
         return self.calibrate(held_out)
 
-    def _build(self) -> dict[str, keras.Model]:
+    def build(self) -> dict[str, keras.Model]:
         return {"discriminator": finish(build_autoencoder(self.image_shape), self.seed)}
 
-    def _train(self, training: Training) -> None:
-        discriminator = self._networks["discriminator"]
+    def train(self, training: Training) -> None:
+        discriminator = self.networks["discriminator"]
         if self.pretraining_epochs:
             first = Energy(discriminator)
             first.compile(self._optimizer())
-            self._run_stage(training, "1_autoencoder", first, self.pretraining_epochs)
+            self.run_stage(training, "1_autoencoder", first, self.pretraining_epochs)
         generator = finish(build_generator(self.image_shape, self.noise_size), self.seed)
         model = EnergyGAN(
             discriminator, generator, float(self.margin or 0), self.pulling_weight, self.seed
         )
         model.compile(self._optimizer(), self._optimizer())
-        self._run_stage(training, "2_ebgan", model, self.epochs)
+        self.run_stage(training, "2_ebgan", model, self.epochs)
         if training.anomalies is not None:
             self._train_unlearning(training, self.unlearning_epochs)
 
     def _train_unlearning(self, training: Training, epochs: int) -> None:
-        discriminator = self._networks["discriminator"]
+        discriminator = self.networks["discriminator"]
         model = Unlearning(discriminator, training.anomalies, float(self.margin or 0), self.seed)
         model.compile(self._optimizer())
-        self._run_stage(training, "3_unlearning", model, epochs)
+        self.run_stage(training, "3_unlearning", model, epochs)
 
     def _optimizer(self) -> keras.optimizers.Optimizer:
         return keras.optimizers.Adam(self.learning_rate, beta_1=0.5)
 
-    def _reconstruct(self, images: tf.Tensor) -> tf.Tensor:
-        outputs = self._networks["discriminator"](2 * images - 1, training=False)
+    def reconstruct_batch(self, images: tf.Tensor) -> tf.Tensor:
+        outputs = self.networks["discriminator"](2 * images - 1, training=False)
         return (outputs["reconstruction"] + 1) / 2
 
-    def _encode(self, images: tf.Tensor) -> tf.Tensor:
-        return self._networks["discriminator"](2 * images - 1, training=False)["code"]
+    def encode_batch(self, images: tf.Tensor) -> tf.Tensor:
+        return self.networks["discriminator"](2 * images - 1, training=False)["code"]
 
 
 def build_autoencoder(image_shape: tuple[int, int, int]) -> keras.Model:
@@ -183,10 +195,7 @@ def _decode(x: Any, sizes: Any, channels: int, slope: float) -> Any:
             activation=None if number else "tanh",
             name=name,
         )(x)
-        # Strides round sizes up on the way in: 7 pixels are 4 after stride 2, and 8 coming back.
-        surplus = [have - want for have, want in zip(x.shape[1:3], sizes[number], strict=True)]
-        if any(surplus):
-            x = keras.layers.Cropping2D([(0, more) for more in surplus], name=f"{name}_crop")(x)
+        x = crop(x, sizes[number], name)
         if number:
             x = keras.layers.LeakyReLU(negative_slope=slope, name=f"{name}_relu")(
                 _normalize(x, name)

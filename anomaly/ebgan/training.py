@@ -64,8 +64,10 @@ class EnergyGAN(Energy):
     """Trains discriminator and generator against each other.
 
     Args:
-        discriminator, generator: of `build_autoencoder` and `build_generator`.
-        margin, pulling_weight: see `EBGAN`.
+        discriminator: of `build_autoencoder`.
+        generator: of `build_generator`.
+        margin: energy that generated images are raised to, > 0.
+        pulling_weight: of the pulling-away term, ≥ 0.
         seed: of z.
     """
 
@@ -134,7 +136,7 @@ class Unlearning(Energy):
     Args:
         discriminator: of `build_autoencoder`.
         anomalies: float32 [K, H, W, C] in [0, 1].
-        margin: see `EBGAN`.
+        margin: energy that the anomalies are raised to, > 0.
         seed: of the draws from `anomalies`.
     """
 

@@ -13,13 +13,13 @@ from sklearn.metrics import roc_auc_score
 
 from anomaly.detection.detector import OneClassDetector
 from anomaly.detection.registry import METHODS, detector_class
-from anomaly.detection.scoring import score_split
 from anomaly.experiments.config import BenchmarkConfig
 from anomaly.experiments.protocol import (
     OneClassSplits,
     evaluate_scores,
     known_anomalies,
     one_class_splits,
+    score_split,
 )
 from anomaly.experiments.tables import write_tables
 from robustcls._validation import InputError, check_choice
@@ -123,13 +123,13 @@ def _jobs(config: BenchmarkConfig, classes: list[int]) -> Iterator[_Job]:
 
 
 def _detector(config: BenchmarkConfig, row: str, splits: Splits, seed: int) -> OneClassDetector:
-    kind = detector_class(row.partition("@")[0])
+    kind: type[OneClassDetector] = detector_class(row.partition("@")[0])
     settings: dict[str, Any] = {
         "image_shape": splits.image_shape,
         "false_alarm_rate": config.false_alarm_rate,
         "seed": seed,
     }
-    if config.epochs is not None and kind.method != "one_class_svm":
+    if config.epochs is not None and kind.counts_epochs:
         settings["epochs"] = config.epochs
     return kind.from_config(settings | (config.settings or {}).get(row, {}))
 
@@ -139,8 +139,7 @@ def _measure(
 ) -> dict[str, Any]:
     detector = _detector(config, job.row, splits, job.seed)
     anomalies = None
-    # `unlearn` is EBGAN's too, but the table compares it as it is without labels.
-    if detector.method == "deep_sad":
+    if detector.wants_anomalies:
         anomalies = known_anomalies(splits, parts, config.labelled_anomalies, job.seed)
     watch = _Oracle(detector, parts.test)
     start = time.perf_counter()

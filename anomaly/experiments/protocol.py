@@ -7,12 +7,17 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from tqdm import tqdm
 
+from anomaly.detection.detector import OneClassDetector
 from anomaly.detection.fitting import is_among
 from anomaly.detection.thresholds import hold_out, smallest_sample
 from robustcls._validation import InputError, check_choice, check_labels, check_number
 from robustcls.data.splits import Split, Splits
 from robustcls.evaluation.intervals import measurement
+
+# Images whose floats are in memory at once.
+_CHUNK = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +108,21 @@ def known_anomalies(splits: Splits, parts: OneClassSplits, share: float, seed: i
     count = min(len(members), max(1, round(share * len(parts.train))))
     chosen = np.sort(generator.choice(members, count, replace=False))
     return splits.train.take(chosen).float_images()
+
+
+def score_split(
+    detector: OneClassDetector, split: Split, batch_size: int = 256, progress: bool = False
+) -> np.ndarray:
+    """Returns the scores of a split that may be larger than memory, float32 [N]."""
+    starts = range(0, len(split), _CHUNK)
+    return np.concatenate(
+        [
+            detector.score(
+                split.take(slice(start, start + _CHUNK)).float_images(), batch_size=batch_size
+            )
+            for start in tqdm(starts, "Scoring", disable=not progress, leave=False)
+        ]
+    )
 
 
 def evaluate_scores(

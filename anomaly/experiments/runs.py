@@ -6,19 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.detection.detector import OneClassDetector
-from anomaly.detection.reconstruction import ReconstructionDetector
 from anomaly.detection.registry import detector_class
-from anomaly.detection.scoring import score_split
 from anomaly.experiments.config import DetectorConfig
 from anomaly.experiments.protocol import (
     OneClassSplits,
     evaluate_scores,
     known_anomalies,
     one_class_splits,
+    score_split,
 )
-from anomaly.reports.gallery import write_image_gallery
 from anomaly.reports.overview import write_overview
-from anomaly.reports.table import table_lines
+from anomaly.reports.report import write_image_gallery
 from robustcls._validation import InputError
 from robustcls.data.sources import load
 from robustcls.data.splits import Splits
@@ -47,7 +45,7 @@ def train_detector(
     Raises:
         InputError: a setting or the images are unusable, or `out` exists.
     """
-    kind = detector_class(config.method)
+    kind: type[OneClassDetector] = detector_class(config.method)
     own = {"image_shape", "epochs", "augmentation", "false_alarm_rate", "seed"}
     for name in own & config.settings.keys():
         raise InputError(f"settings must not hold {name}, which has a place of its own.")
@@ -107,7 +105,7 @@ def evaluate_detector(
     """Measures a run's detector on the whole test split.
 
     Writes `metrics.json` and `report/anomaly.html` into the run, and `report/images.html`, images
-    with maps and boxes, where the detector reconstructs.
+    with maps and boxes, where the detector makes maps.
 
     Args:
         run: a run or its folder.
@@ -135,8 +133,8 @@ def evaluate_detector(
         "data_fingerprint": splits.fingerprint,
     }
     write_json(run.path / METRICS, metrics)
-    write_overview(run, detector, parts.test, scores, metrics, table_lines(metrics))
-    if isinstance(detector, ReconstructionDetector):
+    write_overview(run, detector, parts.test, scores, metrics)
+    if detector.makes_maps:
         write_image_gallery(run, detector, parts.test, scores)
     return metrics
 

@@ -27,8 +27,10 @@ class Box:
     """A rectangle of pixels around an anomaly.
 
     Attributes:
-        left, top: its first column and row.
-        right, bottom: the column and row after its last.
+        left: its first column.
+        top: its first row.
+        right: the column after its last.
+        bottom: the row after its last.
         score: the highest value of the smoothed map in it.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -13,8 +14,8 @@ import tensorflow as tf
 from anomaly.detection.layers import decode_image, encode_image
 from anomaly.detection.reconstruction import Reconstruction, split_noise
 from anomaly.detection.residual import ResidualDetector
-from anomaly.detection.sphere import DistanceToCenter
 from anomaly.detection.training import Training
+from anomaly.detection.views import FeatureView
 from anomaly.memae.memory import (
     ItemCount,
     MemoryModule,
@@ -38,17 +39,50 @@ class MemAE(ResidualDetector):
 
     `entropy_weight=0, shrinkage=0` is the control without sparse addresses.
 
+    Args:
+        image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
+        augmentation: what training images go through (AugmentationPolicy or None, default None);
+            its noise is only in the input, so that the network removes it. None changes nothing.
+        epochs: passes over the normal images (int >= 1, default 30).
+        batch_size: images a training step (int >= 2, default 64).
+        false_alarm_rate: share of normal images that may be called anomalies, and share that may
+            have boxes (float in (0, 1), default 0.05).
+        seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).
+        contrast_normalization: whether the networks see images of one mean and one contrast (bool,
+            default False); the residual that is scored is then that of those.
+        code_size: values of the code between encoder and decoder, by dense layers around it (int >=
+            1 or None, default None); None is the paper's network, whose code is the last
+            convolution's output.
+        relativity: r (float in [0, 1], default 0). The score is the residual's root mean square,
+            divided by the image's to the power r: 0 is the absolute error, 1 the error relative to
+            the image, in between neither faint nor bright images have the lowest scores by that
+            alone. With `contrast_normalization` the image's is that of its deviations from its
+            mean.
+        residual_pooling: the score is that of the residual's means over cells of so many pixels a
+            side (int >= 1, default 1); above 1, what edges and texture add to every image's error
+            cancels out.
+        code_neighbors: k, at most `batch_size`, multiplies the score by the distance of the image's
+            code to the k-th nearest one of training images (Park et al., 2020, add such a
+            distance), of at most 3,000 (int >= 0, default 0); 0 leaves it out. While the networks
+            train, `score` is without it.
+        restore_rotations: whether the networks are trained with inputs turned by quarter turns and
+            targets that are not (bool, default False); images must be square. Images to score are
+            not turned.
+        learning_rate: of Adam (float > 0, default 1e-3).
+        items: items in the memory (int >= 2 or None, default None); None is 100 for gray and 500
+            for colour images.
+        shrinkage: λ of `MemoryModule` (float in [0, 0.999] or None, default None); None is 1 /
+            items, the low end of the paper's range.
+        entropy_weight: α (float >= 0, default 0.0002).
+        similarity: "dot" or "cosine", how `MemoryModule` compares ("cosine" or "dot", default
+            "dot").
+        query: "image" asks the memory once for all features of an image, as a vector ("image" or
+            "position", default "image"); "position" for those of each position on its own, which
+            holds more detail and more anomalies.
+
     Attributes:
-        items: items in the memory; None is 100 for gray and 500 for colour images.
-        shrinkage: λ of `MemoryModule`; None is 1 / items, the low end of the paper's range.
-        entropy_weight: α.
-        similarity: "dot" or "cosine", how `MemoryModule` compares.
-        query: "image" asks the memory once for all features of an image, as a vector; "position"
-            for those of each position on its own, which holds more detail and more anomalies.
-        svdd_weight: adds that multiple of the squared distance of the encoder's mean features to
-            their centre of before the training, in the loss and in the score (Ruff et al., 2018);
-            0 leaves it out.
-        (others): as for `ResidualDetector`.
+        threshold: images that score above it are anomalies; NaN before `fit`.
+        pixel_threshold: pixels of the smoothed map above it belong to a box; NaN before `fit`.
 
     Example:
         >>> images = np.random.default_rng(0).random((128, 28, 28, 1), "float32")
@@ -61,13 +95,16 @@ class MemAE(ResidualDetector):
     """
 
     method: ClassVar[str] = "memae"
+    former_settings: ClassVar[Mapping[str, Any]] = {
+        **ResidualDetector.former_settings,
+        "svdd_weight": 0.0,
+    }
 
     items: ItemCount | None = None
     shrinkage: Shrinkage | None = None
     entropy_weight: NonNegativeFloat = 0.0002
     similarity: Similarity = "dot"
     query: Annotated[str, Choice(("image", "position"))] = "image"
-    svdd_weight: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,8 +120,8 @@ class MemAE(ResidualDetector):
         Raises:
             InputError: no `fit` yet.
         """
-        self._check_fitted("memory")
-        return np.asarray(self._networks["memae"].get_layer("memory").memory)
+        self.require_fitted("memory")
+        return np.asarray(self.networks["memae"].get_layer("memory").memory)
 
     def memory_usage(self, images: Any, *, batch_size: int = 256) -> dict[str, float]:
         """Returns how the memory serves images: a sound one uses many items, a few a query.
@@ -101,7 +138,7 @@ class MemAE(ResidualDetector):
             counts; `entropy`, of the addresses of one query in nats, on average.
         """
         usage, entropies, read = MemoryUsage(int(self.items or 0)), [], 0.0
-        addresses = self._apply("_address", images, batch_size)
+        addresses = self.run_batches("_address", images, batch_size)
         for start in range(0, len(addresses), batch_size):
             batch = tf.constant(addresses[start : start + batch_size])
             usage.update_state(batch)
@@ -113,7 +150,20 @@ class MemAE(ResidualDetector):
             "entropy": float(np.concatenate(entropies).mean()),
         }
 
-    def _build(self) -> dict[str, keras.Model]:
+    def view_features(self, images: np.ndarray, normal: np.ndarray) -> FeatureView:
+        """Returns the queries as points and the memory's items as landmarks."""
+        items = self.memory
+        usage = self.memory_usage(images[normal])
+        return FeatureView(
+            # Where each position is a query, so is each point.
+            points=self.encode(images).reshape(-1, items.shape[1]),
+            landmarks=items,
+            note=f"Crosses are the memory's items: normal images read {usage['used_items']} of "
+            f"{len(items)}, {usage['effective_items']:.1f} of them in effect; the entropy of an "
+            f"address is {usage['entropy']:.2f} nats.",
+        )
+
+    def build(self) -> dict[str, keras.Model]:
         images = keras.Input(self.image_shape, dtype="float32", name="images")
         code, sizes = encode_image(images, self.image_shape, self.code_size)
         items, shrinkage = int(self.items or 0), float(self.shrinkage or 0)
@@ -129,23 +179,16 @@ class MemAE(ResidualDetector):
             "addresses": addresses,
             "code": code,
         }
-        if self.svdd_weight:
-            pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(code)
-            outputs["distance"] = DistanceToCenter(name="sphere")(pooled)
         network = finish(keras.Model(images, outputs), self.seed)
         return {"memae": network, **self._build_contrast(), **self._build_neighbors(code)}
 
-    def _train(self, training: Training) -> None:
+    def train(self, training: Training) -> None:
         prepared = self._prepare_training(training)
         noise, _ = split_noise(self.augmentation)
-        network = self._networks["memae"]
-        if self.svdd_weight:
-            codes = self._apply("_code", training.images, 256)
-            network.get_layer("sphere").set_center(codes.mean((1, 2)))
+        network = self.networks["memae"]
         model = MemoryReconstruction(
             network,
             self.entropy_weight,
-            self.svdd_weight,
             noise,
             self.seed,
             self.restore_rotations,
@@ -154,9 +197,9 @@ class MemAE(ResidualDetector):
         self._keep_codes(training.images)
 
     def _outputs(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._networks["memae"](self._prepare(images), training=False)
+        return self.networks["memae"](self._prepare(images), training=False)
 
-    def _reconstruct(self, images: tf.Tensor) -> tf.Tensor:
+    def reconstruct_batch(self, images: tf.Tensor) -> tf.Tensor:
         return self._restore(self._outputs(images)["reconstruction"], images)
 
     def _address(self, images: tf.Tensor) -> tf.Tensor:
@@ -165,17 +208,15 @@ class MemAE(ResidualDetector):
     def _code(self, images: tf.Tensor) -> tf.Tensor:
         return self._outputs(images)["code"]
 
-    def _score(self, images: tf.Tensor) -> tf.Tensor:
+    def score_batch(self, images: tf.Tensor) -> tf.Tensor:
         prepared = self._prepare(images)
-        outputs = self._networks["memae"](prepared, training=False)
+        outputs = self.networks["memae"](prepared, training=False)
         score = self._residual_score(prepared, outputs["reconstruction"])
-        if self.svdd_weight:
-            score += self.svdd_weight * outputs["distance"]
         if self.code_neighbors:
             score *= self._neighbor_distance(_vectors(outputs["code"]))
         return score
 
-    def _encode(self, images: tf.Tensor) -> tf.Tensor:
+    def encode_batch(self, images: tf.Tensor) -> tf.Tensor:
         return _vectors(self._code(images))
 
 
@@ -187,26 +228,24 @@ class MemoryReconstruction(Reconstruction):
     """Trains MemAE's network; logs the reconstruction error and how the memory is used.
 
     Args:
-        network: images to `reconstruction`, `addresses` and, with `svdd_weight`, `distance`.
-        entropy_weight: of the mean entropy of the addresses.
-        svdd_weight: of the mean squared distance to the centre.
-        noise: puts noise on the input of each step; None puts none.
-        seed: of the noise and the turns.
-        rotations: whether the input of each step is turned by quarter turns.
+        network: images to `reconstruction` and `addresses`.
+        entropy_weight: of the mean entropy of the addresses, ≥ 0. No default.
+        noise: an `AugmentationPolicy` that puts noise on the input of each step; None puts none.
+            Default None.
+        seed: of the noise and the turns, an integer. Default 0.
+        rotations: whether the input of each step is turned, as `quarter_turns` does. Default False.
     """
 
     def __init__(
         self,
         network: keras.Model,
         entropy_weight: float,
-        svdd_weight: float = 0.0,
         noise: AugmentationPolicy | None = None,
         seed: int = 0,
         rotations: bool = False,
     ) -> None:
         super().__init__(network, noise, seed, rotations)
         self.entropy_weight = entropy_weight
-        self.svdd_weight = svdd_weight
         self.error = keras.metrics.Mean("reconstruction_error")
         self.entropy = keras.metrics.Mean("address_entropy")
         self.usage = MemoryUsage(network.get_layer("memory").items)
@@ -224,7 +263,4 @@ class MemoryReconstruction(Reconstruction):
         self.error.update_state(error)
         self.entropy.update_state(entropy)
         self.usage.update_state(y_pred["addresses"])
-        loss = error + self.entropy_weight * entropy
-        if self.svdd_weight:
-            loss += self.svdd_weight * tf.reduce_mean(y_pred["distance"])
-        return loss
+        return error + self.entropy_weight * entropy

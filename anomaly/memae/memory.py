@@ -26,10 +26,10 @@ class MemoryModule(keras.layers.Layer):
     equally alike.
 
     Args:
-        items: items in the memory, ≥ 2.
-        shrinkage: λ in [0, 1); 0 keeps all addresses.
-        similarity: "dot" as the authors' code, or "cosine" as their text.
-        seed: of the items.
+        items: items in the memory, an integer ≥ 2. No default.
+        shrinkage: λ in [0, 1); 0 keeps all addresses. Default 0.0025.
+        similarity: "dot" as the authors' code, or "cosine" as their text. Default "dot".
+        seed: of the items, an integer. Default 0.
 
     Input shape: [N, ..., C] of rank 3 (sequence), 4 (image) or 5 (clip); a query each position.
     Output shape: the input's, and the addresses [N, ..., items], float, ≥ 0 with sum 1.
@@ -110,7 +110,8 @@ class MemoryUsage(keras.metrics.Metric):
     reads anything. The last two are a collapsed memory.
 
     Args:
-        items: items in the memory.
+        items: items in the memory, an integer ≥ 2. No default.
+        name: of the metric. Default "memory_usage".
     """
 
     def __init__(self, items: int, name: str = "memory_usage", **kwargs: Any) -> None:

@@ -55,25 +55,45 @@ class OGNet(ReconstructionDetector):
     phase_two_rate=5e-5 (constant) and width 1 for both networks. The score rises with D(G(x)),
     which in float32 would round to 1 for many images.
 
-    Attributes:
-        epochs: of phase one, ≥ 2.
-        old_epochs: of phase one, after which G_old is copied.
-        iterations: steps of phase two, in whole checks of 25 (or of an epoch, if that has fewer);
-            0 leaves phase two out.
-        width: multiplies the generator's filters; 1.0 is the paper's network.
-        discriminator_width: the same for the discriminator.
+    Args:
+        image_shape: (height, width, channels) of the images, sides ≥ 20, channels 1 or 3.
+        augmentation: what training images go through (AugmentationPolicy or None, default None);
+            None changes nothing.
+        epochs: passes over the normal images in phase one (int >= 2, default 2).
+        batch_size: images a training step (int >= 2, default 64).
+        false_alarm_rate: share of normal images that may be called anomalies, and share that may
+            have boxes (float in (0, 1), default 0.05).
+        seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).
+        old_epochs: epochs of phase one after which G_old is copied, fewer than `epochs` (int >= 1,
+            default 1).
+        iterations: steps of phase two, in whole checks of 25 (or of an epoch, if that has fewer)
+            (int >= 0, default 900); 0 leaves phase two out.
+        width: multiplies the generator's filters (float > 0, default 0.0625); 1 is the paper's
+            network.
+        discriminator_width: the same for the discriminator (float > 0, default 0.25).
         precision: "float32", or "mixed_bfloat16": both networks compute in bfloat16 with weights in
-            float32, for widths near 1 on processors that have it.
-        noise: standard deviation of the input's noise in phase one, for images in [-1, 1].
-        adversarial_weight: in G's loss; the reconstruction has the rest.
-        pseudo_anomalies: "pieces" (see `anomaly.ognet.networks.join_pieces`) or "means".
-        old_weight: of G_old(x) among bad reconstructions; the pseudo-anomalies have the rest.
-        image_weight: of the images among good ones; G(x) has the rest.
-        averaging: what D's running average in phase two keeps of itself at a step, in [0, 1]; 0
-            leaves D as the last step made it.
-        learning_rate, discriminator_rate, phase_two_rate: of Adam for G, D and D in phase two, at
-            whose end it is zero.
-        (others): as for `ReconstructionDetector`.
+            float32, for widths near 1 on processors that have it ("float32" or "mixed_bfloat16",
+            default "float32").
+        noise: standard deviation of the input's noise in phase one, for images in [-1, 1] (float >=
+            0, default 0.81).
+        adversarial_weight: in G's loss (float in [0, 1], default 0.001); the reconstruction has the
+            rest.
+        pseudo_anomalies: "pieces" (see `anomaly.ognet.networks.join_pieces`) or "means" ("pieces"
+            or "means", default "pieces").
+        old_weight: of G_old(x) among bad reconstructions (float in [0, 1], default 0.001); the
+            pseudo-anomalies have the rest.
+        image_weight: of the images among good ones (float in [0, 1], default 0.1); G(x) has the
+            rest.
+        averaging: what D's running average in phase two keeps of itself at a step (float in [0, 1],
+            default 0.995); 0 leaves D as the last step made it.
+        learning_rate: of Adam for G (float > 0, default 1e-3).
+        discriminator_rate: of Adam for D in phase one (float > 0, default 1e-4).
+        phase_two_rate: of Adam for D in phase two, at whose end it is zero (float > 0, default
+            1e-3).
+
+    Attributes:
+        threshold: images that score above it are anomalies; NaN before `fit`.
+        pixel_threshold: pixels of the smoothed map above it belong to a box; NaN before `fit`.
 
     Example:
         >>> images = np.random.default_rng(0).random((128, 28, 28, 1), "float32")
@@ -115,7 +135,7 @@ class OGNet(ReconstructionDetector):
                 f"old_epochs must be below epochs, {self.epochs}; received {self.old_epochs}."
             )
 
-    def _build(self) -> dict[str, keras.Model]:
+    def build(self) -> dict[str, keras.Model]:
         generator = build_generator(self.image_shape, self.width, self.precision)
         discriminator = build_discriminator(
             self.image_shape, self.discriminator_width, self.precision
@@ -125,17 +145,17 @@ class OGNet(ReconstructionDetector):
             "discriminator": finish(discriminator, self.seed),
         }
 
-    def _train(self, training: Training) -> None:
-        generator, discriminator = self._networks["generator"], self._networks["discriminator"]
+    def train(self, training: Training) -> None:
+        generator, discriminator = self.networks["generator"], self.networks["discriminator"]
         first = PhaseOne(generator, discriminator, self.noise, self.adversarial_weight, self.seed)
         first.compile(
             keras.optimizers.Adam(self.learning_rate),
             keras.optimizers.Adam(self.discriminator_rate),
         )
-        self._run_stage(training, "1_old", first, self.old_epochs)
+        self.run_stage(training, "1_old", first, self.old_epochs)
         old = keras.models.clone_model(generator)
         old.set_weights(generator.get_weights())
-        self._run_stage(training, "2_generator", first, self.epochs - self.old_epochs)
+        self.run_stage(training, "2_generator", first, self.epochs - self.old_epochs)
         if not self.iterations:
             return
         second = PhaseTwo(
@@ -153,20 +173,20 @@ class OGNet(ReconstructionDetector):
         # To zero, so that the last step is as good a place to stop as any.
         rate = keras.optimizers.schedules.CosineDecay(self.phase_two_rate, epochs * steps)
         second.compile(keras.optimizers.Adam(rate))
-        self._run_stage(training, "3_discriminator", second, epochs, steps)
+        self.run_stage(training, "3_discriminator", second, epochs, steps)
 
     def _generate(self, images: tf.Tensor) -> tf.Tensor:
-        return self._networks["generator"](signed(images), training=False)
+        return self.networks["generator"](signed(images), training=False)
 
-    def _reconstruct(self, images: tf.Tensor) -> tf.Tensor:
+    def reconstruct_batch(self, images: tf.Tensor) -> tf.Tensor:
         return (self._generate(images) + 1) / 2
 
-    def _score(self, images: tf.Tensor) -> tf.Tensor:
-        logits = self._networks["discriminator"](self._generate(images), training=False)
+    def score_batch(self, images: tf.Tensor) -> tf.Tensor:
+        logits = self.networks["discriminator"](self._generate(images), training=False)
         return tf.nn.softplus(logits)
 
-    def _encode(self, images: tf.Tensor) -> tf.Tensor:
-        generator = self._networks["generator"]
+    def encode_batch(self, images: tf.Tensor) -> tf.Tensor:
+        generator = self.networks["generator"]
         last = generator.get_layer(f"encoder_{len(FILTERS)}_relu").output
         features = keras.Model(generator.input, last)(signed(images), training=False)
         return tf.reduce_mean(tf.cast(features, tf.float32), [1, 2])

@@ -27,9 +27,10 @@ class PhaseOne(keras.Model):
     The discriminator is updated first, the generator then goes through the updated one.
 
     Args:
-        generator, discriminator: of `build_generator` and `build_discriminator`.
-        noise: standard deviation, for images in [-1, 1].
-        adversarial_weight: see `OGNet`.
+        generator: G, of `build_generator`.
+        discriminator: D, of `build_discriminator`.
+        noise: standard deviation, for images in [-1, 1], ≥ 0.
+        adversarial_weight: of D's verdict in G's loss, in [0, 1]; the reconstruction has the rest.
         seed: of the noise.
     """
 
@@ -101,8 +102,13 @@ class PhaseTwo(keras.Model):
     What is trained is a copy of D. D itself becomes the average of what the copy was step by step.
 
     Args:
-        generator, old, discriminator: G, G_old and D; only D is changed.
-        old_weight, image_weight, pseudo_anomalies, averaging: see `OGNet`.
+        generator: G, which is not changed.
+        old: G_old, a copy of G from its beginning, which is not changed.
+        discriminator: D, which is.
+        old_weight: of G_old(x) among bad reconstructions, in [0, 1].
+        image_weight: of the images among good ones, in [0, 1].
+        pseudo_anomalies: "pieces" or "means".
+        averaging: what D's running average keeps of itself at a step, in [0, 1].
         seed: of the pieces.
     """
 

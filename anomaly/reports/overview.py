@@ -6,7 +6,6 @@ import base64
 import csv
 import io
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ from typing import Any
 import jinja2
 import numpy as np
 from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
 
 from anomaly.detection.detector import OneClassDetector
-from anomaly.detection.reconstruction import ReconstructionDetector
-from anomaly.memae.detector import MemAE
 from anomaly.reports.pictures import draw_image_rows, draw_projection, draw_scores, draw_training
 from robustcls.data.splits import Split
 from robustcls.runs import Run, write_text
@@ -53,7 +52,6 @@ def write_overview(
     test: Split,
     scores: np.ndarray,
     metrics: dict[str, Any],
-    figures: Sequence[tuple[str, str, str]],
 ) -> Path:
     """Writes `report/anomaly.html` into a run: one file that opens without a network.
 
@@ -63,7 +61,6 @@ def write_overview(
         test: the test split, labels 0 normal and 1 anomaly.
         scores: the detector's, float32 [N].
         metrics: what `evaluate_detector` measured.
-        figures: name, value and remark of each line of its table.
 
     Returns:
         The path of the report.
@@ -87,7 +84,7 @@ def write_overview(
     text = template.render(
         title=f"{metrics['method']}, normal: {metrics['normal_class']}",
         source=run.config["data"]["source"],
-        figures=figures,
+        figures=table_lines(metrics),
         pictures=pictures,
         settings=json.dumps(run.config["detector"], indent=2),
     )
@@ -126,14 +123,10 @@ def _errors(detector: OneClassDetector, test: Split, scores: np.ndarray) -> list
     pictures = []
     for title, chosen in rows:
         images = test.take(chosen).float_images()
-        shown = {"image": images}
-        caption = "Above each image its score; red where it is an alarm."
-        if isinstance(detector, ReconstructionDetector):
-            shown["reconstruction"] = np.clip(detector.reconstruct(images), 0, 1)
-            shown["map"] = detector.anomaly_map(images)[..., None]
-            caption += " Boxes are where the smoothed map is above the pixel threshold."
-        boxes = detector.boxes(images) if isinstance(detector, ReconstructionDetector) else None
-        figure = draw_image_rows(shown, scores[chosen], detector.threshold, boxes)
+        view = detector.view_images(images)
+        shown = {"image": images, **view.pictures}
+        caption = f"Above each image its score; red where it is an alarm. {view.note}".strip()
+        figure = draw_image_rows(shown, scores[chosen], detector.threshold, view.boxes)
         pictures.append(Picture.of(title, caption, figure))
     return pictures
 
@@ -141,25 +134,15 @@ def _errors(detector: OneClassDetector, test: Split, scores: np.ndarray) -> list
 def _latent(detector: OneClassDetector, test: Split) -> list[Picture]:
     step = max(1, len(test) // _PROJECTED)
     chosen = test.take(slice(None, None, step))
-    features, labels = detector.encode(chosen.float_images()), chosen.labels
-    memory = None
+    normal = chosen.labels == 0
+    view = detector.view_features(chosen.float_images(), normal)
+    labels = np.repeat(chosen.labels, len(view.points) // len(chosen))
+    center, axes = principal_axes(view.points[labels == 0])
+    points = (view.points - center) @ axes
+    items = None if view.landmarks is None else (view.landmarks - center) @ axes
     caption = "The first two principal components of the features, fitted to normal images."
-    if isinstance(detector, MemAE):
-        memory = detector.memory
-        # Where each position is a query, so is each point.
-        queries = features.reshape(-1, memory.shape[1])
-        labels = np.repeat(labels, len(queries) // len(labels))
-        features = queries
-        usage = detector.memory_usage(chosen.float_images()[labels[: len(chosen)] == 0])
-        caption += (
-            f" Crosses are the memory's items: normal images read {usage['used_items']} of "
-            f"{len(memory)}, {usage['effective_items']:.1f} of them in effect; the entropy of an "
-            f"address is {usage['entropy']:.2f} nats."
-        )
-    center, axes = principal_axes(features[labels == 0])
-    points = (features - center) @ axes
-    items = None if memory is None else (memory - center) @ axes
-    return [Picture.of("Features", caption, draw_projection(points, labels, items))]
+    figure = draw_projection(points, labels, items)
+    return [Picture.of("Features", f"{caption} {view.note}".strip(), figure)]
 
 
 def principal_axes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -167,3 +150,32 @@ def principal_axes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     center = features.mean(0)
     _, _, axes = np.linalg.svd(features - center, full_matrices=False)
     return center, axes[:2].T
+
+
+def print_evaluation(metrics: dict[str, Any], console: Console | None = None) -> None:
+    """Prints the figures of `metrics`, rates with their 95 % intervals."""
+    table = Table(title=f"{metrics['method']}, normal: {metrics['normal_class']}; figures in %")
+    table.add_column("on the test split")
+    table.add_column("measured", justify="right")
+    table.add_column("beside it")
+    for line in table_lines(metrics):
+        table.add_row(*line)
+    (console or Console()).print(table)
+
+
+def table_lines(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Returns name, value in % and remark of each figure of `evaluate_detector`."""
+    false_alarms, detected = metrics["false_alarm_rate"], metrics["detection_rate"]
+    share = 100 * metrics["anomaly_share"]
+    lines = [
+        ("AUROC", f"{100 * metrics['auroc']:.1f}", "chance 50.0"),
+        ("AUPR", f"{100 * metrics['aupr']:.1f}", f"chance {share:.1f}"),
+        ("F1", f"{100 * metrics['f1']:.1f}", f"threshold {metrics['threshold']:.4g}"),
+    ]
+    for name, rate, beside in (
+        ("false alarms", false_alarms, f"asked {100 * false_alarms['asked']:g}"),
+        ("anomalies found", detected, f"of {detected['count']}"),
+    ):
+        interval = f"[{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+        lines.append((name, f"{100 * rate['got']:.1f} {interval}", beside))
+    return lines

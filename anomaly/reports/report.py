@@ -8,10 +8,13 @@ from typing import Protocol
 
 import numpy as np
 
+from anomaly.detection.detector import OneClassDetector
+from anomaly.localization.boxes import smooth
 from robustcls._validation import InputError, check_images, check_labels
+from robustcls.data.splits import Split
 from robustcls.reports.gallery import Bar, Card, Page, Panel, Row, View, write_gallery
 from robustcls.reports.pictures import HEAT, data_uri, outline, overlay, to_pixels
-from robustcls.runs import versions
+from robustcls.runs import Run, versions
 
 TAGS = {
     "alarm": "alarm",
@@ -19,6 +22,8 @@ TAGS = {
     "missed": "missed anomaly",
     "false_alarm": "false alarm",
 }
+#: Of a gallery of a run.
+_MOST_IMAGES = 60
 _MOST_BYTES = 11_000_000
 _PICTURE_BYTES = 40_000
 
@@ -129,3 +134,37 @@ def write_anomaly_report(
     )
     write_gallery(page, path)
     return Path(path)
+
+
+def write_image_gallery(
+    run: Run, detector: OneClassDetector, test: Split, scores: np.ndarray
+) -> Path:
+    """Writes at most 60 test images, evenly spaced by the rank of their scores, into a run.
+
+    Args:
+        run: of `train_detector`.
+        detector: its detector, of a method that makes maps.
+        test: the test split, labels 0 normal and 1 anomaly.
+        scores: the detector's, float32 [N].
+
+    Returns:
+        The path of the page.
+    """
+    ranks = np.unique(np.linspace(0, len(scores) - 1, _MOST_IMAGES).astype(int))
+    shown = np.argsort(scores, kind="stable")[ranks]
+    part = test.take(shown)
+    images = part.float_images()
+    view = detector.view_images(images)
+    return write_anomaly_report(
+        run.path / "report" / "images.html",
+        images,
+        scores=scores[shown],
+        threshold=detector.threshold,
+        maps=smooth(view.pictures["map"][..., 0]),
+        boxes=view.boxes or [],
+        labels=part.labels,
+        ids=[str(name) for name in part.ids],
+        detector=detector.method,
+        source=run.config["data"]["source"],
+        facts={"Training": {"run": run.path.name, "seed": str(run.config["seed"])}},
+    )

@@ -1,11 +1,9 @@
-"""A detector in front of a classifier, as one SavedModel."""
+"""A detector in front of a classifier, as one servable."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,21 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from anomaly.detection.detector import OneClassDetector
-from anomaly.experiments.runs import open_detector_run
-from anomaly.serving.exporting import detector_servable
-from anomaly.serving.run_export import card_of
-from robustcls._validation import InputError
 from robustcls.data.splits import Split
 from robustcls.evaluation.intervals import measurement
-from robustcls.runs import Run
 from robustcls.serving.exports.cases import Case
-from robustcls.serving.exports.classifier_servable import classifier_servable
-from robustcls.serving.exports.configuration import usable_name
 from robustcls.serving.exports.endpoints import Endpoint, Outputs, image_endpoints
-from robustcls.serving.exports.exporting import open_run, sample
 from robustcls.serving.exports.model_card import metric_row
-from robustcls.serving.exports.samples import COUNT
-from robustcls.serving.exports.servable import Servable, write_export
+from robustcls.serving.exports.servable import Servable
 
 #: The class of an image that the detector refuses.
 REFUSED = -1
@@ -41,71 +30,14 @@ _ACCEPTED = f"the class, or {REFUSED} for an image that the detector finds anoma
 _UNGATED = "classify"
 
 
-def export_gate(
-    detector_run: Run | Path | str,
-    classifier_run: Run | Path | str,
-    out: Path | str | None = None,
-    *,
-    model: str | None = None,
-    name: str | None = None,
-    version: int | None = None,
-) -> Path:
-    """Exports a run's detector in front of another run's classifier.
-
-    Signatures: `serving_default` and `serving_bytes` (all that both answer, and
-    `accepted_class`), `explain` of the classifier, and `score`, `detect`, `anomaly_map` and
-    `boxes` of the detector. The card says how many of the classifier's test images the detector
-    refuses, and how many of the others are classified right.
+def gate_servable(first: Servable, second: Servable, image_shape: tuple[int, int, int]) -> Servable:
+    """Returns a detector and a classifier as one.
 
     Args:
-        detector_run: a run of `anomaly train`, or its folder.
-        classifier_run: a run of `robustcls train`, or its folder; of images of the same shape.
-        out: the model's folder; `export-gate/` in the detector's run by default.
-        model: base or adversarial; by default adversarial where it was trained.
-        name: the model's name in requests; the detector run's by default.
-        version: its number; None takes the next.
-
-    Returns:
-        The folder of the version.
-
-    Raises:
-        InputError: as for `export_detector` and `export_run`, or images of different shapes.
+        first: of `detector_servable`.
+        second: of `classifier_servable`, for the same images.
+        image_shape: (height, width, channels).
     """
-    run, detector, splits, parts = open_detector_run(detector_run)
-    classifier, images, facts = open_run(Run.open(classifier_run), model)
-    if images.image_shape != detector.image_shape:
-        raise InputError(
-            "classifier must take images of the detector's shape, "
-            f"{list(detector.image_shape)}; received {list(images.image_shape)}."
-        )
-    half = COUNT // 2
-    samples = np.concatenate(
-        [sample(parts.test, COUNT - half), sample(images.test, half)]
-    )  # of the detector's test split and of the classifier's
-    rows = _measured(detector, classifier, images.test)
-    card = _card(card_of(run, splits), facts, rows)
-    with tempfile.TemporaryDirectory() as folder:
-        servable = _gate(
-            detector_servable(detector, samples, {}),
-            classifier_servable(
-                classifier,
-                Path(folder),
-                class_names=images.class_names,
-                images=samples,
-                card=card,
-            ),
-            detector.image_shape,
-        )
-        return write_export(
-            servable,
-            run.path / "export-gate" if out is None else out,
-            name=name or usable_name(run.path.resolve().name),
-            version=version,
-        )
-
-
-def _gate(first: Servable, second: Servable, image_shape: tuple[int, int, int]) -> Servable:
-    """Returns a detector and a classifier as one."""
     detect = _function(first, "serving_default")
     classify = _function(second, "serving_default")
 
@@ -140,10 +72,10 @@ def _function(servable: Servable, name: str) -> Any:
     return endpoint.function
 
 
-def _measured(
+def gate_rows(
     detector: OneClassDetector, classifier: keras.Model, test: Split
 ) -> tuple[dict[str, Any], ...]:
-    """Rows of the card: what the gate does to the classifier's test images."""
+    """Returns rows of the card: what the gate does to the classifier's test images."""
     refused, right = [], []
     for start in range(0, len(test), 256):
         part = test.take(slice(start, start + 256))
@@ -163,7 +95,7 @@ def _measured(
     return tuple(rows)
 
 
-def _card(
+def gate_card(
     detector: Mapping[str, Any], classifier: Mapping[str, Any], rows: tuple[dict[str, Any], ...]
 ) -> dict[str, Any]:
     """Returns the fields of the card, those of both with their part's name before them."""

@@ -4,7 +4,6 @@ import tensorflow as tf
 
 from anomaly import AutoEncoder, MemAE
 from anomaly.detection.layers import stages
-from anomaly.detection.plateau import Plateau
 from anomaly.detection.reconstruction import Reconstruction, quarter_turns, split_noise
 from robustcls import AugmentationPolicy, InputError
 
@@ -33,13 +32,13 @@ def test_the_code_is_the_one_the_images_are_reconstructed_from(fitted, normal_im
     codes = fitted.encode(normal_images[:5])
     assert codes.shape == (5, 3 * 3 * 64)
     assert codes.min() >= 0
-    network = fitted._networks["autoencoder"]
+    network = fitted.networks["autoencoder"]
     first = [layer.name for layer in network.layers].index("decoder_3")
     x = tf.reshape(codes, (5, 3, 3, 64))
     for layer in network.layers[first:]:
         x = layer(x)
     np.testing.assert_allclose(x, fitted.reconstruct(normal_images[:5]), atol=1e-5)
-    colour = AutoEncoder(image_shape=(32, 32, 3))._build()["autoencoder"]
+    colour = AutoEncoder(image_shape=(32, 32, 3)).build()["autoencoder"]
     assert colour.get_layer("encoder_4_relu").output.shape == (None, 2, 2, 256)
     assert colour.output.shape == (None, 32, 32, 3)
     assert [filters for filters, _ in stages((32, 32, 3))] == [64, 128, 128, 256]
@@ -143,7 +142,7 @@ def test_the_score_is_relative_to_the_image_to_a_power(kind, normal_images):
     scores = {}
     for relativity in (0.0, 0.5, 1.0):
         detector = kind(image_shape=(28, 28, 1), relativity=relativity)
-        detector._set(detector._build())
+        detector.networks = detector.build()
         scores[relativity] = detector.score(images)
     length = np.maximum(np.sqrt((images**2).mean((1, 2, 3))), 1 / 255)
     np.testing.assert_allclose(scores[0.5], scores[0.0] / np.sqrt(length), rtol=1e-5)
@@ -154,7 +153,7 @@ def test_the_score_is_relative_to_the_image_to_a_power(kind, normal_images):
 def test_the_score_is_of_cell_means(kind):
     images = np.random.default_rng(0).random((5, 28, 28, 3), np.float32)
     detector = kind(image_shape=(28, 28, 3), residual_pooling=4)
-    detector._set(detector._build())
+    detector.networks = detector.build()
     cells = (images - detector.reconstruct(images)).reshape(5, 7, 4, 7, 4, 3).mean((2, 4))
     expected = np.sqrt((cells**2).sum(-1).mean((1, 2)))
     np.testing.assert_allclose(detector.score(images), expected, rtol=1e-4)
@@ -192,8 +191,8 @@ def test_only_square_images_can_be_turned():
 @pytest.mark.parametrize("kind", [AutoEncoder, MemAE])
 def test_all_that_is_reconstructed_goes_through_the_code(kind, shape):
     detector = kind(image_shape=shape, code_size=7)
-    networks = detector._build()
-    detector._set(networks)
+    networks = detector.build()
+    detector.networks = networks
     images = np.random.default_rng(0).random((3, *shape), np.float32)
     assert detector.encode(images).shape == (3, 7)
     assert detector.reconstruct(images).shape == images.shape
@@ -212,7 +211,6 @@ def test_all_that_is_reconstructed_goes_through_the_code(kind, shape):
     "settings",
     [
         {"code_size": 0},
-        {"patience": 0},
         {"relativity": 1.5},
         {"relativity": -1},
         {"residual_pooling": 0},
@@ -224,25 +222,3 @@ def test_residual_settings_out_of_range(settings):
     (name,) = settings
     with pytest.raises(InputError, match=f"{name} must be"):
         AutoEncoder(image_shape=(28, 28, 1), **settings)
-
-
-def test_a_plateau_is_epochs_without_a_lower_loss():
-    assert not Plateau(2, []).reached
-    assert not Plateau(2, [3, 2, 1]).reached
-    assert not Plateau(2, [3, 1, 2]).reached
-    assert Plateau(2, [3, 1, 2, 1]).reached
-    assert not Plateau(2, [3, 1, 2, 0.5]).reached
-
-
-def test_training_ends_at_a_plateau_and_stays_ended(normal_images, tmp_path):
-    """The held-out images stay as bad as they are where the learning rate does nothing."""
-    settings = QUICK | {"learning_rate": 1e-30, "epochs": 30, "patience": 3}
-    detector = AutoEncoder(**settings).fit(normal_images, folder=tmp_path / "fit", verbose=0)
-    path = tmp_path / "fit" / "autoencoder" / "history.csv"
-    losses = np.loadtxt(path, delimiter=",", skiprows=1, usecols=-1)
-    assert 4 <= len(losses) < 30
-    assert len(losses) - 1 - losses.argmin() == 3
-    again = AutoEncoder(**settings)
-    again.fit(normal_images, folder=tmp_path / "fit", resume=True, verbose=0)
-    np.testing.assert_array_equal(again.score(normal_images), detector.score(normal_images))
-    assert len(np.loadtxt(path, delimiter=",", skiprows=1)) == len(losses)

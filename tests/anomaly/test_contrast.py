@@ -61,7 +61,7 @@ def test_the_score_is_relative_to_the_contrast():
         detector = AutoEncoder(
             image_shape=SHAPE, contrast_normalization=True, relativity=relativity
         )
-        detector._set(detector._build())
+        detector.networks = detector.build()
         detector._contrast().adapt(images)
         scores.append(detector.score(images))
     prepared = detector._prepare(tf.constant(images)).numpy()

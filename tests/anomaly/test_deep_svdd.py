@@ -6,7 +6,7 @@ from sklearn import svm
 
 from anomaly.deep_svdd.deep_sad import DeepSAD
 from anomaly.deep_svdd.detector import DeepSVDD, Sphere
-from anomaly.detection.sphere import DistanceToCenter
+from anomaly.deep_svdd.sphere import DistanceToCenter
 from anomaly.one_class_svm import OneClassSVM
 from robustcls import AugmentationPolicy, InputError
 
@@ -15,7 +15,7 @@ SHAPE = (28, 28, 1)
 
 @pytest.mark.parametrize("shape", [SHAPE, (32, 32, 3)])
 def test_nothing_can_map_all_images_to_the_centre(shape):
-    encoder = DeepSVDD(image_shape=shape)._build()["encoder"]
+    encoder = DeepSVDD(image_shape=shape).build()["encoder"]
     for layer in encoder.layers:
         assert not getattr(layer, "use_bias", False)
         if isinstance(layer, keras.layers.BatchNormalization):

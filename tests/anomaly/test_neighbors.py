@@ -50,7 +50,7 @@ def test_the_score_is_multiplied_by_the_distance(
     images = np.concatenate([other_normal_images[:20], defective_images])
     codes = NearestNeighbors(n_neighbors=5).fit(detector.encode(normal_images))
     distances = codes.kneighbors(detector.encode(images))[0][:, -1]
-    layer = detector._networks["neighbors"].get_layer("neighbors")
+    layer = detector.networks["neighbors"].get_layer("neighbors")
     scores = detector.score(images)
     layer.used.assign(0)
     residuals = detector.score(images)

@@ -257,10 +257,10 @@ def test_the_rate_of_phase_two_ends_at_zero(images, monkeypatch):
     def keep(self, training, stage, model, epochs, steps=None):
         stages[stage] = (model, epochs, steps)
 
-    monkeypatch.setattr(OGNet, "_run_stage", keep)
+    monkeypatch.setattr(OGNet, "run_stage", keep)
     detector = OGNet(image_shape=SHAPE, width=1 / 16, batch_size=2, iterations=10)
-    detector._set(detector._build())
-    detector._train(Training(images=images, validation=images))
+    detector.networks = detector.build()
+    detector.train(Training(images=images, validation=images))
     model, epochs, steps = stages["3_discriminator"]
     assert (epochs, steps) == (4, 3)
     rate = model.optimizer._learning_rate
@@ -270,8 +270,8 @@ def test_the_rate_of_phase_two_ends_at_zero(images, monkeypatch):
 
 def test_the_score_is_the_loss_of_being_good(images):
     detector = OGNet(image_shape=SHAPE, width=1 / 16)
-    detector._set(detector._build())
-    generator, discriminator = detector._networks["generator"], detector._networks["discriminator"]
+    detector.networks = detector.build()
+    generator, discriminator = detector.networks["generator"], detector.networks["discriminator"]
     logits = discriminator(generator(2 * images - 1)).numpy()
     scores = detector.score(images)
     np.testing.assert_allclose(scores, -np.log(1 - 1 / (1 + np.exp(-logits))), rtol=1e-4)
@@ -312,11 +312,11 @@ def test_networks_in_bfloat16(normal_images, other_normal_images, defective_imag
     )
     detector.fit(normal_images, validation=other_normal_images, verbose=0)
     for network, last in (("generator", "encoder_4"), ("discriminator", "discriminator_4")):
-        layer = detector._networks[network].get_layer(last)
+        layer = detector.networks[network].get_layer(last)
         assert (layer.compute_dtype, layer.variable_dtype) == ("bfloat16", "float32")
     scores = detector.score(other_normal_images)
     # Logits in bfloat16 would be few values for many images.
-    assert detector._networks["discriminator"].get_layer("logits").compute_dtype == "float32"
+    assert detector.networks["discriminator"].get_layer("logits").compute_dtype == "float32"
     assert np.median(detector.score(defective_images)) > np.quantile(scores, 0.9)
     for values in (scores, detector.encode(defective_images), detector.reconstruct(normal_images)):
         assert values.dtype == np.float32

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from anomaly.detection.reconstruction import ReconstructionDetector
 from anomaly.experiments.runs import load_detector
 from anomaly.localization.boxes import draw_boxes
 from robustcls._validation import InputError
@@ -39,13 +38,13 @@ def box_images(
         The path of `boxes.json`.
 
     Raises:
-        InputError: no trained detector or one that does not reconstruct, no images, or unreadable
+        InputError: no trained detector or one without maps, no images, or unreadable
             ones.
     """
     detector = load_detector(run)
-    if not isinstance(detector, ReconstructionDetector):
+    if not detector.makes_maps:
         raise InputError(
-            f"run must be of a method that reconstructs images; {detector.method} does not."
+            f"run must be of a method that makes anomaly maps; {detector.method} makes none."
         )
     paths = [path for name in images for path in _image_files(Path(name))]
     if not paths:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from anomaly.detection.reconstruction import ReconstructionDetector
 from anomaly.localization.boxes import find_boxes, smooth
 from anomaly.localization.graph import MOST_BOXES, as_arrays, boxes_of, smooth_maps
 from robustcls._validation import InputError
@@ -19,9 +19,6 @@ from robustcls.serving.exports.endpoints import Endpoint, Outputs, image_endpoin
 from robustcls.serving.exports.model_card import ModelCard
 from robustcls.serving.exports.samples import Samples, make_samples
 from robustcls.serving.exports.servable import Servable, write_export
-
-if TYPE_CHECKING:
-    from anomaly.detection.detector import OneClassDetector
 
 _USE = (
     "One image in, a score out; images that score above the threshold are unlike the normal "
@@ -44,8 +41,34 @@ _LIMITS = (
 )
 
 
+class Exportable(Protocol):
+    """What a detector must have to be exported."""
+
+    method: ClassVar[str]
+    threshold_names: ClassVar[tuple[str, ...]]
+    image_shape: tuple[int, int, int]
+    threshold: float
+    false_alarm_rate: float
+
+    @property
+    def networks(self) -> dict[str, Any]: ...
+    def get_config(self) -> dict[str, Any]: ...
+    def score_batch(self, images: tf.Tensor) -> tf.Tensor: ...
+    def run_batches(self, hook: str, images: Any) -> np.ndarray: ...
+    def endpoints(self) -> tuple[Endpoint, ...]: ...
+    def cases(self, served: Any, samples: Samples) -> dict[str, Case]: ...
+
+
+class LocalizingExportable(Exportable, Protocol):
+    """What it must have for maps and boxes too."""
+
+    pixel_threshold: float
+
+    def anomaly_map_batch(self, images: tf.Tensor) -> tf.Tensor: ...
+
+
 def write_detector(
-    detector: OneClassDetector,
+    detector: Exportable,
     out: Path | str,
     *,
     images: np.ndarray,
@@ -55,9 +78,7 @@ def write_detector(
 ) -> Path:
     """Writes a fitted detector as the next version in `out`.
 
-    Signatures: `serving_default` and `serving_bytes` (score and verdict), `score`, `detect` (with
-    an optional `threshold`), `decode`, and `anomaly_map` and `boxes` where the detector
-    reconstructs.
+    Its signatures are the detector's `endpoints`.
 
     Args:
         detector: fitted.
@@ -78,7 +99,7 @@ def write_detector(
 
 
 def detector_servable(
-    detector: OneClassDetector, images: np.ndarray, card: Mapping[str, Any]
+    detector: Exportable, images: np.ndarray, card: Mapping[str, Any]
 ) -> Servable:
     """Returns what is served of a fitted detector, its batch norms folded.
 
@@ -107,30 +128,21 @@ def detector_servable(
     }
     folded = _folded(detector)
     return Servable(
-        endpoints=_endpoints(folded),
+        endpoints=folded.endpoints(),
         tables=(),
-        cases=_cases(detector, folded, samples),
+        cases=detector.cases(folded, samples),
         card=ModelCard(**fields),
     )
 
 
-def _folded(detector: OneClassDetector) -> OneClassDetector:
-    """Returns the same detector with its batch norms folded into the layers before them."""
-    folded = type(detector).from_config(detector.get_config())
-    folded._set({key: fold_batch_norm(value) for key, value in detector._networks.items()})
-    for name in detector._thresholds:
-        setattr(folded, name, getattr(detector, name))
-    return folded
-
-
-def _endpoints(detector: OneClassDetector) -> tuple[Endpoint, ...]:
+def score_endpoints(detector: Exportable) -> tuple[Endpoint, ...]:
+    """Returns the signatures that every detector has; see `OneClassDetector.endpoints`."""
     images_input = images_spec(detector.image_shape)
     own = tf.constant([float("nan")])
 
     def detect(images: tf.Tensor, threshold: Any = own) -> Outputs:
-        scores = detector._score(images)
-        stored = np.float32(detector.threshold)
-        used = tf.where(tf.math.is_nan(threshold), stored, threshold)
+        scores = detector.score_batch(images)
+        used = _used(threshold, detector.threshold)
         used = tf.broadcast_to(used, tf.shape(scores))
         return {"score": scores, "threshold": used, "is_anomaly": scores > used}
 
@@ -138,67 +150,86 @@ def _endpoints(detector: OneClassDetector) -> tuple[Endpoint, ...]:
         return detect(images, own)
 
     def score(images: tf.Tensor) -> Outputs:
-        return {"score": detector._score(images)}
+        return {"score": detector.score_batch(images)}
 
     threshold_input = tf.TensorSpec([None], tf.float32, "threshold")
-    endpoints = (
+    return (
         *image_endpoints(serve, detector.image_shape),
         Endpoint("score", score, (images_input,)),
         Endpoint("detect", detect, (images_input, threshold_input)),
     )
-    if not isinstance(detector, ReconstructionDetector):
-        return endpoints
+
+
+def map_endpoints(detector: LocalizingExportable) -> tuple[Endpoint, ...]:
+    """Returns the signatures `anomaly_map` and `boxes`; see `MapDetector.endpoints`."""
+    images_input = images_spec(detector.image_shape)
+    own = tf.constant([float("nan")])
 
     def anomaly_map(images: tf.Tensor) -> Outputs:
-        return {"anomaly_map": detector._anomaly_map(images)}
+        return {"anomaly_map": detector.anomaly_map_batch(images)}
 
     def boxes(images: tf.Tensor, pixel_threshold: Any = own) -> Outputs:
-        stored = np.float32(detector.pixel_threshold)
-        used = tf.where(tf.math.is_nan(pixel_threshold), stored, pixel_threshold)
-        return boxes_of(smooth_maps(detector._anomaly_map(images)), used)
+        used = _used(pixel_threshold, detector.pixel_threshold)
+        return boxes_of(smooth_maps(detector.anomaly_map_batch(images)), used)
 
     pixel_input = tf.TensorSpec([None], tf.float32, "pixel_threshold")
-
     return (
-        *endpoints,
         Endpoint("anomaly_map", anomaly_map, (images_input,)),
         Endpoint("boxes", boxes, (images_input, pixel_input)),
     )
 
 
-def _cases(
-    detector: OneClassDetector, folded: OneClassDetector, samples: Samples
-) -> dict[str, Case]:
-    """What the detector answers to the samples before its export.
-
-    The boxes are those of the folded one: rounding decides about a pixel at the threshold.
-    """
-    scores = detector.score(samples.images)
+def score_cases(detector: Exportable, samples: Samples) -> dict[str, Case]:
+    """Returns what the detector answers to the samples before its export, by signature."""
+    scores = detector.run_batches("score_batch", samples.images)
     stored = np.full_like(scores, detector.threshold)
     verdict = {"score": scores, "threshold": stored, "is_anomaly": scores > stored}
     # Every other image against a threshold of its own, which is no image's score: there rounding
     # would decide.
     middle = (len(scores) - 1) // 2
-    between = np.float32(np.sort(scores)[middle : middle + 2].mean())
-    asked = np.where(np.arange(len(scores)) % 2, between, np.float32("nan"))
-    used = np.where(np.isnan(asked), stored, asked).astype(np.float32)
+    asked = _every_other(len(scores), np.sort(scores)[middle : middle + 2].mean())
+    used = np.where(np.isnan(asked), stored, asked)
     chosen = {"score": scores, "threshold": used, "is_anomaly": scores > used}
     images = {"images": samples.images}
-    cases = {
+    return {
         "serving_default": Case(images, verdict),
         "serving_bytes": Case({"image_bytes": samples.files}, verdict),
         "decode": Case({"image_bytes": samples.photos}, {"images": samples.read_photos}),
         "score": Case(images, {"score": scores}),
-        "detect": Case({**images, "threshold": asked.astype(np.float32)}, chosen),
+        "detect": Case({**images, "threshold": asked}, chosen),
     }
-    if isinstance(detector, ReconstructionDetector):
-        maps = detector.anomaly_map(samples.images)
-        cases["anomaly_map"] = Case(images, {"anomaly_map": maps})
-    if isinstance(folded, ReconstructionDetector):
-        maps = smooth(folded.anomaly_map(samples.images))
-        asked = np.where(asked == asked, np.float32(np.median(maps.max((1, 2))) / 2), asked)
-        used = np.where(np.isnan(asked), np.float32(folded.pixel_threshold), asked)
-        found = [find_boxes(one[None], limit)[0] for one, limit in zip(maps, used, strict=True)]
-        inputs = {**images, "pixel_threshold": asked.astype(np.float32)}
-        cases["boxes"] = Case(inputs, as_arrays(found))
-    return cases
+
+
+def map_cases(
+    detector: LocalizingExportable, served: LocalizingExportable, samples: Samples
+) -> dict[str, Case]:
+    """Returns the same of `anomaly_map` and `boxes`.
+
+    The boxes are those of the served one: rounding decides about a pixel at the threshold.
+    """
+    images = {"images": samples.images}
+    maps = smooth(served.run_batches("anomaly_map_batch", samples.images))
+    asked = _every_other(len(maps), np.median(maps.max((1, 2))) / 2)
+    used = np.where(np.isnan(asked), np.float32(served.pixel_threshold), asked)
+    found = [find_boxes(one[None], limit)[0] for one, limit in zip(maps, used, strict=True)]
+    own = detector.run_batches("anomaly_map_batch", samples.images)
+    return {
+        "anomaly_map": Case(images, {"anomaly_map": own}),
+        "boxes": Case({**images, "pixel_threshold": asked}, as_arrays(found)),
+    }
+
+
+def _folded(detector: Exportable) -> Any:
+    """Returns the same detector with its batch norms folded into the layers before them."""
+    folded: Any = copy.deepcopy(detector)
+    folded.networks = {key: fold_batch_norm(value) for key, value in detector.networks.items()}
+    return folded
+
+
+def _used(asked: tf.Tensor, own: float) -> tf.Tensor:
+    """Returns the thresholds that are asked for, the detector's own where they are NaN."""
+    return tf.where(tf.math.is_nan(asked), np.float32(own), asked)
+
+
+def _every_other(count: int, value: float) -> np.ndarray:
+    return np.where(np.arange(count) % 2, np.float32(value), np.float32("nan"))
