@@ -18,7 +18,7 @@ from robustcls.training.config import TrainConfig
 
 def add_commands(commands: Any) -> Runners:
     """Adds `train`; returns what runs it."""
-    made = new_parser("Train a reference model and its adversarially regularized twin.")
+    made = new_parser("Train a reference model and its robust twins.")
     made.add_argument("--config", action="config", help="a YAML file with any of the settings")
     made.add_class_arguments(TrainConfig, as_group=False)
     for action in made._actions:
@@ -28,6 +28,11 @@ def add_commands(commands: Any) -> Runners:
                 "as --data.name; --image_size, --channels, --skip_bad_images and --data_dir are "
                 "--data.image_size and so on"
             )
+    made.add_argument(
+        "--objective",
+        type=list[str] | None,
+        help="objectives to train beside the reference, each a name that --models takes",
+    )
     add_run_arguments(made, lambda out: Run.open(out).config.get("train", {}))
     commands.add_subcommand("train", made, help=made.description)
     return {"train": _train}
@@ -39,4 +44,7 @@ def _train(values: Namespace) -> None:
     flags = values.as_dict()
     flags.pop("config", None)
     run_flags = {key: flags.pop(key) for key in ("out", "resume", "overwrite")}
+    objectives = flags.pop("objective")
+    if objectives:
+        flags["models"] = tuple(dict.fromkeys(["base", *objectives]))
     print(train(TrainConfig(**flags), **run_flags, verbose=epoch_verbosity()).path)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,17 @@ class EpochCheckpoint(keras.callbacks.Callback):
     Args:
         folder: the model's folder in the run.
         unfreezing: the callback whose state to keep, if there is one.
+        beside: more variables to keep, beside the model's and the optimizer's.
     """
 
-    def __init__(self, folder: Path | str, unfreezing: PlateauUnfreezing | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | str,
+        unfreezing: PlateauUnfreezing | None = None,
+        beside: Sequence[Any] = (),
+    ) -> None:
         super().__init__()
+        self.beside = list(beside)
         self.folder = Path(folder)
         self.unfreezing = unfreezing
         self.history: list[dict[str, float]] = []
@@ -47,7 +55,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
         paths = self._paths()
         if not paths:
             return 0
-        variables = _variables(model)
+        variables = _variables(model) + self.beside
         with np.load(paths[-1], allow_pickle=False) as archive:
             state = json.loads(str(archive["state"]))
             values = [archive[str(index)] for index in range(state["variables"])]
@@ -65,7 +73,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {key: float(value) for key, value in (logs or {}).items()}
         self.history.append({"epoch": epoch + 1, **logs})
-        variables = _variables(self.model)
+        variables = _variables(self.model) + self.beside
         state = {
             "variables": len(variables),
             "history": self.history,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -17,13 +18,23 @@ from robustcls._settings import (
     UnitFloat,
     check_settings,
 )
-from robustcls._validation import InputError
+from robustcls._validation import InputError, check_choice
+from robustcls.training.objectives.registry import OBJECTIVES
 
 MODELS = ("base", "adversarial")
 
 Dropout = Annotated[float, Range(minimum=0, below=1)]
 GradNorm = Annotated[str, Choice(("infinity", "l2", "l1"))]
 StepSize = Annotated[float, Radius(norm="grad_norm")]
+Decay = Annotated[float, Range(above=0, below=1)]
+
+
+class _Trainable:
+    """What `models` may name; objectives of users are added when they are defined."""
+
+    def __iter__(self) -> Iterator[str]:
+        yield from MODELS
+        yield from OBJECTIVES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +149,7 @@ class UnfreezingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A training run: a reference model and its adversarially regularized twin.
+    """A training run: a reference model and its robust twins.
 
     Args:
         data: the images.
@@ -150,7 +161,13 @@ class TrainConfig:
         epochs: epochs of each model.
         batch_size: images a step.
         seed: seed of weights, order, augmentation and random starts.
-        models: which to train: base, adversarial or both.
+        models: which to train: base, adversarial, or objectives by name: pgd, fgsm_rs, n_fgsm,
+            free, trades, mart, noise, augmix, ibp, crown_ibp.
+        objectives: settings of objectives by name, for example {trades: {beta: 6}}.
+        average_decay: of the moving average of the weights that becomes the model, .99 to .9999;
+            null averages nothing.
+        watch_images: validation images that PGD attacks after each epoch of an objective with
+            an epsilon; training stops when their accuracy collapses. 0 watches none.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -162,13 +179,26 @@ class TrainConfig:
     epochs: PositiveInt = 10
     batch_size: Annotated[int, Range(minimum=2)] = 128
     seed: NonNegativeInt = 0
-    models: tuple[Annotated[str, Choice(MODELS)], ...] = MODELS
+    models: tuple[Annotated[str, Choice(_Trainable())], ...] = MODELS
+    objectives: dict[str, dict[str, Any]] = field(default_factory=dict)
+    average_decay: Decay | None = None
+    watch_images: NonNegativeInt = 256
 
     def __post_init__(self) -> None:
         check_settings(self)
         if not self.models:
-            raise InputError(f"models must be one or more of {', '.join(MODELS)}; received none.")
+            known = ", ".join(_Trainable())
+            raise InputError(f"models must be one or more of {known}; received none.")
+        for name in self.objectives:
+            check_choice("objectives", name, OBJECTIVES)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON-serializable dictionaries."""
-        return dataclasses.asdict(self)
+        """The settings as JSON-serializable dictionaries.
+
+        What version 0.1 did not know is left out at its default, so that its runs go on.
+        """
+        settings = dataclasses.asdict(self)
+        for name, default in (("objectives", {}), ("average_decay", None), ("watch_images", 256)):
+            if settings[name] == default:
+                del settings[name]
+        return settings

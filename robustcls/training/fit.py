@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from robustcls._validation import check_choice
 from robustcls.data.augment import AugmentationPolicy
 from robustcls.data.pipeline import evaluation_batches, train_batches
 from robustcls.data.sources import load
@@ -19,10 +22,18 @@ from robustcls.models.building import build_classifier
 from robustcls.models.stock import save_classifier
 from robustcls.runs import Run, atomic, versions
 from robustcls.training.adversarial import AdversarialRegularization
+from robustcls.training.averaging import WeightAverage
 from robustcls.training.checkpoints import EpochCheckpoint
 from robustcls.training.config import OptimizerConfig, TrainConfig
+<<<<<<< HEAD
 from robustcls.training.progress import shown
+=======
+from robustcls.training.objectives.objective import Objective
+from robustcls.training.objectives.registry import OBJECTIVES
+from robustcls.training.robust_trainer import RobustTrainer
+>>>>>>> 7c55d1a (Robust objectives behind one trainer, averages of weights, a watch on robustness)
 from robustcls.training.unfreezing import PlateauUnfreezing
+from robustcls.training.watching import ROBUST_ACCURACY, FiniteLoss, RobustnessWatch
 
 
 def train(
@@ -35,9 +46,9 @@ def train(
 ) -> Run:
     """Trains the models of `config` and leaves them in the run folder `out`.
 
-    Both models start from the same weights and see the same batches in the same order, so what
-    differs between them is the adversarial term. A killed run goes on with `resume` from its
-    last finished epoch to the same result.
+    All models start from the same weights and see the same batches in the same order, so what
+    differs between them is the objective. (Interval bounds draw weights of their own from random
+    ones.) A killed run goes on with `resume` from its last finished epoch to the same result.
 
     Args:
         config: the settings.
@@ -47,7 +58,7 @@ def train(
         verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing.
 
     Raises:
-        InputError: a setting is unusable, or `out` exists.
+        InputError: a setting is unusable, `out` exists, or the loss is no longer finite.
     """
     splits = load_splits(config)
     # Every setting is tried before the folder is made and hours are spent.
@@ -130,12 +141,18 @@ def _assemble(name: str, config: TrainConfig, splits: Splits) -> _Training:
         seed=config.seed,
     )
     model = base_model
+    steps = config.epochs * len(batches)
     if name == "adversarial":
         model = AdversarialRegularization(
             base_model, **dataclasses.asdict(config.adversarial), seed=config.seed
         )
+    elif name != "base":
+        objective = objective_of(name, config.objectives.get(name, {}))
+        objective.prepare(base_model, config.seed, config.model.weights is None)
+        model = RobustTrainer(base_model, objective, seed=config.seed)
+        steps *= objective.weight_steps
     model.compile(
-        optimizer=_optimizer(config.optimizer, config.epochs * len(batches)),
+        optimizer=_optimizer(config.optimizer, steps),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
@@ -148,12 +165,21 @@ def _train_one(
     unfreezing = None
     if config.unfreezing.patience:
         unfreezing = PlateauUnfreezing(**dataclasses.asdict(config.unfreezing), verbose=verbose)
-    checkpoint = EpochCheckpoint(folder, unfreezing)
+    average = None
+    if config.average_decay is not None:
+        average = WeightAverage(config.average_decay)
+        average.prepare(training.model)
+    checkpoint = EpochCheckpoint(folder, unfreezing, average.variables if average else ())
     first_epoch = checkpoint.restore(training.model)
+    watch = _watch(training.model, config, splits, checkpoint)
     if verbose and first_epoch:
         print(f"Resuming after epoch {first_epoch}", flush=True)
+<<<<<<< HEAD
     callbacks = [training.epoch, unfreezing, checkpoint]
     bars, lines = shown(verbose)
+=======
+    callbacks = [training.epoch, unfreezing, average, FiniteLoss(), watch, checkpoint]
+>>>>>>> 7c55d1a (Robust objectives behind one trainer, averages of weights, a watch on robustness)
     training.model.fit(
         training.batches,
         validation_data=evaluation_batches(splits.validation),
@@ -167,8 +193,44 @@ def _train_one(
         ],
         verbose=bars,
     )
+    if average is not None and not (watch and watch.collapsed):
+        average.finish(training.batches)
     with atomic(folder / "model.keras") as path:
         save_classifier(training.base_model, path)
+
+
+def objective_of(name: str, settings: Mapping[str, Any]) -> Objective:
+    """Returns an objective by its name.
+
+    Args:
+        name: of `OBJECTIVES`.
+        settings: its fields; what is left out has its default.
+
+    Raises:
+        InputError: there is no objective or setting of that name, or one is out of its range.
+    """
+    kind = OBJECTIVES.find(name)
+    for setting in settings:
+        check_choice(f"objectives.{name}", setting, (f.name for f in dataclasses.fields(kind)))
+    return kind(**settings)
+
+
+def _watch(
+    model: keras.Model, config: TrainConfig, splits: Splits, checkpoint: EpochCheckpoint
+) -> RobustnessWatch | None:
+    """What ends the training when robustness collapses, for objectives that have a ball."""
+    epsilon = getattr(getattr(model, "objective", None), "epsilon", None)
+    count = min(config.watch_images, len(splits.validation))
+    if epsilon is None or not count:
+        return None
+    chosen = splits.validation.take(np.linspace(0, len(splits.validation) - 1, count).astype(int))
+    return RobustnessWatch(
+        chosen.float_images(),
+        chosen.labels,
+        epsilon=epsilon,
+        history=[row[ROBUST_ACCURACY] for row in checkpoint.history if ROBUST_ACCURACY in row],
+        seed=config.seed,
+    )
 
 
 def _optimizer(config: OptimizerConfig, steps: int) -> keras.optimizers.Optimizer:

@@ -1,0 +1,116 @@
+"""Certified training: the loss of the worst logits that bounds cannot rule out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from robustcls._settings import Epsilon, Flag, NonNegativeFloat, UnitFloat, check_settings
+from robustcls.bounds.initialization import initialize_for_bounds
+from robustcls.bounds.margins import Boxes, Maps, backward_margins, interval_margins
+from robustcls.bounds.network import Network
+from robustcls.training.objectives.objective import Batch, Objective, cross_entropy
+
+
+@dataclass(frozen=True, kw_only=True)
+class IBP(Objective):
+    """kappa * CE(f(x), y) + (1 - kappa) * CE(worst, y), the worst logits from interval bounds.
+
+    During the warm-up epsilon is 0 and kappa 1; over the ramp epsilon rises linearly to its value
+    and kappa falls to `kappa`. Batch norm takes the statistics of the images themselves for the
+    bounds too. A training from random weights draws them as the intervals need it.
+
+    Sources: Gowal et al., "On the Effectiveness of Interval Bound Propagation for Training
+    Verifiably Robust Models", 2018, sections 3 and 4; Shi et al., "Fast Certified Robust Training
+    with Short Warmup", 2021, sections 3.1 and 3.3, for weights and batch norm.
+
+    Args:
+        epsilon: radius of the L-infinity ball at the end of the ramp, in (0, 1]; slightly above
+            the radius to be certified.
+        kappa: weight of the plain loss at the end of the ramp, in [0, 1].
+        warmup_epochs: epochs of plain training, >= 0.
+        ramp_epochs: epochs of the ramp, >= 0.
+        initialize: draw random weights anew with standard deviation sqrt(2 pi) / fan-in.
+
+    Raises:
+        InputError: a setting is out of its range; in training, the model has a layer that bounds
+            do not know.
+    """
+
+    name = "ibp"
+
+    epsilon: Epsilon = 8 / 255
+    kappa: UnitFloat = 0.5
+    warmup_epochs: NonNegativeFloat = 1.0
+    ramp_epochs: NonNegativeFloat = 5.0
+    initialize: Flag = True
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def prepare(self, model: keras.Model, seed: int, fresh: bool) -> None:
+        Network(model)
+        if self.initialize and fresh:
+            initialize_for_bounds(model, seed)
+
+    def loss(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        network = Network(batch.model)
+        ramp = self._ramp(batch)
+        epsilon, kappa = self.epsilon * ramp, 1.0 - (1.0 - self.kappa) * ramp
+        lower = tf.maximum(batch.images - epsilon, 0.0)
+        upper = tf.minimum(batch.images + epsilon, 1.0)
+        boxes, maps = network.boxes(lower, upper, clean=batch.images, training=True)
+        logits = boxes[network.output].clean
+        margins = self._margins(network, boxes, maps, batch, ramp)
+        worst = cross_entropy(-margins, batch.labels)
+        return kappa * cross_entropy(logits, batch.labels) + (1.0 - kappa) * worst, logits
+
+    def _ramp(self, batch: Batch) -> tf.Tensor:
+        """How far the ramp has come, float32 scalar in [0, 1]."""
+        done = batch.epoch - self.warmup_epochs
+        return tf.clip_by_value(done / max(self.ramp_epochs, 1e-6), 0.0, 1.0)
+
+    def _margins(
+        self, network: Network, boxes: Boxes, maps: Maps, batch: Batch, ramp: tf.Tensor
+    ) -> tf.Tensor:
+        return interval_margins(network, boxes, batch.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrownIBP(IBP):
+    """As IBP, with margins from a backward pass of lines that give way to intervals.
+
+    The margins are (1 - beta) * interval + beta * backward, beta falling from 1 to 0 over the
+    ramp. Each step costs a backward pass for every class.
+
+    Source: Zhang et al., "Towards Stable and Efficient Training of Verifiably Robust Neural
+    Networks", 2020, section 3.2.
+
+    Args:
+        epsilon: radius of the L-infinity ball at the end of the ramp, in (0, 1]; slightly above
+            the radius to be certified.
+        kappa: weight of the plain loss at the end of the ramp, in [0, 1].
+        warmup_epochs: epochs of plain training, >= 0.
+        ramp_epochs: epochs of the ramp, >= 0.
+        initialize: draw random weights anew with standard deviation sqrt(2 pi) / fan-in.
+
+    Raises:
+        InputError: a setting is out of its range; in training, the model has a layer that bounds
+            do not know.
+    """
+
+    name = "crown_ibp"
+
+    def _margins(
+        self, network: Network, boxes: Boxes, maps: Maps, batch: Batch, ramp: tf.Tensor
+    ) -> tf.Tensor:
+        intervals = interval_margins(network, boxes, batch.labels)
+
+        def mixed() -> tf.Tensor:
+            lines = backward_margins(network, boxes, maps, batch.labels)
+            return ramp * intervals + (1.0 - ramp) * lines
+
+        # After the ramp the lines have no part, and take no time.
+        return tf.cond(ramp < 1.0, mixed, lambda: intervals)

@@ -1,0 +1,141 @@
+"""Callbacks that stop a training which has gone wrong, and keep its last good state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from robustcls._settings import Epsilon, PositiveInt, Range, checked
+from robustcls._validation import InputError, check_images, check_labels
+
+ROBUST_ACCURACY = "watched_robust_accuracy"
+# A few hundred images of a model that is hardly robust yet go up and down by that much.
+SMALLEST_FALL = 0.1
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Stops at the first loss that is NaN or infinite, and at an epoch that ends in such weights.
+
+    Put it before a checkpoint: what was saved before stays the last good state.
+
+    Raises:
+        InputError: it has stopped; the message names the batch and the epoch.
+    """
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        loss = float((logs or {}).get("loss", 0.0))
+        if not np.isfinite(loss):
+            self._stop(f"received {loss} in batch {batch + 1} of epoch {self._epoch + 1}")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        for variable in self.model.weights:
+            if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+                self._stop(f"epoch {epoch + 1} ended with weights {variable.path} that are not")
+
+    def _stop(self, what: str) -> None:
+        raise InputError(
+            f"loss must stay finite; {what}. The last checkpoint is from before. "
+            "Did you mean a smaller learning rate?"
+        )
+
+
+class RobustnessWatch(keras.callbacks.Callback):
+    """Attacks held-out images after each epoch, and stops when robustness has collapsed.
+
+    Training on single steps can lose its robustness to longer attacks within an epoch, while its
+    own loss falls ("catastrophic overfitting"; Wong et al., "Fast is better than free", 2020,
+    section 5.4). The attack is PGD in inference mode; its accuracy is in the epoch's logs as
+    `watched_robust_accuracy`. On collapse the weights of the best epoch are put back.
+
+    Args:
+        images: held-out images, float32 [N, H, W, C] in [0, 1]; a few hundred do.
+        labels: int [N].
+        epsilon: radius of the L-infinity ball, float in (0, 1].
+        steps: of PGD, int >= 1; each is 2.5 * epsilon / steps long.
+        collapse: robustness has collapsed when it falls below this share of the best so far,
+            and by ten points, float in (0, 1).
+        history: accuracies of the epochs before, when a training goes on.
+        seed: of the random start.
+
+    Raises:
+        InputError: an argument is unusable.
+    """
+
+    @checked
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        epsilon: Epsilon,
+        steps: PositiveInt = 10,
+        collapse: Annotated[float, Range(above=0, below=1)] = 0.5,
+        history: Sequence[float] = (),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self._images = tf.constant(check_images(images))
+        self._labels = tf.constant(check_labels(labels, len(images)))
+        self.epsilon, self.steps, self.collapse, self.seed = epsilon, steps, collapse, seed
+        self.best = max(history, default=0.0)
+        #: The epoch that ended in collapse, counted from 1; None without.
+        self.collapsed: int | None = None
+        self._weights: list[np.ndarray] | None = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        model: Any = self.model
+        self._base_model = getattr(model, "base_model", model)
+        self._attacked = tf.function(self._accuracy, autograph=False)
+        if self.best:
+            # What a training goes on from is good: it would have ended otherwise.
+            self._weights = self._base_model.get_weights()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        accuracy = float(self._attacked())
+        if logs is not None:
+            logs[ROBUST_ACCURACY] = accuracy
+        fell = accuracy < min(self.collapse * self.best, self.best - SMALLEST_FALL)
+        if self._weights is not None and fell:
+            self.collapsed = epoch + 1
+            self._base_model.set_weights(self._weights)
+            self.model.stop_training = True
+            print(
+                f"Epoch {epoch + 1}: accuracy under PGD-{self.steps} on held-out images fell from "
+                f"{100 * self.best:.1f} to {100 * accuracy:.1f} % (catastrophic overfitting). "
+                "Training ends; the last good weights are back.",
+                flush=True,
+            )
+        elif accuracy >= self.best:
+            self.best, self._weights = accuracy, self._base_model.get_weights()
+
+    def _accuracy(self) -> tf.Tensor:
+        images, labels = self._images, self._labels
+        epsilon, step_size = self.epsilon, 2.5 * self.epsilon / self.steps
+
+        def logits_of(points: tf.Tensor) -> tf.Tensor:
+            return tf.cast(self._base_model(points, training=False), tf.float32)
+
+        def step(points: tf.Tensor) -> tuple[tf.Tensor]:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(points)
+                loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits_of(points))
+            moved = points + step_size * tf.sign(tape.gradient(loss, points))
+            moved = tf.clip_by_value(moved, images - epsilon, images + epsilon)
+            return (tf.clip_by_value(moved, 0.0, 1.0),)
+
+        noise = tf.random.stateless_uniform(images.shape, [self.seed, 0], -epsilon, epsilon)
+        (points,) = tf.while_loop(
+            lambda _: True,
+            step,
+            (tf.clip_by_value(images + noise, 0.0, 1.0),),
+            maximum_iterations=self.steps,
+        )
+        right = tf.equal(tf.argmax(logits_of(points), -1), labels)
+        return tf.reduce_mean(tf.cast(right, tf.float32))
