@@ -13,6 +13,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from robustcls._command_line import CommandParser, Runners, first_line, new_parser
+from robustcls._validation import InputError
 from robustcls.evaluation.runs.config import EvaluationConfig
 from robustcls.evaluation.smoothing.config import SmoothingConfig
 from robustcls.runs import read_json, write_json
@@ -31,6 +32,12 @@ def add_commands(commands: Any) -> Runners:
     commands.add_subcommand("evaluate", made, help=first_line(made.description))
     made = _models_parser("certify", certify.__doc__)
     made.add_class_arguments(SmoothingConfig, as_group=False)
+    made.add_argument(
+        "--bound", type=str | None, help="certify by bounds instead: ibp or crown, L-infinity"
+    )
+    made.add_argument(
+        "--epsilon", type=float | None, help="radius of the ball for --bound, images in [0, 1]"
+    )
     commands.add_subcommand("certify", made, help=first_line(made.description))
     return {"evaluate": _evaluate, "certify": _certify}
 
@@ -44,7 +51,14 @@ def _evaluate(values: Namespace) -> None:
 
 def _certify(values: Namespace) -> None:
     flags, where = _split(values)
-    resume = flags.pop("resume")
+    resume, bound, epsilon = flags.pop("resume"), flags.pop("bound"), flags.pop("epsilon")
+    if bound is not None:
+        shared = {key: flags[key] for key in ("limit", "batch_size", "seed")}
+        ball = {} if epsilon is None else {"epsilon": epsilon}
+        certify_by_bounds({"bound": bound, **ball, **shared}, where, resume)
+        return
+    if epsilon is not None:
+        raise InputError(f"epsilon needs --bound ibp or crown; received {epsilon} without.")
     certify(SmoothingConfig(**flags), where, resume)
 
 
@@ -74,10 +88,11 @@ def evaluate(config: EvaluationConfig, where: dict[str, Any], resume: bool, stri
 
 
 def certify(config: SmoothingConfig, where: dict[str, Any], resume: bool) -> None:
-    """Certify radii without adversarial examples, by randomized smoothing.
+    """Certify radii without adversarial examples, by randomized smoothing or by bounds.
 
-    Takes a run, or a .keras file or SavedModel with --data. Writes certification.json and
-    report/certified_accuracy.svg.
+    Takes a run, or a .keras file or SavedModel with --data. Smoothing (L2) writes
+    certification.json and report/certified_accuracy.svg; bounds (L-infinity, --bound) write
+    bounds.json.
     """
     from robustcls.evaluation.runs.certification import certify_models, print_certification
 
@@ -86,11 +101,25 @@ def certify(config: SmoothingConfig, where: dict[str, Any], resume: bool) -> Non
         print_certification(found)
 
 
+def certify_by_bounds(settings: dict[str, Any], where: dict[str, Any], resume: bool) -> None:
+    """Certify an L-infinity ball by bounds; the other half of `certify`."""
+    from robustcls.evaluation.runs.bounds import (
+        BoundsConfig,
+        certify_models_by_bounds,
+        print_bounds,
+    )
+
+    config = BoundsConfig(**settings)
+    with _models("certify", where, config) as evaluated:
+        found = certify_models_by_bounds(evaluated, config, resume=resume)
+        print_bounds(found)
+
+
 def _settings_file(command: str, folder: Path | str) -> Path:
     return Path(folder) / f"{command}_settings.json"
 
 
-def _keep_settings(command: str, folder: Path, config: EvaluationConfig | SmoothingConfig) -> None:
+def _keep_settings(command: str, folder: Path, config: Any) -> None:
     """Leaves the settings for `--resume`."""
     write_json(_settings_file(command, folder), dataclasses.asdict(config))
 
@@ -123,9 +152,7 @@ def _models_parser(command: str, description: str | None) -> CommandParser:
 
 
 @contextlib.contextmanager
-def _models(
-    command: str, where: dict[str, Any], config: EvaluationConfig | SmoothingConfig
-) -> Iterator[Any]:
+def _models(command: str, where: dict[str, Any], config: Any) -> Iterator[Any]:
     """Finds the models; prints where the results are, or how to go on after an interruption."""
     from robustcls.evaluation.runs.models import find_models
 

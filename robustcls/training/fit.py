@@ -25,13 +25,10 @@ from robustcls.training.adversarial import AdversarialRegularization
 from robustcls.training.averaging import WeightAverage
 from robustcls.training.checkpoints import EpochCheckpoint
 from robustcls.training.config import OptimizerConfig, TrainConfig
-<<<<<<< HEAD
-from robustcls.training.progress import shown
-=======
 from robustcls.training.objectives.objective import Objective
 from robustcls.training.objectives.registry import OBJECTIVES
+from robustcls.training.progress import shown
 from robustcls.training.robust_trainer import RobustTrainer
->>>>>>> 7c55d1a (Robust objectives behind one trainer, averages of weights, a watch on robustness)
 from robustcls.training.unfreezing import PlateauUnfreezing
 from robustcls.training.watching import ROBUST_ACCURACY, FiniteLoss, RobustnessWatch
 
@@ -174,12 +171,8 @@ def _train_one(
     watch = _watch(training.model, config, splits, checkpoint)
     if verbose and first_epoch:
         print(f"Resuming after epoch {first_epoch}", flush=True)
-<<<<<<< HEAD
-    callbacks = [training.epoch, unfreezing, checkpoint]
     bars, lines = shown(verbose)
-=======
     callbacks = [training.epoch, unfreezing, average, FiniteLoss(), watch, checkpoint]
->>>>>>> 7c55d1a (Robust objectives behind one trainer, averages of weights, a watch on robustness)
     training.model.fit(
         training.batches,
         validation_data=evaluation_batches(splits.validation),

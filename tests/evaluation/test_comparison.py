@@ -146,8 +146,8 @@ def test_the_report_is_one_escaped_file(evaluated, metrics):
     assert "a &amp; b" in page
     assert "run &lt;1&gt;" in page
     assert 'name="viewport"' in page
-    # Two curves and a reliability plot for each model, beside their legends.
-    assert outline.tags.count("figure") == 4
+    # Two curves, the front, and a reliability plot for each model, beside their legends.
+    assert outline.tags.count("figure") == 5
     assert page.count('class="matrix"') == 2
     assert len(re.findall(r'class="status \w+">\d+ ', page)) == 8
     assert "used in" in page

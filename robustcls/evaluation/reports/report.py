@@ -52,6 +52,7 @@ def render(metrics: Mapping[str, Any]) -> str:
         summary=summary(metrics),
         epsilon_chart=_over_epsilon(metrics),
         severity_chart=_over_severity(metrics),
+        front_chart=_front(metrics, attack),
         matrices={model: _matrix(metrics, model) for model in metrics["models"]},
         confusions={model: _confusions(metrics, model) for model in metrics["models"]},
         worst={model: _worst(metrics, model, attack) for model in metrics["models"]},
@@ -118,6 +119,49 @@ def _over_epsilon(metrics: Mapping[str, Any]) -> str | None:
         title=f"Accuracy under {attack} over epsilon",
         x_label=f"epsilon ({ball}, images in [0, 1])",
         y_label=f"accuracy under {attack} in %",
+    )
+
+
+def front(metrics: Mapping[str, Any], attack: str) -> list[str]:
+    """Returns the models that no other equals or beats in both clean and robust accuracy.
+
+    Args:
+        metrics: what `evaluate_models` returned.
+        attack: the one whose accuracy counts as robust.
+
+    Returns:
+        Names, from the most robust to the most accurate on clean images.
+    """
+    points = {
+        model: (metrics[model]["clean"], metrics[model][attack]) for model in metrics["models"]
+    }
+
+    def beaten(point: tuple[float, float]) -> bool:
+        return any(
+            other != point and other[0] >= point[0] and other[1] >= point[1]
+            for other in points.values()
+        )
+
+    return sorted(
+        (model for model, point in points.items() if not beaten(point)),
+        key=lambda model: points[model],
+    )
+
+
+def _front(metrics: Mapping[str, Any], attack: str | None) -> str | None:
+    """Clean against robust accuracy, a point for each model, and the front of the best."""
+    models = metrics["models"]
+    if attack is None or len(models) < 2:
+        return None
+    points = {model: (metrics[model]["clean"], metrics[model][attack]) for model in models}
+    lines = {model: [point] for model, point in points.items()}
+    best = [points[model] for model in front(metrics, attack)]
+    return line_chart(
+        {**lines, "Pareto front": best},
+        title=f"Accuracy under {attack} over clean accuracy",
+        x_label="clean accuracy",
+        y_label=f"accuracy under {attack} in %",
+        ticks=[0, 0.25, 0.5, 0.75, 1],
     )
 
 
