@@ -34,6 +34,7 @@ setup(
         "anomaly.reports": ["templates/*"],
         "robustcls.data": ["embedded/*"],
         "robustcls.evaluation.reports": ["templates/*"],
+        "robustcls.models.zoo": ["*.json", "*.keras"],
         "robustcls.reports": ["templates/*"],
         "robustcls.serving.exports": ["templates/*"],
         "robustcls.serving.server": ["page.html"],

@@ -15,9 +15,14 @@ from .models.building import build_classifier as build_classifier
 from .models.building import load_classifier as load_classifier
 from .models.normalization import FusedBatchNormalization as FusedBatchNormalization
 from .models.stock import save_classifier as save_classifier
+from .models.zoo.loading import load_pretrained as load_pretrained
 from .serving import export as export
+from .training import objectives as objectives
 from .training.adversarial import AdversarialRegularization as AdversarialRegularization
+from .training.averaging import WeightAverage as WeightAverage
+from .training.robust_trainer import RobustTrainer as RobustTrainer
 from .training.unfreezing import PlateauUnfreezing as PlateauUnfreezing
+from .training.watching import RobustnessWatch as RobustnessWatch
 
 __all__ = [
     "AdversarialRegularization",
@@ -26,8 +31,11 @@ __all__ = [
     "FusedBatchNormalization",
     "InputError",
     "PlateauUnfreezing",
+    "RobustTrainer",
+    "RobustnessWatch",
     "Split",
     "Splits",
+    "WeightAverage",
     "attacks",
     "build_classifier",
     "evaluate",
@@ -36,6 +44,8 @@ __all__ = [
     "export",
     "load",
     "load_classifier",
+    "load_pretrained",
+    "objectives",
     "save_classifier",
     "train_batches",
 ]

@@ -18,9 +18,9 @@ from robustcls._command_line import (
     run_command,
     with_underscores,
 )
-from robustcls.commands import data, evaluation, explanation, serving, training
+from robustcls.commands import data, evaluation, explanation, serving, training, zoo
 
-_TOPICS = (data, training, evaluation, serving, explanation)
+_TOPICS = (data, training, evaluation, serving, explanation, zoo)
 
 
 def parser() -> tuple[CommandParser, Runners]:

@@ -1,0 +1,60 @@
+"""The robust models inside the package, and their cards."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import robustcls as rc
+from robustcls import InputError
+from robustcls.bounds import certify_by_bounds
+from robustcls.cli import main
+from robustcls.models.zoo import cards, names, read_card
+
+NAMES = names()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_says_what_its_model_does(name):
+    card = read_card(name)
+    model = rc.load_pretrained(name)
+    assert model.count_params() == card.parameters
+    assert 0 < card.results["certified"] <= card.results["autoattack"] <= card.results["clean"]
+    assert card.weights.stat().st_size < 5e6
+    if not card.data.endswith("_mini"):
+        return  # needs images from a registry
+    test = rc.load(card.data).test
+    found = certify_by_bounds(model, test.float_images(), test.labels, epsilon=card.epsilon)
+    assert found.clean_accuracy == pytest.approx(card.results["clean"], abs=1e-3)
+    assert found.certified_accuracy == pytest.approx(card.results["certified"], abs=1e-3)
+    # No attack turns what is certified.
+    chosen = np.flatnonzero(found.certified)[:40]
+    images, labels = test.float_images()[chosen], test.labels[chosen]
+    attack = rc.attacks.PGD(epsilon=card.epsilon, steps=20, restarts=2)
+    assert not attack(model, images, labels).success.any()
+
+
+def test_commands(capsys):
+    main(["zoo", "list"])
+    assert NAMES
+    printed = capsys.readouterr().out.replace("\n", "")
+    assert "Robust models" in printed
+    main(["zoo", "show", NAMES[0]])
+    assert f"name: {NAMES[0]}" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        main(["zoo", "show", NAMES[0][:-1]])
+    assert stopped.value.code == 2
+    assert f"Did you mean '{NAMES[0]}'?" in capsys.readouterr().err
+
+
+def test_other_weights_than_the_card_says_are_refused(tmp_path, monkeypatch):
+    card = read_card(NAMES[0])
+    shutil.copy(card.weights, tmp_path)
+    fields = {**dataclasses.asdict(card), "sha256": "0" * 64}
+    del fields["name"]
+    (tmp_path / f"{card.name}.json").write_text(json.dumps(fields))
+    monkeypatch.setattr(cards, "FOLDER", tmp_path)
+    with pytest.raises(InputError, match="must be the file on its card, SHA-256 000000000000"):
+        rc.load_pretrained(card.name)
