@@ -21,7 +21,8 @@ def test_a_card_says_what_its_model_does(name):
     card = read_card(name)
     model = rc.load_pretrained(name)
     assert model.count_params() == card.parameters
-    assert 0 < card.results["certified"] <= card.results["autoattack"] <= card.results["clean"]
+    attacked = [value for key, value in card.results.items() if key not in ("clean", "certified")]
+    assert all(card.results["certified"] <= value <= card.results["clean"] for value in attacked)
     assert card.weights.stat().st_size < 5e6
     if not card.data.endswith("_mini"):
         return  # needs images from a registry
