@@ -40,7 +40,7 @@ def _list() -> None:
     for name in names():
         card = read_card(name)
         cells = [
-            f"{100 * card.results[key]:.1f}" if key in card.results else "–"
+            f"{100 * card.results[key]:.2f}" if key in card.results else "–"
             for key in ("clean", "certified", "autoattack")
         ]
         table.add_row(name, card.data, _ball(card), *cells)
@@ -79,9 +79,9 @@ def _evaluate(name: str, seed: int = 0) -> None:
     for key, found in evaluate_card(card, seed=seed).items():
         table.add_row(
             key,
-            f"{100 * found.accuracy:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]",
+            f"{100 * found.accuracy:.2f} [{100 * found.low:.2f}, {100 * found.high:.2f}]",
             str(found.count),
-            f"{100 * card.results[key]:.1f}" if key in card.results else "–",
+            f"{100 * card.results[key]:.2f}" if key in card.results else "–",
         )
     Console().print(table)
 
