@@ -220,6 +220,10 @@ def restored(kind: type[Detector], saved: SavedDetector) -> Detector:
             for name, network in networks.items():
                 count = len(network.get_weights())
                 network.set_weights([saved.arrays[f"{name}/{index}"] for index in range(count)])
+                for layer in network.layers:
+                    # Keras' Normalization and the like keep more than weights.
+                    if hasattr(layer, "finalize_state"):
+                        layer.finalize_state()
         except (KeyError, ValueError):
             raise InputError(
                 f"folder must hold the weights that {saved.method} builds now; received others. "
