@@ -154,7 +154,7 @@ def _metrics(
         },
         "corruptions": _corruptions(results),
         "trust": {model: parts["trust"] for model, parts in results.items() if "trust" in parts},
-        "settings": dataclasses.asdict(config),
+        "settings": dataclasses.asdict(config) | {"attack": list(config.attacks)},
         "training_seed": evaluated.training_seed,
         "versions": versions(),
         "class_names": list(evaluated.class_names),
