@@ -20,6 +20,15 @@ COMPLETION = ["shtab>=1.7,<2"]
 INT8 = ["ai-edge-litert>=2,<3", "backports-strenum<1.3; python_version >= '3.11'"]
 ONNX = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "tf2onnx>=1.17,<2"]
 
+# The site is built by a test, and its notebooks are run by one.
+DOCS = [
+    "furo>=2024.8",
+    "ipykernel>=6.29,<8",
+    "myst-nb>=1.2,<2",
+    "nbclient>=0.10,<1",
+    "sphinx>=8.1,<10",
+]
+
 setup(
     name="robustcls",
     version="0.2.0",
@@ -69,6 +78,7 @@ setup(
         "serving": SERVING,
         "int8": INT8,
         "onnx": ONNX,
+        "docs": DOCS,
         "benchmarks": [
             "adversarial-robustness-toolbox>=1.20,<2",
             "foolbox>=3.3.4,<4",
@@ -79,6 +89,7 @@ setup(
             *SERVING,
             *INT8,
             *ONNX,
+            *DOCS,
             "dill>=0.3.8,<1",
             "mypy>=1.13,<3",
             "pytest>=8.3,<10",

@@ -44,18 +44,18 @@ def check(
     masked, it was trained against one attack alone. The checks look for what such models have
     in common, with PGD, APGD, Square and examples from elsewhere.
 
-     1. The outputs are logits, not probabilities.
-     2. Five calls differ by at most 1e-4 of an image's largest output.
-     3. The gradient of cross-entropy is zero for at most 1 % of the images, here and through the
-        model's own softmax, and NaN or infinite for none.
-     4. PGD leaves no more accuracy than FGSM; and where PGD costs more than 10 points, FGSM costs
-        at least a fifth of that.
-     5. Accuracy after an FGSM step is not above clean accuracy.
-     6. Accuracy under PGD rises by at most half a point from one epsilon to a larger one.
-     7. Accuracy is at most chance with 100 steps at epsilon 0.5 (norm "2": 0.5 √values).
-     8. Doubling the steps changes accuracy by at most a point. Where APGD's figures are judged,
-        PGD with doubled steps breaks at most a point more.
-     9. Five random starts instead of one change it by at most a point; for APGD, as in 8.
+    1. The outputs are logits, not probabilities.
+    2. Five calls differ by at most 1e-4 of an image's largest output.
+    3. The gradient of cross-entropy is zero for at most 1 % of the images, here and through the
+       model's own softmax, and NaN or infinite for none.
+    4. PGD leaves no more accuracy than FGSM; and where PGD costs more than 10 points, FGSM costs
+       at least a fifth of that.
+    5. Accuracy after an FGSM step is not above clean accuracy.
+    6. Accuracy under PGD rises by at most half a point from one epsilon to a larger one.
+    7. Accuracy is at most chance with 100 steps at epsilon 0.5 (norm "2": 0.5 √values).
+    8. Doubling the steps changes accuracy by at most a point. Where APGD's figures are judged,
+       PGD with doubled steps breaks at most a point more.
+    9. Five random starts instead of one change it by at most a point; for APGD, as in 8.
     10. Square breaks at most 0.2 % of the images that FGSM, PGD and APGD did not break.
     11. Examples made on other models, or on a noisy copy of this one, do no better than PGD.
     12. Twenty random points of the ball do no better than PGD.
