@@ -32,8 +32,9 @@ QUICK = {
     "memae": {"epochs": 12, "learning_rate": 0.005},
     "ognet": {"epochs": 6, "iterations": 14, "width": 0.0625},
     "one_class_svm": {},
+    "patch_memory": {"weights": "random", "resize_to": 32, "layers": ("block_2_add",)},
 }
-TRAINED = sorted(METHODS.keys() - {"one_class_svm"})
+TRAINED = sorted(name for name in METHODS if detector_class(name).counts_epochs)
 
 
 def make(method, **settings):
