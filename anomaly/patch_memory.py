@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import keras
@@ -112,7 +113,7 @@ class PatchMemory(MapDetector):
         network = self.networks["features"]
         if self.weights == "imagenet":
             network.set_weights(self._features("imagenet").get_weights())
-        embed = tf.function(network).get_concrete_function(
+        embed = tf.function(partial(network, training=False)).get_concrete_function(
             tf.TensorSpec([None, *self.image_shape], tf.float32)
         )
         starts = range(0, len(training.images), self.batch_size)
@@ -128,15 +129,15 @@ class PatchMemory(MapDetector):
         memory.remember(patches[chosen])
 
     def anomaly_map_batch(self, images: tf.Tensor) -> tf.Tensor:
-        distances, _ = self.networks["memory"](self.networks["features"](images))
+        distances, _ = self.networks["memory"](self.networks["features"](images, training=False))
         return tf.image.resize(distances[..., None], self.image_shape[:2])[..., 0]
 
     def score_batch(self, images: tf.Tensor) -> tf.Tensor:
-        _, scores = self.networks["memory"](self.networks["features"](images))
+        _, scores = self.networks["memory"](self.networks["features"](images, training=False))
         return scores
 
     def encode_batch(self, images: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_mean(self.networks["features"](images), [1, 2])
+        return tf.reduce_mean(self.networks["features"](images, training=False), [1, 2])
 
     def _features(self, weights: str | None) -> keras.Model:
         classifier = build_classifier(
