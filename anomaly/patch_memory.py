@@ -10,13 +10,13 @@ from typing import Annotated, Any, ClassVar
 import keras
 import numpy as np
 import tensorflow as tf
-from robustcls.models.classifier import build_classifier
 from tqdm import tqdm
 
 from anomaly.detection.maps import MapDetector
 from anomaly.detection.training import Training
 from robustcls._settings import Choice, Flag, PositiveInt, Range
 from robustcls._validation import InputError, check_choice
+from robustcls.models.building import build_classifier
 
 # torchvision's blocks 3, 8 and 14.
 LAYERS = ("block_2_add", "block_7_add", "block_13_project_BN")

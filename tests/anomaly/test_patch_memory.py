@@ -2,12 +2,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from robustcls.models.classifier import build_classifier
 from sklearn.metrics import roc_auc_score
 
 from anomaly import PatchMemory
 from anomaly.patch_memory import greedy_coreset
 from robustcls import InputError
+from robustcls.models.building import build_classifier
 
 SHAPE = (48, 64, 3)
 LAYERS = ("block_2_add", "block_5_add")
