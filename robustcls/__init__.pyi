@@ -8,9 +8,12 @@ from .data.pipeline import train_batches as train_batches
 from .data.sources import load as load
 from .data.splits import Split as Split
 from .data.splits import Splits as Splits
+from .evaluation.corruptions.corruption import register_corruption as register_corruption
 from .evaluation.robustness import evaluate as evaluate
 from .explanation.explainer import Explainer as Explainer
+from .explanation.methods.registry import register_explanation as register_explanation
 from .explanation.reports.report import explain as explain
+from .models.backbones import register_backbone as register_backbone
 from .models.building import build_classifier as build_classifier
 from .models.building import load_classifier as load_classifier
 from .models.normalization import FusedBatchNormalization as FusedBatchNormalization
@@ -46,6 +49,9 @@ __all__ = [
     "load_classifier",
     "load_pretrained",
     "objectives",
+    "register_backbone",
+    "register_corruption",
+    "register_explanation",
     "save_classifier",
     "train_batches",
 ]

@@ -50,6 +50,8 @@ MOVED = {
     "explanation.class_images": "explanation.activation_maximization",
     "explanation.estimates": "evaluation.intervals",
     "explanation.faithfulness": "explanation.quality.faithfulness",
+    "explanation.logits_model": "explanation.methods.logits_model",
+    "explanation.maps": "explanation.methods.maps",
     "explanation.page": "explanation.reports.page",
     "explanation.report": "explanation.reports.report",
     "explanation.resampling": "explanation.methods.resampling",

@@ -23,12 +23,16 @@ class Registry(Mapping[str, T], Generic[T]):
         kind: what they are, for messages, for example "attack".
         built_in: "module:attribute" by name.
         reserved: names that mean something else where names of this kind are given.
+
+    Attributes:
+        built_in: the names that come with the package.
     """
 
     def __init__(
         self, kind: str, built_in: Mapping[str, str], *, reserved: tuple[str, ...] = ()
     ) -> None:
         self.kind, self._reserved = kind, reserved
+        self.built_in = frozenset(built_in)
         self._places = dict(built_in)
         self._found: dict[str, T] = {}
 

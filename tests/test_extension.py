@@ -1,13 +1,68 @@
 """What a user's own module adds, with no other edit."""
 
+import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
+from PIL import Image
 
+import robustcls as rc
 from anomaly.cli import main as anomaly_main
+from robustcls._command_line import import_named_modules
 from robustcls._registry import Registry
 from robustcls._validation import InputError
+from robustcls.attacks import ATTACKS, Attack
+from robustcls.attacks.loop import LoopedAttack
 from robustcls.cli import main
+from robustcls.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from robustcls.explanation import METHODS, Explainer, Maps
+from robustcls.models import BACKBONES
+
+ROOT = Path(__file__).parents[1]
+MINE = """
+import keras
+import numpy as np
+
+import robustcls as rc
+from robustcls.explanation import Maps
+
+
+class Nudge(rc.attacks.Attack):
+    def perturb(self, classifier, images, labels, keys):
+        gradients = rc.attacks.loss_gradients(classifier, images, labels)
+        return images + 2 * self.epsilon * np.sign(gradients)
+
+
+@rc.register_corruption(severities=(0.1, 0.2, 0.3, 0.4, 0.5))
+def haze(images, strength, seed):
+    return (1 - strength) * images + 2 * strength
+
+
+@rc.register_explanation()
+def silhouette(explainer, images, classes):
+    return Maps(images.mean(-1))
+
+
+@rc.register_backbone()
+def pebble(images):
+    return keras.layers.Conv2D(4, 3, strides=2, activation="relu")(images)
+"""
+
+
+@pytest.fixture(autouse=True)
+def forgetting(monkeypatch):
+    """What a test registers is gone after it."""
+    for registry in (ATTACKS, CORRUPTIONS, METHODS, BACKBONES):
+        dict(registry)  # modules register what is in them once, when they are imported
+        monkeypatch.setattr(registry, "_places", dict(registry._places))
+        monkeypatch.setattr(registry, "_found", dict(registry._found))
+    for scale in SEVERITIES:
+        monkeypatch.setitem(SEVERITIES, scale, dict(SEVERITIES[scale]))
 
 
 @pytest.fixture
@@ -21,6 +76,25 @@ def write_module(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
     return write
+
+
+@pytest.fixture
+def mine(write_module):
+    write_module("mine", MINE)
+    import_named_modules(["--import", "mine"])
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for name, level in (("dark", 60), ("light", 190)):
+            (root / part / name).mkdir(parents=True)
+            for index in range(12):
+                pixels = generator.normal(level, 30, (12, 12, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(root / part / name / f"{index}.png")
+    return root
 
 
 def fail(capsys, command, *arguments):
@@ -90,3 +164,202 @@ def test_registry_of_names():
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"must be one of green, red; received 'gren'\. Did you"):
         registry.find("gren")
+
+
+def test_from_python(mine, tmp_path):
+    model = rc.build_classifier("pebble", input_shape=(12, 12, 3), num_classes=3)
+    assert [layer.name for layer in model.layers if layer.weights] == ["conv2d_1", "logits"]
+    images = np.random.default_rng(0).random((9, 12, 12, 3), np.float32)
+    labels = model.predict(images, verbose=0).argmax(-1)
+
+    result = ATTACKS["nudge"](epsilon=0.3)(model, images, labels)
+    assert np.abs(result.adversarial - images).max() == pytest.approx(0.3, abs=1e-6)
+    predicted = model.predict(result.adversarial, verbose=0).argmax(-1)
+    np.testing.assert_array_equal(result.success, predicted != labels)
+    assert rc.evaluate(
+        model, (images, labels), attacks=[ATTACKS["nudge"](epsilon=0.3)], corruptions=None
+    ).accuracies == {"clean": 1.0, "nudge": result.robust_accuracy}
+
+    hazy = corrupt(images, "haze", 5, "imagenet_c").numpy()
+    np.testing.assert_allclose(hazy, np.minimum(images / 2 + 1, 1))
+
+    maps = Explainer(model, batch_size=4)("silhouette", images, labels)
+    np.testing.assert_allclose(maps.positive, images.mean(-1), atol=1e-6)
+
+    model.save(tmp_path / "model.keras")
+    BACKBONES._places.pop("pebble")  # what a process without the module knows
+    loaded = rc.load_classifier(tmp_path / "model.keras")
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), expected, atol=1e-5)
+
+
+def test_from_the_command_line(write_module, photos, tmp_path, capsys):
+    write_module("mine", MINE)
+    run = tmp_path / "run"
+    flags = ["--import", "mine", "--model.backbone", "pebble", "--epochs", "1"]
+    flags += ["--data.name", str(photos), "--batch_size", "8", "--augmentation", "null"]
+    main(["train", *flags, "--models", "[base]", "--out", str(run)])
+    assert rc.load_classifier(run / "base" / "model.keras").name == "pebble"
+
+    evaluating = ["evaluate", str(run), "--attack", "nudge", "--epsilon", "0.5"]
+    evaluating += ["--corruptions", "haze", "--curve_limit", "0", "--batch_size", "8"]
+    main([*evaluating, "--import", "mine"])
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["base"]["nudge"] <= metrics["base"]["clean"]
+    page = (run / "report" / "evaluation.html").read_text()
+    assert "nudge" in page
+    assert "haze" in page
+    main(["--import", "mine", *evaluating, "--resume"])
+    again = json.loads((run / "metrics.json").read_text())
+    assert again["base"] == metrics["base"]
+
+    explaining = ["explain", str(run), "--methods", "silhouette", "gradients"]
+    explaining += ["--attack", "nudge", "--epsilon", "0.5", "--limit", "3"]
+    main([*explaining, "--quality_limit", "3", "--import", "mine"])
+    assert "silhouette" in (run / "report" / "explanations.html").read_text()
+    with np.load(run / "report" / "maps" / "base.npz") as maps:
+        np.testing.assert_allclose(maps["silhouette_positive"], maps["images"].mean(-1), atol=1e-6)
+        assert np.abs(maps["adversarial"] - maps["images"]).max() <= 0.5 + 1e-6
+
+    capsys.readouterr()
+    for command in ("evaluate", "explain", "train"):
+        with pytest.raises(SystemExit):
+            main([command, "--help", "--import", "mine"])
+        shown = capsys.readouterr().out
+        assert {"evaluate": "haze", "explain": "silhouette", "train": "pebble"}[command] in shown
+        assert command == "train" or "fab, square, autoattack, nudge" in " ".join(shown.split())
+
+
+def test_in_the_contract_tests(write_module, tmp_path):
+    write_module("mine", MINE)
+    flags = ["-q", "-p", "no:cacheprovider", "-p", "mine", "-c", str(ROOT / "pyproject.toml")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *flags, "tests/attacks/test_attacks.py", "-k", "Nudge"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert "8 passed" in done.stdout, done.stdout + done.stderr
+
+
+def hook_of_another_shape(classifier, images, labels, keys):
+    return images[:, 1:]
+
+
+def hook_that_fails(classifier, images, labels, keys):
+    raise KeyError("no\nlabel")
+
+
+@pytest.mark.parametrize(
+    ("hook", "message"),
+    [
+        (hook_of_another_shape, r"perturb of attack 'own' must return finite float32 images of "),
+        (hook_that_fails, r"perturb of attack 'own' must return images; it raised KeyError: "),
+        (lambda c, x, y, k: x + np.float32(np.nan), "must return finite"),
+    ],
+)
+def test_a_hook_that_returns_no_images_is_one_line(hook, message):
+    class Own(Attack):
+        perturb = staticmethod(hook)
+
+    images = np.full((4, 3, 3, 1), 0.5, np.float32)
+    model = keras.Sequential(
+        [keras.Input((3, 3, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    labels = model.predict(images, verbose=0).argmax(-1)
+    with pytest.raises(InputError, match=message) as caught:
+        Own()(model, images, labels)
+    assert "\n" not in str(caught.value)
+
+
+def test_definitions_that_cannot_be(mine):
+    def images(*arguments):
+        return arguments[0]
+
+    def twice():
+        class FGSM(Attack):
+            perturb = images
+
+    def unnamed():
+        class Own(Attack, name="My attack"):
+            perturb = images
+
+    def empty():
+        class Own(Attack):
+            pass
+
+    def half():
+        class Own(LoopedAttack):
+            def start(self, batch):
+                return {}
+
+    def plain():
+        class Own(Attack):
+            strength: float = 2.0
+            perturb = images
+
+        Own()
+
+    five = (1, 2, 3, 4, 5)
+    cases = [
+        (
+            twice,
+            r"'fgsm' is robustcls\.attacks\.fgsm\.FGSM already",
+        ),
+        (unnamed, "must be lower-case letters"),
+        (empty, "attack Own must define perturb; see help"),
+        (half, "attack Own must define make_step, step_count; see help"),
+        (plain, "attack Own must be decorated with @dataclass.* for its setting 'strength'"),
+        (lambda: rc.register_corruption(severities=five, name="fog")(images), "'fog' is robustcls"),
+        (lambda: rc.register_corruption(severities=five[:4]), "severities must be five strengths"),
+        (lambda: rc.register_explanation("grad_cam")(images), "'grad_cam' is robustcls"),
+        (lambda: rc.register_backbone("resnext50")(images), "'resnext50' is robustcls"),
+        (lambda: rc.register_backbone(block="conv"), "block must have a group"),
+    ]
+    for define, message in cases:
+        with pytest.raises(InputError, match=message) as caught:
+            define()
+        assert "\n" not in str(caught.value)
+
+
+def test_what_comes_back_is_checked():
+    @rc.register_corruption(severities=(1, 2, 3, 4, 5))
+    def cropped(images, strength, seed):
+        return images[:, strength:]
+
+    @rc.register_explanation()
+    def signed(explainer, images, classes):
+        return Maps(images.mean(-1) - 1)
+
+    @rc.register_backbone()
+    def flat(images):
+        return keras.layers.Flatten()(images)
+
+    images = np.full((2, 8, 8, 1), 0.5, np.float32)
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    for use, message in [
+        (lambda: corrupt(images, "cropped", 2), r"corruption 'cropped' must return images of "),
+        (lambda: Explainer(model)("signed", images, [0, 0]), "'signed' must return Maps of finite"),
+        (
+            lambda: rc.build_classifier("flat", input_shape=(8, 8, 3), num_classes=2),
+            r"backbone 'flat' must return a feature map \[N, h, w, C\]",
+        ),
+    ]:
+        with pytest.raises(InputError, match=message) as caught:
+            use()
+        assert "\n" not in str(caught.value)
+
+
+def test_settings_reach_the_attacks_that_take_them():
+    settings = {"epsilon": 0.25, "norm": "2", "steps": 7, "restarts": 2, "queries": 9, "seed": 3}
+    made = {name: attack.from_settings(settings) for name, attack in ATTACKS.items()}
+    assert {(attack.epsilon, attack.norm, attack.seed) for attack in made.values()} == {
+        (0.25, "2", 3)
+    }
+    assert (made["pgd"].steps, made["pgd"].restarts) == (7, 2)
+    # Their published numbers of steps are what makes results comparable.
+    assert [made[name].steps for name in ("apgd", "fab", "autoattack")] == [100, 100, 100]
+    assert made["square"].queries == made["autoattack"].queries == 9

@@ -9,6 +9,7 @@ from robustcls._command_line.parser import (
     command_parser,
     first_line,
     function_parser,
+    list_names,
     new_parser,
 )
 from robustcls._command_line.running import (
@@ -29,6 +30,7 @@ __all__ = [
     "function_parser",
     "import_named_modules",
     "import_tensorflow",
+    "list_names",
     "new_parser",
     "run_command",
     "with_underscores",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -172,6 +172,12 @@ def add_run_arguments(
         help="go on with the interrupted run in --out; its settings need not be given again",
     )
     made.add_argument("--overwrite", action="store_true", help="delete the run that is in --out")
+
+
+def list_names(made: CommandParser, **names: Iterable[str]) -> None:
+    """Ends the description of a command with the names it takes, `Attacks=ATTACKS` for example."""
+    lines = (f"{title}: {', '.join(known)}." for title, known in names.items())
+    made.description = "\n\n".join([made.description or "", *lines])
 
 
 def first_line(text: str | None) -> str:

@@ -1,24 +1,5 @@
-"""Attacks on classifiers: images in, adversarial images out."""
+"""Attacks on classifiers: images in, adversarial images out. Names load on first use."""
 
-from robustcls.attacks.apgd import APGD
-from robustcls.attacks.auto_attack import AutoAttack
-from robustcls.attacks.base import Attack, AttackResult
-from robustcls.attacks.fab import FAB
-from robustcls.attacks.fgsm import FGSM
-from robustcls.attacks.pgd import PGD
-from robustcls.attacks.square import Square
-from robustcls.classifiers.adapters import adapt
-from robustcls.classifiers.classifier import Classifier
+import lazy_loader
 
-__all__ = [
-    "APGD",
-    "FAB",
-    "FGSM",
-    "PGD",
-    "Attack",
-    "AttackResult",
-    "AutoAttack",
-    "Classifier",
-    "Square",
-    "adapt",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -119,6 +119,8 @@ class APGD(GradientAttack):
     restarts: PositiveInt = 1
     target_classes: NonNegativeInt = 0
 
+    published = ("steps", "restarts")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.loss == "ce" and self.target_classes:
@@ -128,38 +130,38 @@ class APGD(GradientAttack):
 
     @property
     def name(self) -> str:
-        return f"apgd-{self.loss}" + ("-t" if self.target_classes else "")
+        return f"{self.registry_name}-{self.loss}" + ("-t" if self.target_classes else "")
 
     @property
-    def _rule(self) -> Rule:
+    def rule(self) -> Rule:
         return AutoStep(self.norm, self.loss, self.target_classes > 0)
 
     @property
-    def _settings(self) -> State:
+    def settings(self) -> State:
         periods = np.array(checkpoint_periods(self.steps), np.float32)
         return {"epsilon": np.asarray(self.epsilon, np.float32), "periods": periods}
 
     @property
-    def _step_count(self) -> int:
+    def step_count(self) -> int:
         return self.steps
 
     @property
-    def _restart_count(self) -> int:
+    def restart_count(self) -> int:
         return self.restarts
 
-    def _rivals(self, num_classes: int) -> int:
+    def rivals(self, num_classes: int) -> int:
         return min(self.target_classes, num_classes - 1)
 
-    def _objection(self, classifier: Classifier) -> str | None:
+    def objection(self, classifier: Classifier) -> str | None:
         needed = 4 if self.target_classes else 3
         if self.loss == "dlr" and classifier.num_classes < needed:
             return (
                 f"loss must be 'ce' for a model of {classifier.num_classes} classes; {self.name} "
                 f"compares the {needed} highest logits."
             )
-        return super()._objection(classifier)
+        return super().objection(classifier)
 
-    def _start(self, batch: Batch) -> State:
+    def start(self, batch: Batch) -> State:
         count, shape = len(batch.images), batch.images.shape[1:]
         noise = norms.random_on_sphere(batch.keys, shape, self.epsilon, self.norm)
         current = np.clip(batch.images + noise, 0, 1)

@@ -39,6 +39,8 @@ class AutoAttack(Attack):
     target_classes: PositiveInt = 9
     queries: PositiveInt = 5000
 
+    published = ("steps",)
+
     def members(self, num_classes: int) -> list[Attack]:
         """Returns the attacks in order, for a model of `num_classes` classes."""
         ball: dict[str, Any] = {"epsilon": self.epsilon, "norm": self.norm, "seed": self.seed}
@@ -50,15 +52,15 @@ class AutoAttack(Attack):
             attacks.append(APGD(loss="dlr", steps=self.steps, **ball))
         return [*attacks, FAB(**aims, **ball), Square(queries=self.queries, **ball)]
 
-    def _objection(self, classifier: Classifier) -> str | None:
+    def objection(self, classifier: Classifier) -> str | None:
         objections = (
-            member._objection(classifier) for member in self.members(classifier.num_classes)
+            member.objection(classifier) for member in self.members(classifier.num_classes)
         )
         return next((objection for objection in objections if objection), None)
 
-    def _rivals(self, num_classes: int) -> int:
-        return max(member._rivals(num_classes) for member in self.members(num_classes))
+    def rivals(self, num_classes: int) -> int:
+        return max(member.rivals(num_classes) for member in self.members(num_classes))
 
-    def _run(self, classifier: Classifier, task: Task, options: Options) -> None:
+    def run(self, classifier: Classifier, task: Task, options: Options) -> None:
         for member in self.members(classifier.num_classes):
-            member._run(classifier, task, options)
+            member.run(classifier, task, options)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -21,7 +20,10 @@ from robustcls._settings import (
 )
 from robustcls._validation import InputError, check_images, check_labels
 from robustcls.attacks import norms
+from robustcls.attacks.batched import perturb_in_batches
+from robustcls.attacks.registry import ATTACKS
 from robustcls.attacks.task import Options, Task
+from robustcls.classifiers.adapters import adapt as adapt
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.classifiers.classifier import Classifier
 
@@ -49,26 +51,73 @@ class AttackResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attack(abc.ABC):
+class Attack:
     """An attack on the logits of a classifier within a ball around each image.
 
     What an attack does to an image is a function of its settings, the model, the image and its
     label, to float rounding: neither the batch nor the other images matter.
 
+    A subclass defines one hook, `perturb`, and is then an attack like every other: it is in
+    `ATTACKS` under its name in lower case, in the command lines and in the contract tests. Its
+    own settings are fields: then it is decorated with `@dataclass(frozen=True, kw_only=True)`.
+    Attacks that take steps until an image falls: `LoopedAttack`, `GradientAttack`.
+
+        class Brightest(rc.attacks.Attack, name="brightest"):
+            def perturb(self, classifier, images, labels, keys):
+                return images + self.epsilon
+
     Args:
-        epsilon: radius of the ball for images in [0, 1].
+        epsilon: radius of the ball, in (0, 1] for norm "inf"; 8/255 by default.
         norm: "inf" or "2".
-        seed: seed of everything random.
+        seed: seed of everything random, an integer >= 0.
+
+    Attributes:
+        registry_name: the name in `ATTACKS`; `class Mine(Attack, name="mine")` sets it.
+        published: names of settings that keep their defaults, the published values, whatever
+            the command line says for other attacks.
 
     Raises:
-        InputError: a setting, the images, the labels or the model is unusable.
+        InputError: a setting, the images, the labels or the model is unusable; a subclass lacks
+            a hook, or its name is taken.
     """
 
     epsilon: Epsilon = 8 / 255
     norm: Annotated[str, Choice(norms.NORMS)] = "inf"
     seed: NonNegativeInt = 0
 
+    registry_name: ClassVar[str] = "attack"
+    published: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, *, name: str | None = None, abstract: bool = False) -> None:
+        """Registers the subclass.
+
+        Args:
+            name: in `ATTACKS`; the class's in lower case when None.
+            abstract: the class is a base of attacks and none itself.
+        """
+        super().__init_subclass__()
+        cls.registry_name = cls.__name__.lower() if name is None else name
+        if abstract:
+            return
+        missing = [
+            hook for hook in dir(cls) if getattr(getattr(cls, hook), "__isabstractmethod__", False)
+        ]
+        if cls.run is Attack.run and cls.perturb is Attack.perturb:
+            missing = ["perturb"]
+        if missing:
+            raise InputError(
+                f"attack {cls.__name__} must define {', '.join(missing)}; see "
+                f"help(robustcls.attacks.{cls.__mro__[1].__name__})."
+            )
+        ATTACKS.add(cls.registry_name, cls)
+
     def __post_init__(self) -> None:
+        for setting, kind in vars(type(self)).get("__annotations__", {}).items():
+            if setting not in vars(self) and "ClassVar" not in str(kind):
+                raise InputError(
+                    f"attack {type(self).__name__} must be decorated with @dataclass(frozen=True, "
+                    f"kw_only=True) for its setting {setting!r}."
+                )
         object.__setattr__(self, "norm", str(self.norm))
         check_settings(self)
 
@@ -80,7 +129,20 @@ class Attack(abc.ABC):
     @property
     def name(self) -> str:
         """The name in tables and metrics, for example `fgsm` or `pgd20`."""
-        return type(self).__name__.lower()
+        return self.registry_name
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Attack:
+        """Returns the attack with those of `settings` that it has and does not keep `published`.
+
+        Args:
+            settings: by name, as a command line gives them for any attack.
+
+        Raises:
+            InputError: a setting is unusable.
+        """
+        own = {field.name for field in dataclasses.fields(cls)} - set(cls.published)
+        return cls(**{name: value for name, value in settings.items() if name in own})
 
     def __call__(
         self,
@@ -173,7 +235,7 @@ class Attack(abc.ABC):
         images = check_images(images)
         classifier = classifier_of(model)
         num_classes = classifier.prepare(images)
-        objection = self._objection(classifier)
+        objection = self.objection(classifier)
         if objection:
             raise InputError(objection)
         labels = check_labels(labels, len(images), num_classes)
@@ -184,12 +246,12 @@ class Attack(abc.ABC):
             images,
             labels,
             targeted=self.targeted,
-            rivals=self._rivals(num_classes),
+            rivals=self.rivals(num_classes),
             batch_size=batch_size,
         )
         results = {}
         for attack in attacks:
-            attack._run(classifier, task, options)
+            attack.run(classifier, task, options)
             # The next radius goes on from these arrays; after the last they are the result's.
             found = task.adversarial, task.success
             if attack is not attacks[-1]:
@@ -197,28 +259,41 @@ class Attack(abc.ABC):
             results[attack.epsilon] = AttackResult(*found)
         return results
 
-    @abc.abstractmethod
-    def _run(self, classifier: Classifier, task: Task, options: Options) -> None:
-        """Attacks the images of `task` that still stand, and notes there what it finds."""
+    def perturb(
+        self, classifier: Classifier, images: np.ndarray, labels: np.ndarray, keys: np.ndarray
+    ) -> np.ndarray:
+        """Returns what to try in place of a batch of images, float32 [n, H, W, C].
 
-    def _objection(self, classifier: Classifier) -> str | None:
+        The one hook of a simple attack. What it returns is moved into the ball and into [0, 1],
+        shown to the model and kept where it comes closer; so it may leave the ball.
+
+        Args:
+            classifier: the model: `classifier.predict(images)` are the logits, float32
+                [n, classes]; `loss_gradients(classifier, images, labels)` the gradients.
+            images: float32 [n, H, W, C] in [0, 1], none of which has fallen yet.
+            labels: int64 [n].
+            keys: uint64 [n], a key for each image that follows from its pixels and the seed.
+                `draws.uniform(keys, shape)` and the like draw from them, so that an image gets
+                the same whatever batch it is in.
+        """
+        raise NotImplementedError
+
+    def run(self, classifier: Classifier, task: Task, options: Options) -> None:
+        """Attacks the images of `task` that still stand, and notes there what it finds.
+
+        The hook of attacks that do more than to perturb a batch once.
+
+        Args:
+            classifier: the model.
+            task: the images and what has been found so far.
+            options: how to run; nothing there changes what is found.
+        """
+        perturb_in_batches(self, self.perturb, classifier, task, options)
+
+    def objection(self, classifier: Classifier) -> str | None:
         """Why this attack cannot be run on a model, in one line; None when it can."""
         return None
 
-    def _rivals(self, num_classes: int) -> int:
+    def rivals(self, num_classes: int) -> int:
         """How many classes of each image are aimed at one by one; 0 for none in particular."""
         return 0
-
-
-def check_model(model: Any, images: np.ndarray) -> int:
-    """Returns the number of classes of a model that can be attacked with `images`.
-
-    Args:
-        model: a Keras classifier, a `.keras` file, a SavedModel, a function or what `adapt`
-            returned.
-        images: float32 [N, H, W, C] in [0, 1].
-
-    Raises:
-        InputError: the model is not of a kind that can be attacked, or does not fit the images.
-    """
-    return classifier_of(model).prepare(images)

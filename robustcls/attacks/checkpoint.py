@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from robustcls._validation import InputError
 from robustcls.attacks.task import Task
 from robustcls.classifiers.classifier import Classifier
 from robustcls.runs import atomic
+
+SAVE_SECONDS = 30.0
 
 
 class Checkpoint:
@@ -34,6 +37,12 @@ class Checkpoint:
             digest.update(array.tobytes())
         self.probe = classifier.probe
         self.path = folder / f"{attack.name}-{digest.hexdigest()[:16]}.npz"
+        self._saved = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether the last save is long enough ago for another."""
+        return time.monotonic() - self._saved >= SAVE_SECONDS
 
     def save(self, task: Task, arrays: dict[str, np.ndarray]) -> None:
         """Writes what was found so far, and `arrays`.
@@ -51,6 +60,7 @@ class Checkpoint:
         with atomic(self.path) as path, open(path, "wb") as file:
             everything: Any = {f"task.{name}": value for name, value in found.items()} | arrays
             np.savez(file, **everything)
+        self._saved = time.monotonic()
 
     def load(self, task: Task) -> dict[str, np.ndarray] | None:
         """Puts what was found into `task` and returns the other arrays; None without a file.

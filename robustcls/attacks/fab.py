@@ -85,38 +85,40 @@ class FAB(GradientAttack):
     restarts: PositiveInt = 1
     target_classes: PositiveInt = 9
 
-    @property
-    def name(self) -> str:
-        return "fab-t"
+    published = ("steps", "restarts")
 
     @property
-    def _rule(self) -> Rule:
+    def name(self) -> str:
+        return f"{self.registry_name}-t"
+
+    @property
+    def rule(self) -> Rule:
         return BoundaryStep(self.norm)
 
     @property
-    def _settings(self) -> State:
+    def settings(self) -> State:
         return {}
 
     @property
-    def _step_count(self) -> int:
+    def step_count(self) -> int:
         return self.steps
 
     @property
-    def _restart_count(self) -> int:
+    def restart_count(self) -> int:
         return self.restarts
 
     @property
-    def _moves_last(self) -> bool:
+    def moves_last(self) -> bool:
         return False
 
     @property
-    def _stays_inside(self) -> bool:
+    def stays_inside(self) -> bool:
         return False
 
-    def _rivals(self, num_classes: int) -> int:
+    def rivals(self, num_classes: int) -> int:
         return min(self.target_classes, num_classes - 1)
 
-    def _start(self, batch: Batch) -> State:
+    def start(self, batch: Batch) -> State:
         noise = norms.random_on_sphere(
             batch.keys, batch.images.shape[1:], self.epsilon / 2, self.norm
         )

@@ -29,17 +29,17 @@ class FGSM(GradientAttack):
     random_start: bool = False
 
     @property
-    def _rule(self) -> Rule:
+    def rule(self) -> Rule:
         return SteepestAscent(self.norm, self.targeted)
 
     @property
-    def _settings(self) -> State:
+    def settings(self) -> State:
         step_size = 1.25 * self.epsilon if self.random_start else self.epsilon
         return {"epsilon": np.float32(self.epsilon), "step_size": np.float32(step_size)}
 
     @property
-    def _step_count(self) -> int:
+    def step_count(self) -> int:
         return 1
 
-    def _start(self, batch: Batch) -> State:
+    def start(self, batch: Batch) -> State:
         return {"current": start_points(batch, self.epsilon, self.norm, self.random_start)}

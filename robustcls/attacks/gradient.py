@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from robustcls._validation import InputError
+from robustcls.attacks import losses
 from robustcls.attacks.loop import LoopedAttack, Step
 from robustcls.attacks.task import Batch, State
 from robustcls.classifiers.classifier import Classifier, check_finite
@@ -42,32 +43,35 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientAttack(LoopedAttack):
-    """An attack whose step is a compiled `Rule`."""
+class GradientAttack(LoopedAttack, abstract=True):
+    """An attack whose step is a compiled `Rule`.
+
+    A subclass defines `step_count`, `start`, `rule` and `settings`.
+
+    Args:
+        epsilon: radius of the ball, in (0, 1] for norm "inf"; 8/255 by default.
+        norm: "inf" or "2".
+        seed: seed of everything random, an integer >= 0.
+    """
 
     @property
     @abc.abstractmethod
-    def _rule(self) -> Rule:
+    def rule(self) -> Rule:
         """What a step does."""
 
     @property
     @abc.abstractmethod
-    def _settings(self) -> dict[str, np.ndarray]:
+    def settings(self) -> dict[str, np.ndarray]:
         """The numbers the rule needs: float32 scalars and vectors."""
 
-    def _objection(self, classifier: Classifier) -> str | None:
-        if classifier.differentiable:
-            return None
-        return (
-            f"model must be a Keras model or a SavedModel for {self.name}, which needs "
-            f"gradients; received the function {classifier.name}. Did you mean Square(...)?"
-        )
+    def objection(self, classifier: Classifier) -> str | None:
+        return None if classifier.differentiable else _needs_gradients(self.name, classifier)
 
-    def _bind(self, classifier: Classifier) -> Step:
-        settings = self._settings
+    def make_step(self, classifier: Classifier) -> Step:
+        settings = self.settings
 
         def step(batch: Batch, state: State) -> tuple[np.ndarray, np.ndarray, State]:
-            function = compiled_step(classifier, self._rule, batch, state, settings)
+            function = compiled_step(classifier, self.rule, batch, state, settings)
             points, logits, following = function(_tensors(batch), state, settings)
             return (
                 points.numpy(),
@@ -125,6 +129,45 @@ def value_and_gradient(
         )
     gradient = tf.where(tf.math.is_nan(gradient), 0.0, gradient)
     return value, logits, tf.clip_by_value(gradient, -LARGEST, LARGEST)
+
+
+def loss_gradients(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the gradient of cross-entropy with respect to each image, float32 [n, H, W, C].
+
+    The direction is that of `losses.cross_entropy`; the graph is compiled once for a model.
+
+    Args:
+        classifier: the model, as `Attack.perturb` gets it.
+        images: float32 [n, H, W, C] in [0, 1].
+        labels: int64 [n].
+
+    Raises:
+        InputError: the model is a plain function, which has no gradients.
+    """
+    if not classifier.differentiable:
+        raise InputError(_needs_gradients("this attack", classifier))
+    key = ("loss_gradients", images.shape[1:], classifier.probabilities)
+    if key not in classifier.compiled:
+
+        def gradients(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            def loss(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                outputs = classifier.logits(points)
+                return losses.cross_entropy(outputs, labels), outputs
+
+            return value_and_gradient(loss, images)[2]
+
+        signature = [_spec(images), tf.TensorSpec([None], tf.int64)]
+        classifier.compiled[key] = tf.function(
+            gradients, input_signature=signature, autograph=False
+        )
+    return classifier.compiled[key](images, labels).numpy()
+
+
+def _needs_gradients(name: str, classifier: Classifier) -> str:
+    return (
+        f"model must be a Keras model or a SavedModel for {name}, which needs "
+        f"gradients; received the function {classifier.name}. Did you mean Square(...)?"
+    )
 
 
 def _tensors(batch: Batch) -> State:

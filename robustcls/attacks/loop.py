@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from robustcls.attacks.checkpoint import Checkpoint
 from robustcls.attacks.draws import derive
 from robustcls.attacks.task import Batch, Options, State, Task
 from robustcls.classifiers.classifier import Classifier
-
-SAVE_SECONDS = 30.0
 
 
 @dataclass
@@ -63,10 +60,10 @@ class Loop:
         self, attack: LoopedAttack, classifier: Classifier, task: Task, options: Options
     ) -> None:
         self.attack, self.classifier, self.task, self.options = attack, classifier, task, options
-        self.step = attack._bind(classifier)
-        rivals = task.rivals.shape[1] if attack._rivals(classifier.num_classes) else 0
-        self.rivals = min(rivals, attack._rivals(classifier.num_classes))
-        self.runs = attack._restart_count * max(1, self.rivals)
+        self.step = attack.make_step(classifier)
+        rivals = task.rivals.shape[1] if attack.rivals(classifier.num_classes) else 0
+        self.rivals = min(rivals, attack.rivals(classifier.num_classes))
+        self.runs = attack.restart_count * max(1, self.rivals)
         self.waiting = deque((int(index), 0) for index in np.flatnonzero(~task.success))
         self.active = _no_slots()
         # The points after a run's last step need no gradient: they are checked apart, in whole
@@ -87,7 +84,6 @@ class Loop:
             bar_format="{l_bar}{bar}| {n:.0f}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
             disable=not self.options.progress,
         )
-        saved = time.monotonic()
         try:
             while self.waiting or len(self.active) or len(self.last):
                 self._advance()
@@ -95,9 +91,8 @@ class Loop:
                     bar.n = len(self.task.images) - self._left()
                     bar.set_postfix(robust=f"{1 - self.task.success.mean():.3f}", refresh=False)
                     bar.update(0)
-                if self.checkpoint and time.monotonic() - saved >= SAVE_SECONDS:
+                if self.checkpoint and self.checkpoint.due:
                     self._save()
-                    saved = time.monotonic()
         except InputError:
             # A model that fails in the middle leaves the state as it was before the step.
             if self.checkpoint:
@@ -113,7 +108,7 @@ class Loop:
         begun = float(sum(run for _, run in self.waiting))
         count = len(self.waiting)
         for slots in (self.active, self.last):
-            begun += float((slots.run + slots.step / self.attack._step_count).sum())
+            begun += float((slots.run + slots.step / self.attack.step_count).sum())
             count += len(slots)
         return count - begun / self.runs
 
@@ -131,14 +126,14 @@ class Loop:
             return
         index, run = np.array([self.waiting.popleft() for _ in range(free)], np.int64).T
         slots = _Slots(index, run, np.zeros(free, np.int64), {})
-        slots.state = self.attack._start(self._batch(slots))
+        slots.state = self.attack.start(self._batch(slots))
         self.active = self.active.join(slots)
 
     def _batch(self, slots: _Slots) -> Batch:
         task, index = self.task, slots.index
         targets = task.labels[index]
         if self.rivals:
-            targets = task.rivals[index, slots.run // self.attack._restart_count]
+            targets = task.rivals[index, slots.run // self.attack.restart_count]
         keys = derive(task.keys[index], self.attack.seed, slots.run)
         images = task.images[index]
         return Batch(images, task.labels[index], targets, keys, slots.run, slots.step)
@@ -150,10 +145,10 @@ class Loop:
         slots = _Slots(slots.index, slots.run, slots.step + 1, state)
         if self.options.active_set and fooled.any():
             slots = slots.select(~fooled)
-        done = slots.step == self.attack._step_count
+        done = slots.step == self.attack.step_count
         if done.any():
             finished, slots = slots.select(done), slots.select(~done)
-            if self.attack._moves_last:
+            if self.attack.moves_last:
                 finished.state = {"current": finished.state["current"]}
                 self.last = self.last.join(finished)
             else:
@@ -177,7 +172,7 @@ class Loop:
                 self.waiting.append((index, run + 1))
 
     def _legal(self, batch: Batch, points: np.ndarray) -> np.ndarray:
-        if self.attack._stays_inside:
+        if self.attack.stays_inside:
             return np.ones(len(points), bool)
         offsets = (points - batch.images).reshape(len(points), -1)
         order = np.inf if self.attack.norm == "inf" else 2
@@ -218,46 +213,52 @@ Step = Callable[[Batch, State], tuple[np.ndarray, np.ndarray, State]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoopedAttack(Attack):
+class LoopedAttack(Attack, abstract=True):
     """An attack that says how a run begins and what a step does, and leaves the rest to `Loop`.
 
     An image gets a number of runs (restarts, classes aimed at) of a number of steps, until it
-    falls.
+    falls. A subclass defines `step_count`, `start` and `make_step`; the other hooks have
+    defaults.
+
+    Args:
+        epsilon: radius of the ball, in (0, 1] for norm "inf"; 8/255 by default.
+        norm: "inf" or "2".
+        seed: seed of everything random, an integer >= 0.
     """
 
     @property
     @abc.abstractmethod
-    def _step_count(self) -> int:
+    def step_count(self) -> int:
         """Steps of a run."""
 
     @property
-    def _restart_count(self) -> int:
+    def restart_count(self) -> int:
         """Runs for each class aimed at."""
         return 1
 
     @property
-    def _moves_last(self) -> bool:
+    def moves_last(self) -> bool:
         """Whether a step ends by moving to a point that the model has yet to see."""
         return True
 
     @property
-    def _stays_inside(self) -> bool:
+    def stays_inside(self) -> bool:
         """Whether all points lie in the ball."""
         return True
 
     @abc.abstractmethod
-    def _start(self, batch: Batch) -> State:
+    def start(self, batch: Batch) -> State:
         """Returns the state a run begins with: values [n, ...], NumPy.
 
         Its entry `current`, float32 [n, H, W, C], is the next point to show to the model.
         """
 
     @abc.abstractmethod
-    def _bind(self, classifier: Classifier) -> Step:
+    def make_step(self, classifier: Classifier) -> Step:
         """Returns the step: (batch, state) to (points, logits, next state).
 
         `logits`, float32 [n, classes], are the model's of `points`, float32 [n, H, W, C].
         """
 
-    def _run(self, classifier: Classifier, task: Task, options: Options) -> None:
+    def run(self, classifier: Classifier, task: Task, options: Options) -> None:
         Loop(self, classifier, task, options).run()

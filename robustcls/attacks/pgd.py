@@ -69,26 +69,26 @@ class PGD(GradientAttack):
 
     @property
     def name(self) -> str:
-        return f"pgd{self.steps}"
+        return f"{self.registry_name}{self.steps}"
 
     @property
-    def _rule(self) -> Rule:
+    def rule(self) -> Rule:
         return SteepestAscent(self.norm, self.targeted)
 
     @property
-    def _settings(self) -> State:
+    def settings(self) -> State:
         step_size = self.step_size or 2.5 * self.epsilon / self.steps
         return {"epsilon": np.float32(self.epsilon), "step_size": np.float32(step_size)}
 
     @property
-    def _step_count(self) -> int:
+    def step_count(self) -> int:
         return self.steps
 
     @property
-    def _restart_count(self) -> int:
+    def restart_count(self) -> int:
         return self.restarts
 
-    def _start(self, batch: Batch) -> State:
+    def start(self, batch: Batch) -> State:
         return {"current": start_points(batch, self.epsilon, self.norm, self.random_start)}
 
 

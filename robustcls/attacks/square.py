@@ -38,14 +38,14 @@ class Square(LoopedAttack):
     queries: PositiveInt = 5000
 
     @property
-    def _step_count(self) -> int:
+    def step_count(self) -> int:
         return self.queries
 
     @property
-    def _moves_last(self) -> bool:
+    def moves_last(self) -> bool:
         return False
 
-    def _start(self, batch: Batch) -> State:
+    def start(self, batch: Batch) -> State:
         count, *shape = batch.images.shape
         if self.norm == "inf":
             height, width, channels = shape
@@ -60,7 +60,7 @@ class Square(LoopedAttack):
             "best_margin": np.full(count, -np.inf, np.float32),
         }
 
-    def _bind(self, classifier: Classifier) -> Step:
+    def make_step(self, classifier: Classifier) -> Step:
         def step(batch: Batch, state: State) -> tuple[np.ndarray, np.ndarray, State]:
             points = state["current"]
             logits = classifier.predict(points)

@@ -12,8 +12,10 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from robustcls._command_line import CommandParser, Runners, first_line, new_parser
+from robustcls._command_line import CommandParser, Runners, first_line, list_names, new_parser
 from robustcls._validation import InputError
+from robustcls.attacks.registry import ATTACKS
+from robustcls.evaluation.corruptions.registry import CORRUPTIONS
 from robustcls.evaluation.runs.config import EvaluationConfig
 from robustcls.evaluation.smoothing.config import SmoothingConfig
 from robustcls.runs import read_json, write_json
@@ -22,6 +24,7 @@ from robustcls.runs import read_json, write_json
 def add_commands(commands: Any) -> Runners:
     """Adds `evaluate` and `certify`; returns what runs them."""
     made = _models_parser("evaluate", evaluate.__doc__)
+    list_names(made, Attacks=ATTACKS, Corruptions=CORRUPTIONS)
     made.add_class_arguments(EvaluationConfig, as_group=False, skip={"trust"})
     made.add_argument(
         "--trust", action="store_true", help="check whether the figures can be believed"

@@ -7,13 +7,16 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from robustcls._command_line import Runners, first_line, function_parser
+from robustcls._command_line import Runners, first_line, function_parser, list_names
+from robustcls.attacks.registry import ATTACKS
+from robustcls.explanation.methods.registry import METHODS
 
 
 def add_commands(commands: Any) -> Runners:
     """Adds `explain`; returns what runs it."""
     made = function_parser(explain_models)
     made.add_argument("--config", action="config", help="a YAML file with any of the settings")
+    list_names(made, Attacks=ATTACKS, Methods=METHODS)
     commands.add_subcommand("explain", made, help=first_line(made.description))
     return {"explain": _explain}
 
@@ -52,10 +55,11 @@ def explain_models(
         methods: of explanation, gradients and grad_cam when left out.
         classes: names of the classes to choose images from; all when left out.
         out: the folder of the report; RUN/report when left out.
-        attack: pgd, fgsm or none.
+        attack: name of an attack, or none.
         epsilon: radius of the attack for images in [0, 1].
         norm: of the attack, inf or 2.
-        steps: of PGD.
+        steps: steps of PGD, and of attacks of your own that have steps; the others take their
+            published number.
         limit: images at most, chosen at random.
         only: all, or only the images that are correct, wrong or flipped by the attack.
         layer: name of the layer that class activation maps are drawn from.
@@ -65,21 +69,16 @@ def explain_models(
         seed: seed of everything random.
     """
     from robustcls._validation import check_choice
-    from robustcls.attacks import FGSM, PGD
     from robustcls.explanation.reports.report import DEFAULT_METHODS
     from robustcls.explanation.reports.runs import explain_run
 
-    check_choice("attack", attack, ("fgsm", "none", "pgd"))
-    made = {
-        "none": None,
-        "fgsm": FGSM(epsilon=epsilon, norm=norm, seed=seed),
-        "pgd": PGD(epsilon=epsilon, norm=norm, seed=seed, steps=steps),
-    }
+    check_choice("attack", attack, ("none", *ATTACKS))
+    settings = {"epsilon": epsilon, "norm": norm, "seed": seed, "steps": steps}
     explanations = explain_run(
         run,
         images=images,
         out=out,
-        attack=made[attack],
+        attack=None if attack == "none" else ATTACKS[attack].from_settings(settings),
         methods=methods or DEFAULT_METHODS,
         limit=limit,
         only=only,

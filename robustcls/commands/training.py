@@ -10,8 +10,11 @@ from robustcls._command_line import (
     Runners,
     add_run_arguments,
     epoch_verbosity,
+    first_line,
+    list_names,
     new_parser,
 )
+from robustcls.models.registry import BACKBONES
 from robustcls.runs import Run
 from robustcls.training.config import TrainConfig
 
@@ -34,7 +37,8 @@ def add_commands(commands: Any) -> Runners:
         help="objectives to train beside the reference, each a name that --models takes",
     )
     add_run_arguments(made, lambda out: Run.open(out).config.get("train", {}))
-    commands.add_subcommand("train", made, help=made.description)
+    list_names(made, Backbones=BACKBONES)
+    commands.add_subcommand("train", made, help=first_line(made.description))
     return {"train": _train}
 
 

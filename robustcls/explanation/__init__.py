@@ -1,22 +1,8 @@
-"""Why a classifier decides as it does, and whether the picture of that deserves belief."""
+"""Why a classifier decides as it does, and whether the picture of that deserves belief.
 
-from robustcls.explanation.activation_maximization import class_images
-from robustcls.explanation.explainer import METHODS, Explainer
-from robustcls.explanation.maps import Maps
-from robustcls.explanation.quality.assessment import Quality, assess, randomization, stability
-from robustcls.explanation.quality.faithfulness import faithfulness
-from robustcls.explanation.reports.report import Explanations, explain
+Names load on first use.
+"""
 
-__all__ = [
-    "METHODS",
-    "Explainer",
-    "Explanations",
-    "Maps",
-    "Quality",
-    "assess",
-    "class_images",
-    "explain",
-    "faithfulness",
-    "randomization",
-    "stability",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

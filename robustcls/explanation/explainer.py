@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,23 +13,16 @@ import scipy.special
 import tensorflow as tf
 
 from robustcls._settings import NonNegativeInt, PositiveFloat, PositiveInt, checked
-from robustcls._validation import InputError, check_choice, check_images, check_labels
-from robustcls.attacks import draws
-from robustcls.attacks.gradient import value_and_gradient
+from robustcls._validation import InputError, check_images, check_labels
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.explanation.batching import in_batches
 from robustcls.explanation.flattening import flatten
 from robustcls.explanation.layers import choose_layer
-from robustcls.explanation.logits_model import LogitsModel
-from robustcls.explanation.maps import Maps
-from robustcls.explanation.methods._tf_keras_vis import Saliency
-from robustcls.explanation.methods.activation_maps import GRADIENT_CAMS, compile_cam, score_cam
-from robustcls.explanation.methods.resampling import enlarge
+from robustcls.explanation.methods.logits_model import LogitsModel
+from robustcls.explanation.methods.maps import Maps
+from robustcls.explanation.methods.registry import METHODS
 
-SENSITIVITIES = ("gradients", "smoothgrad")
-METHODS = (*SENSITIVITIES, "integrated_gradients", *GRADIENT_CAMS, "score_cam")
-
-#: A method of one's own: (images, classes) to maps.
+#: One of `METHODS`, or (images, classes) to maps.
 Method = str | Callable[[np.ndarray, np.ndarray], Maps]
 
 
@@ -84,9 +78,9 @@ class Explainer:
         self.classifier = classifier_of(model)
         self._flat = flatten(model)
         self._layer_name = layer
-        self._compiled: dict[Any, Callable[..., tf.Tensor]] = {}
+        self._made: dict[Any, Any] = {}
         if layer is not None:
-            self._network_and_layer()  # a wrong name is better told now
+            self.network_and_layer()  # a wrong name is better told now
 
     def __call__(
         self,
@@ -112,21 +106,19 @@ class Explainer:
         classes = check_labels(classes, len(images), self.classifier.prepare(images), "classes")
         if callable(method):
             return method(images, classes)
-        check_choice("method", method, METHODS)
+        registered = METHODS.find(method, "method")
+        kinds: list[Maps] = []
+
+        def planes(images: np.ndarray, classes: np.ndarray) -> np.ndarray:
+            maps = _checked(method, registered.function(self, images, classes), images)
+            kinds.append(maps)
+            return np.stack(maps.planes, axis=1)
+
+        size = 1 if registered.one_by_one else self.batch_size
         words = method if progress else None
-        if method in GRADIENT_CAMS or method == "score_cam":
-            maps = self._cam(method, images, classes, words)
-            return Maps(enlarge(maps, *images.shape[1:3]), resolution=maps.shape[1:])
-        function = {
-            "gradients": self._gradients,
-            "smoothgrad": self._smoothgrad,
-            "integrated_gradients": self._integrated_gradients,
-        }[method]
-        found = in_batches(function, images, classes, batch_size=self.batch_size, progress=words)
-        if method in SENSITIVITIES:
-            return Maps(np.maximum(found, 0).max(-1), np.maximum(-found, 0).max(-1))
-        total = found.sum(-1)
-        return Maps(np.maximum(total, 0), np.maximum(-total, 0), attribution=True)
+        found = in_batches(planes, images, classes, batch_size=size, progress=words)
+        negative = found[:, 1] if found.shape[1] == 2 else None
+        return dataclasses.replace(kinds[0], positive=found[:, 0], negative=negative)
 
     @property
     def layer(self) -> str:
@@ -135,7 +127,7 @@ class Explainer:
         Raises:
             InputError: there is none.
         """
-        return self._network_and_layer()[1].name
+        return self.network_and_layer()[1].name
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Returns the probabilities, float32 [N, classes], of float32 `images` [N, H, W, C]."""
@@ -175,15 +167,19 @@ class Explainer:
 
     def as_keras_model(self, image_shape: tuple[int, ...]) -> LogitsModel:
         """Returns the compiled logits of images (H, W, C) in the form tf-keras-vis calls."""
-        key = ("logits", image_shape)
-        if key not in self._compiled:
-            signature = [tf.TensorSpec([None, *image_shape], tf.float32)]
-            self._compiled[key] = tf.function(
-                self.logits, input_signature=signature, autograph=False
-            )
-        return LogitsModel(self._compiled[key], image_shape)
+        signature = [tf.TensorSpec([None, *image_shape], tf.float32)]
+        compiled = self.remember(
+            ("logits", image_shape),
+            lambda: tf.function(self.logits, input_signature=signature, autograph=False),
+        )
+        return LogitsModel(compiled, image_shape)
 
-    def _network_and_layer(self) -> tuple[keras.Model, keras.layers.Layer]:
+    def network_and_layer(self) -> tuple[keras.Model, keras.layers.Layer]:
+        """Returns the model as a flat graph, and its layer that class activation maps weigh.
+
+        Raises:
+            InputError: the model is no graph, or has no such layer.
+        """
         if self._flat is None:
             raise InputError(
                 "model must be a functional or sequential Keras model for class activation maps; "
@@ -192,86 +188,38 @@ class Explainer:
             )
         return self._flat, choose_layer(self._flat, self._layer_name)
 
-    def _gradients(self, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        saliency = Saliency(LogitsModel(self.logits, images.shape[1:]))
-
-        def gradients(images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-            return saliency(
-                lambda logits: tf.gather(logits, classes, batch_dims=1),
-                images,
-                keepdims=True,
-                gradient_modifier=None,
-                normalize_map=False,
-            )
-
-        return self._once("gradients", gradients, images)(images, classes).numpy()
-
-    def _smoothgrad(self, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        # All images get the same noise, so that what differs between maps is not the draw.
-        key = np.array([self.seed], np.uint64)
-        axes = (1, 2, 3)
-        spread = self.noise * (images.max(axes, keepdims=True) - images.min(axes, keepdims=True))
-        total = np.zeros_like(images)
-        for sample in range(self.samples):
-            noise = draws.normal(draws.derive(key, sample), images.shape[1:])
-            noisy = (images + spread * noise).astype(np.float32)
-            total += self._gradients(noisy, classes)
-        return total / self.samples
-
-    def _integrated_gradients(self, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        def gradients(images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-            def score(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                logits = self.logits(points)
-                return tf.gather(logits, classes, batch_dims=1), logits
-
-            return value_and_gradient(score, images)[2]
-
-        compiled = self._once("path", gradients, images)
-        total = np.zeros_like(images)
-        for step in range(self.steps):
-            share = np.float32((step + 0.5) / self.steps)
-            total += compiled(share * images, classes).numpy()
-        return images * total / self.steps
-
-    def _cam(
-        self, method: str, images: np.ndarray, classes: np.ndarray, words: str | None
-    ) -> np.ndarray:
-        network, layer = self._network_and_layer()
-        key = (method, images.shape[1:])
-        if method == "score_cam":
-            lower = keras.Model(network.inputs, layer.output)
-
-            def features(images: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-                return tf.cast(lower(images, training=False), tf.float32)
-
-            compiled = self._once("features", features, images)
-            logits = self.as_keras_model(images.shape[1:])
-
-            def score(images: np.ndarray, classes: np.ndarray) -> np.ndarray:
-                return score_cam(
-                    images,
-                    classes,
-                    features=lambda images: compiled(images, classes),
-                    predict=lambda images: logits([images])[0],
-                    batch_size=4 * self.batch_size,
-                )
-
-            return in_batches(score, images, classes, batch_size=1, progress=words)
-        if key not in self._compiled:
-            self._compiled[key] = compile_cam(method, network, layer, self.batch_size)
-        return in_batches(
-            self._compiled[key], images, classes, batch_size=self.batch_size, progress=words
-        )
-
-    def _once(
+    def compiled(
         self, name: str, function: Callable[..., tf.Tensor], images: np.ndarray
     ) -> Callable[..., tf.Tensor]:
-        """The compiled form of a function of images and classes, traced for any number of them."""
-        key = (name, images.shape[1:])
-        if key not in self._compiled:
-            signature = [
-                tf.TensorSpec([None, *images.shape[1:]], tf.float32),
-                tf.TensorSpec([None], tf.int64),
-            ]
-            self._compiled[key] = tf.function(function, input_signature=signature, autograph=False)
-        return self._compiled[key]
+        """Returns the compiled form of a function, traced once for any number of images.
+
+        Args:
+            name: of the function among those compiled for this model.
+            function: (images float32 [n, H, W, C], classes int64 [n]) to a tensor.
+            images: float32 [n, H, W, C], for their shape.
+        """
+        signature = [
+            tf.TensorSpec([None, *images.shape[1:]], tf.float32),
+            tf.TensorSpec([None], tf.int64),
+        ]
+        return self.remember(
+            (name, images.shape[1:]),
+            lambda: tf.function(function, input_signature=signature, autograph=False),
+        )
+
+    def remember(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Returns what `make` returned when it was first called for `key`."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
+def _checked(name: str, maps: Any, images: np.ndarray) -> Maps:
+    """Returns what a method found when it is maps, one for each image."""
+    shape = images.shape[:3]
+    if not isinstance(maps, Maps) or any(plane.shape != shape for plane in maps.planes):
+        came = [plane.shape for plane in maps.planes] if isinstance(maps, Maps) else type(maps)
+        raise InputError(f"method '{name}' must return Maps of shape {shape}; received {came}.")
+    if any(not (np.isfinite(plane).all() and plane.min() >= 0) for plane in maps.planes):
+        raise InputError(f"method '{name}' must return Maps of finite values >= 0.")
+    return maps

@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
-from robustcls._validation import InputError, check_choice
+from robustcls._validation import InputError
 from robustcls.models.mobilenet_v2 import OUTPUT_STRIDES, mobilenet_v2
+from robustcls.models.registry import BACKBONES
 from robustcls.models.resnext import resnext50
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,39 +70,126 @@ def _efficientnet(name: str) -> Backbone:
     )
 
 
-BACKBONES: dict[str, Backbone] = {
-    "mobilenet_v2": Backbone(
-        features=mobilenet_v2,
-        application="MobileNetV2",
-        block=re.compile(
-            r"(block_\d+|expanded_conv)_(?:expand|depthwise|project)(?:_BN)?$"
-            r"|(?:bn_)?(Conv1)$|(Conv_1)(?:_bn)?$"
-        ),
-        output_strides=OUTPUT_STRIDES,
-        has_alpha=True,
+MOBILENET_V2 = Backbone(
+    features=mobilenet_v2,
+    application="MobileNetV2",
+    block=re.compile(
+        r"(block_\d+|expanded_conv)_(?:expand|depthwise|project)(?:_BN)?$"
+        r"|(?:bn_)?(Conv1)$|(Conv_1)(?:_bn)?$"
     ),
-    "densenet121": Backbone(
-        features=_application("DenseNet121"),
-        application="DenseNet121",
-        # A dense block of up to 24 layers opens at once, with the transition that follows it.
-        block=re.compile(r"(?:conv|pool)([2-5])_(?:block|bn|conv)|(conv1)_|(bn)$"),
-    ),
-    "nasnet_mobile": Backbone(
-        features=_application("NASNetMobile"),
-        application="NASNetMobile",
-        block=re.compile(r".+?_((?:stem|reduce)_\d+|\d+)$|(stem)_(?:conv|bn)1$"),
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-    ),
-    "efficientnet_b2": _efficientnet("EfficientNetB2"),
-    "efficientnet_b4": _efficientnet("EfficientNetB4"),
-    "efficientnet_b6": _efficientnet("EfficientNetB6"),
-    "resnext50": Backbone(
-        features=resnext50,
-        application=None,
-        block=re.compile(r"(stage\d_block\d)_|(stem)_"),
-    ),
-}
+    output_strides=OUTPUT_STRIDES,
+    has_alpha=True,
+)
+DENSENET121 = Backbone(
+    features=_application("DenseNet121"),
+    application="DenseNet121",
+    # A dense block of up to 24 layers opens at once, with the transition that follows it.
+    block=re.compile(r"(?:conv|pool)([2-5])_(?:block|bn|conv)|(conv1)_|(bn)$"),
+)
+NASNET_MOBILE = Backbone(
+    features=_application("NASNetMobile"),
+    application="NASNetMobile",
+    block=re.compile(r".+?_((?:stem|reduce)_\d+|\d+)$|(stem)_(?:conv|bn)1$"),
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+)
+EFFICIENTNET_B2 = _efficientnet("EfficientNetB2")
+EFFICIENTNET_B4 = _efficientnet("EfficientNetB4")
+EFFICIENTNET_B6 = _efficientnet("EfficientNetB6")
+RESNEXT50 = Backbone(
+    features=resnext50,
+    application=None,
+    block=re.compile(r"(stage\d_block\d)_|(stem)_"),
+)
+
+
+def register_backbone(
+    name: str | None = None,
+    *,
+    block: str = "(.+)",
+    mean: tuple[float, float, float] = IMAGENET_MEAN,
+    std: tuple[float, float, float] = IMAGENET_STD,
+    output_strides: tuple[int, ...] = (32,),
+    minimum_size: int = 1,
+    has_alpha: bool = False,
+) -> Callable[[Function], Function]:
+    """Makes a function a backbone like every other: a decorator.
+
+    The backbone is then one of `BACKBONES`: `build_classifier(name)` and
+    `robustcls train --model.backbone NAME` take it. It gets the preprocessing, the faster layers,
+    the seeded weights and the head of the others, so a saved model loads without the function.
+
+        @rc.register_backbone(mean=(0.5,) * 3, std=(0.5,) * 3)
+        def two_layers(images):
+            x = keras.layers.Conv2D(16, 3, strides=2, activation="relu")(images)
+            return keras.layers.Conv2D(32, 3, strides=2, activation="relu")(x)
+
+    Args:
+        name: in `BACKBONES`; the function's when None.
+        block: a regular expression that matches the name of every layer with weights; its first
+            group that takes part names the block that `PlateauUnfreezing` opens at once. By
+            default each layer is a block.
+        mean: subtracted from images in [0, 1], a figure a channel; ImageNet's by default.
+        std: what they are then divided by; ImageNet's by default.
+        output_strides: the total strides on offer, the published one first. With more than one,
+            the function takes `output_stride`.
+        minimum_size: the smallest height or width of the images in pixels, an integer >= 1.
+        has_alpha: the function takes `alpha`, a multiplier of its width.
+
+    Returns:
+        The decorator of a function from images, symbolic float32 [N, H, W, 3] already scaled, to
+        a feature map [N, h, w, C]. `Normalization` and `Rescaling` layers in it are left out,
+        since `mean` and `std` do their work.
+
+    Raises:
+        InputError: the name is taken, or `block` is no regular expression with a group.
+    """
+    try:
+        pattern = re.compile(block)
+    except re.error as error:
+        raise InputError(f"block must be a regular expression; {block!r}: {error}.") from None
+    if not pattern.groups:
+        raise InputError(f"block must have a group, as '(block\\d+)_'; received {block!r}.")
+
+    def register(function: Function) -> Function:
+        own = function.__name__ if name is None else name
+
+        def features(images: Any, *, alpha: float, output_stride: int) -> Any:
+            settings: dict[str, Any] = {"alpha": alpha} if has_alpha else {}
+            if len(output_strides) > 1:
+                settings["output_stride"] = output_stride
+            return _feature_map(own, function, images, settings)
+
+        entry = Backbone(
+            features=features,
+            application=None,
+            block=pattern,
+            mean=mean,
+            std=std,
+            output_strides=output_strides,
+            minimum_size=minimum_size,
+            has_alpha=has_alpha,
+        )
+        BACKBONES.add(own, entry, function)
+        return function
+
+    return register
+
+
+def _feature_map(
+    name: str, function: Callable[..., Any], images: Any, settings: dict[str, Any]
+) -> Any:
+    try:
+        found = function(images, **settings)
+    except Exception as error:
+        # Whatever the code of a user raises.
+        words = " ".join(str(error).split())[:200]
+        raise InputError(f"backbone '{name}' failed: {type(error).__name__}: {words}") from error
+    if len(getattr(found, "shape", ())) != 4:
+        raise InputError(
+            f"backbone '{name}' must return a feature map [N, h, w, C]; received {found!r}."
+        )
+    return found
 
 
 def unfreezing_blocks(model: keras.Model) -> list[list[keras.layers.Layer]]:
@@ -145,7 +236,7 @@ def get_backbone(name: str, *, padding: str = "symmetric") -> Backbone:
     Raises:
         InputError: no such backbone; lists the known ones.
     """
-    backbone = BACKBONES[check_choice("backbone", name, BACKBONES)]
+    backbone = BACKBONES.find(name)
     if name == "mobilenet_v2" and padding == "keras":
 
         def features(images: Any, **settings: Any) -> Any:

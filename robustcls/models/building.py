@@ -40,7 +40,8 @@ def build_classifier(
 
     Args:
         backbone: A key of `BACKBONES`: mobilenet_v2, densenet121, nasnet_mobile,
-            efficientnet_b2, efficientnet_b4, efficientnet_b6 or resnext50.
+            efficientnet_b2, efficientnet_b4, efficientnet_b6, resnext50 or one of your own, see
+            `register_backbone`.
         input_shape: (height, width, channels) of the images, 1 or 3 channels.
         num_classes: How many classes, at least 2.
         weights: `None` draws them from `seed`; `"imagenet"` takes ImageNet's, with their head

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from robustcls._validation import InputError
 from robustcls.attacks import FGSM, PGD, Square, adapt
-from robustcls.attacks.base import check_model
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.models.folding import fold_batch_norm
 
@@ -289,9 +288,9 @@ def test_resizing_preprocessing_may_change_the_shape():
     assert result.success.any()
 
 
-def test_check_model_counts_classes():
-    assert check_model(base(), IMAGES) == 4
-    assert check_model(lambda images: np.zeros((len(images), 7), np.float32), IMAGES) == 7
+def test_a_classifier_counts_classes():
+    assert classifier_of(base()).prepare(IMAGES) == 4
+    assert classifier_of(lambda x: np.zeros((len(x), 7), np.float32)).prepare(IMAGES) == 7
 
 
 def fail(images):

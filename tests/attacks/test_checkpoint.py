@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from robustcls._validation import InputError
-from robustcls.attacks import APGD, FAB, PGD, AutoAttack, Square, loop
+from robustcls.attacks import APGD, FAB, PGD, AutoAttack, Square, checkpoint, loop
 
 ATTACKS = [
     PGD(epsilon=0.04, steps=4, restarts=3),
@@ -22,7 +22,7 @@ class StopError(Exception):
 @pytest.fixture
 def stopping(monkeypatch):
     """A function that stops the loop after so many steps, saving before each."""
-    monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(checkpoint, "SAVE_SECONDS", 0)
     advance = loop.Loop._advance
 
     def stop_after(steps):

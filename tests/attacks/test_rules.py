@@ -108,8 +108,8 @@ def fields(batch):
 @pytest.mark.parametrize(("norm", "epsilon"), [("inf", 0.1), ("2", 0.3)])
 def test_apgd_takes_the_published_steps(norm, epsilon):
     attack = APGD(epsilon=epsilon, norm=norm, loss="dlr", steps=100)
-    state = tensors(attack._start(batch_of(0)))
-    settings = tensors(attack._settings)
+    state = tensors(attack.start(batch_of(0)))
+    settings = tensors(attack.settings)
     start = state["current"].numpy()[0]
     expected, step_sizes = apgd_iterates(start, np.float32(epsilon), norm, 100)
     rule = AutoStep(norm, "dlr", False)
@@ -145,7 +145,7 @@ def fab_iterates(norm, steps):
 
 @pytest.mark.parametrize("norm", ["inf", "2"])
 def test_fab_takes_the_published_steps(norm):
-    state = tensors(FAB(norm=norm)._start(batch_of(0)))
+    state = tensors(FAB(norm=norm).start(batch_of(0)))
     expected = fab_iterates(norm, 12)
     fooled = [logits(x[None]).numpy().argmax() != LABEL for x in expected]
     assert 0 < sum(fooled) < 12
@@ -182,9 +182,9 @@ def test_square_of_norm_two_moves_mass_from_one_window_to_another():
 class Recorder(APGD):
     """Keeps what each run is told."""
 
-    def _start(self, batch):
+    def start(self, batch):
         RECORDED.append(batch)
-        return super()._start(batch)
+        return super().start(batch)
 
 
 RECORDED: list[Batch] = []

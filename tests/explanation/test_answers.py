@@ -4,7 +4,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from robustcls.explanation.maps import Maps
+from robustcls.explanation.methods.maps import Maps
 from robustcls.explanation.reports.answers import AnswerViews, amplification
 from robustcls.explanation.reports.images import ExplainedImages
 from robustcls.explanation.reports.results import ModelResults

@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import sobel
 
 from robustcls.evaluation.intervals import estimate
-from robustcls.explanation.maps import Maps
+from robustcls.explanation.methods.maps import Maps
 from robustcls.explanation.quality.assessment import assess, randomization, stability
 from robustcls.explanation.quality.faithfulness import faithfulness
 from robustcls.explanation.quality.similarity import spearman, ssim

@@ -80,7 +80,10 @@ def test_bad_input_is_one_line(run, capsys, tmp_path):
         (["--images", tmp_path / "broken.png"], "broken.png: not an image"),
         (["--images", tmp_path / "none.png"], "none.png: no such file"),
         (["--layer", "convolutoin"], "Did you mean 'convolution'"),
-        (["--attack", "cw"], "attack must be one of fgsm, none, pgd"),
+        (
+            ["--attack", "cw"],
+            "attack must be one of apgd, autoattack, fab, fgsm, none",
+        ),
         (["--epsilon", "8"], "Did you mean 8/255?"),
         (["--classes", "Shoe"], "classes must be one of Ankle boot"),
         (["--methods", "gradcam"], "Did you mean 'grad_cam'"),

@@ -14,7 +14,7 @@ each side; at 32×32, 64×64 and 224×224 pixels both are the published ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import tensorflow as tf
 
@@ -22,6 +22,15 @@ from robustcls._settings import Choice, Severity, checked
 from robustcls._validation import InputError
 from robustcls.data import noise
 from robustcls.evaluation.corruptions import blurs, digital, fog, tones
+from robustcls.evaluation.corruptions.registry import CORRUPTIONS
+
+
+def _gaussian_blur(images: Any, stddev: float, _: Any) -> tf.Tensor:
+    return blurs.gaussian_blur(images, stddev)
+
+
+def _defocus_blur(images: Any, strength: Any, _: Any) -> tf.Tensor:
+    return blurs.defocus_blur(images, *strength)
 
 
 def _motion_blur(images: Any, strength: Any, seed: Any) -> tf.Tensor:
@@ -41,23 +50,25 @@ def _fog(images: Any, strength: Any, seed: Any) -> tf.Tensor:
     return fog.fog(images, thickness, clouds[:, :height, :width])
 
 
-CORRUPTIONS: Mapping[str, Callable[[Any, Any, Any], tf.Tensor]] = {
-    "gaussian_noise": noise.gaussian,
-    "shot_noise": noise.poisson,
-    "impulse_noise": noise.salt_and_pepper,
-    "speckle_noise": noise.speckle,
-    "gaussian_blur": lambda images, stddev, _: blurs.gaussian_blur(images, stddev),
-    "defocus_blur": lambda images, strength, _: blurs.defocus_blur(images, *strength),
-    "motion_blur": _motion_blur,
-    "fog": _fog,
-    "brightness": lambda images, shift, _: tones.brightness(images, shift),
-    "contrast": lambda images, factor, _: tones.contrast(images, factor),
-    "saturate": lambda images, strength, _: tones.saturate(images, *strength),
-    "pixelate": lambda images, fraction, _: digital.pixelate(images, fraction),
-    "jpeg_compression": lambda images, quality, _: digital.jpeg_compression(images, quality),
-}
-"""The functions `corruption(images, strength, seed)` by published name. Images are a float32
-tensor [N, H, W, C] in [0, 1], a strength one of `SEVERITIES`, a seed int32 or int64 [2]."""
+def _brightness(images: Any, shift: float, _: Any) -> tf.Tensor:
+    return tones.brightness(images, shift)
+
+
+def _contrast(images: Any, factor: float, _: Any) -> tf.Tensor:
+    return tones.contrast(images, factor)
+
+
+def _saturate(images: Any, strength: Any, _: Any) -> tf.Tensor:
+    return tones.saturate(images, *strength)
+
+
+def _pixelate(images: Any, fraction: float, _: Any) -> tf.Tensor:
+    return digital.pixelate(images, fraction)
+
+
+def _jpeg_compression(images: Any, quality: int, _: Any) -> tf.Tensor:
+    return digital.jpeg_compression(images, quality)
+
 
 NOISE_CORRUPTIONS: Mapping[str, str] = {
     "gaussian": "gaussian_noise",
@@ -75,7 +86,9 @@ def _with_noises(scale: str, others: dict[str, tuple[Any, ...]]) -> dict[str, tu
     return noises | others
 
 
-SEVERITIES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+SCALES = ("cifar_c", "tiny_imagenet_c", "imagenet_c")
+
+SEVERITIES: dict[str, dict[str, tuple[Any, ...]]] = {
     "cifar_c": _with_noises(
         "cifar_c",
         {
@@ -122,6 +135,53 @@ SEVERITIES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
 """Strengths for severity 1 to 5 by scale and corruption; where there are two numbers, the
 arguments of that name's function in their order, for fog thickness and decay."""
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def register_corruption(
+    *, severities: Sequence[Any] | Mapping[str, Sequence[Any]], name: str | None = None
+) -> Callable[[Function], Function]:
+    """Makes a function a corruption like every other: a decorator.
+
+    The corruption is then one of `CORRUPTIONS`: `corrupt(images, name, severity)` and
+    `robustcls evaluate --corruptions NAME` apply it. The published sets stay as they are: a scale
+    alone does not measure it.
+
+        @rc.register_corruption(severities=(0.1, 0.2, 0.3, 0.4, 0.5))
+        def haze(images, strength, seed):
+            return (1 - strength) * images + strength
+
+    Args:
+        severities: the strengths of severity 1 to 5, or such strengths by scale ("cifar_c",
+            "tiny_imagenet_c" and "imagenet_c").
+        name: in `CORRUPTIONS`; the function's when None.
+
+    Returns:
+        The decorator of a function `corruption(images, strength, seed)`: images are a float32
+        tensor [N, H, W, C] in [0, 1], a strength one of `severities`, a seed int [2] for
+        `tf.random.stateless_uniform` and the like. It returns images of the same shape, which
+        are clipped to [0, 1].
+
+    Raises:
+        InputError: the name is taken, or the severities are not five for every scale.
+    """
+    by_scale = severities if isinstance(severities, Mapping) else dict.fromkeys(SCALES, severities)
+    strengths = {scale: tuple(given) for scale, given in by_scale.items()}
+    if strengths.keys() != set(SCALES) or {len(five) for five in strengths.values()} != {5}:
+        raise InputError(
+            f"severities must be five strengths, or five for each of {', '.join(SCALES)}; "
+            f"received {severities!r}."
+        )
+
+    def register(function: Function) -> Function:
+        own = function.__name__ if name is None else name
+        CORRUPTIONS.add(own, function)
+        for scale, five in strengths.items():
+            SEVERITIES[scale][own] = five
+        return function
+
+    return register
+
 
 @checked
 def corrupt(
@@ -151,4 +211,25 @@ def corrupt(
     if images.shape[-1] not in (1, 3):
         raise InputError(f"images must have 1 or 3 channels; received shape {images.shape}.")
     pair = (seed, 0) if isinstance(seed, int) else seed
-    return CORRUPTIONS[name](images, SEVERITIES[scale][name][severity - 1], pair)
+    return apply(name, images, SEVERITIES[scale][name][severity - 1], pair)
+
+
+def apply(name: str, images: Any, strength: Any, seed: Any) -> tf.Tensor:
+    """Returns what one of `CORRUPTIONS` makes of images, in [0, 1] whatever its code does.
+
+    Raises:
+        InputError: it fails, or returns no images of the same shape.
+    """
+    try:
+        corrupted = tf.cast(CORRUPTIONS[name](images, strength, seed), tf.float32)
+        corrupted = tf.ensure_shape(corrupted, images.shape)
+    except Exception as error:
+        if name in CORRUPTIONS.built_in:
+            raise
+        # Whatever the code of a user raises.
+        words = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"corruption '{name}' must return images of shape {tuple(images.shape)}; "
+            f"{type(error).__name__}: {words}"
+        ) from error
+    return tf.clip_by_value(corrupted, 0.0, 1.0)

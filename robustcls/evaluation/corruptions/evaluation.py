@@ -13,7 +13,8 @@ from tqdm import tqdm
 from robustcls._settings import Choice, NonNegativeInt, PositiveInt, checked
 from robustcls._validation import InputError, check_choice
 from robustcls.data.splits import Split
-from robustcls.evaluation.corruptions.corruption import CORRUPTIONS, NOISE_CORRUPTIONS, SEVERITIES
+from robustcls.evaluation.corruptions.corruption import NOISE_CORRUPTIONS, SEVERITIES, apply
+from robustcls.evaluation.corruptions.registry import CORRUPTIONS
 from robustcls.evaluation.corruptions.report import (
     ALL_SEVERITIES,
     CorruptionReport,
@@ -44,7 +45,7 @@ def evaluate_corruptions(
             logits [N, classes], or what `attacks.adapt` takes or returns.
         data: a split, or (images float32 [N, H, W, C] in [0, 1], labels int [N]).
         scale: whose severities: "cifar_c", "tiny_imagenet_c" or "imagenet_c".
-        names: the corruptions, of `corruptions.CORRUPTIONS`; None takes all.
+        names: the corruptions, of `corruptions.CORRUPTIONS`; None takes all published ones.
         severities: of each corruption, 1 to 5.
         limit: corrupt a random subset of at most that many images; None corrupts all.
         batch_size: images corrupted and seen by the model at a time. Draws are made for whole
@@ -60,7 +61,9 @@ def evaluate_corruptions(
     Raises:
         InputError: the model, the data or a setting is unusable.
     """
-    names = list(CORRUPTIONS) if names is None else list(dict.fromkeys(names))
+    if names is None:
+        names = [name for name in CORRUPTIONS if name in CORRUPTIONS.built_in]
+    names = list(dict.fromkeys(names))
     for name in names:
         check_choice("names", name, CORRUPTIONS)
     severities = check_severities(severities)
@@ -95,6 +98,37 @@ def evaluate_corruptions(
         left_out=left_out,
         seed=seed,
     )
+
+
+def named_corruptions(words: str, scale: str) -> tuple[str, list[str] | None] | None:
+    """Returns the scale and the corruptions that a list of names asks for.
+
+    Args:
+        words: names of `CORRUPTIONS`, and at most one scale, which stands for all the published
+            ones; separated by commas.
+        scale: whose severities, where the list names none.
+
+    Returns:
+        (scale, names), the names None when a scale stands alone; None when the first name is
+        none, as that of a folder.
+
+    Raises:
+        InputError: the list names two scales, or something that is neither.
+    """
+    parts = list(dict.fromkeys(part.strip() for part in words.split(",") if part.strip()))
+    if not parts or parts[0] not in {*SEVERITIES, *CORRUPTIONS}:
+        return None
+    for part in parts:
+        check_choice("corruptions", part, [*SEVERITIES, *CORRUPTIONS])
+    scales = [part for part in parts if part in SEVERITIES]
+    if len(scales) > 1:
+        raise InputError(f"corruptions must be of one scale; received {' and '.join(scales)}.")
+    names = [part for part in parts if part in CORRUPTIONS]
+    if not scales:
+        return scale, names
+    if names:
+        names = [*(name for name in CORRUPTIONS if name in CORRUPTIONS.built_in), *names]
+    return scales[0], names or None
 
 
 def measure_cells(
@@ -132,6 +166,6 @@ def _corruption(name: str, severity: int, scale: str, seed: int) -> Change:
         # Severities and corruptions draw apart, so that their mean is over independent draws.
         parts = [seed, zlib.crc32(name.encode()), severity, number]
         pair = np.random.SeedSequence(parts).generate_state(2).view(np.int32)
-        return CORRUPTIONS[name](images, strength, pair)
+        return apply(name, images, strength, pair)
 
     return change

@@ -14,8 +14,10 @@ from robustcls._settings import (
     check_settings,
 )
 from robustcls._validation import InputError, check_choice
+from robustcls.attacks.registry import ATTACKS
 
-ATTACKS = ("fgsm", "pgd", "apgd", "square", "autoattack")
+ATTACK_SETTINGS = ("epsilon", "norm", "steps", "restarts", "queries", "seed")
+"""The settings that an attack takes where it has them, see `Attack.from_settings`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +25,12 @@ class EvaluationConfig:
     """What to measure, and how.
 
     Args:
-        attack: one or more of fgsm, pgd, apgd, square, autoattack.
+        attack: one or more names of attacks.
         epsilon: radius of the ball for images in [0, 1].
         norm: of the ball, inf or 2.
-        steps: steps of PGD.
-        restarts: random starts of PGD.
+        steps: steps of PGD, and of attacks of your own that have steps; the others take their
+            published number.
+        restarts: random starts, as for steps.
         queries: of Square, alone and in AutoAttack.
         limit: attack and corrupt a random subset of at most that many images; all when left
             out. Clean images and the three noises are always measured on all.
@@ -35,7 +38,8 @@ class EvaluationConfig:
         noise_scale: of the three noises: cifar_c, tiny_imagenet_c or imagenet_c.
         severity: severity of the three noises, 1 to 5.
         corruptions: measure all corruptions at all severities of a scale, cifar_c,
-            tiny_imagenet_c or imagenet_c; or a folder of .npy files as those of CIFAR-10-C.
+            tiny_imagenet_c or imagenet_c; corruptions by name, separated by commas, alone or
+            after a scale; or a folder of .npy files as those of CIFAR-10-C.
         trust: check whether the figures under attack can be believed.
         trust_images: images for those checks.
         batch_size: images a forward pass.

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from robustcls._validation import InputError, check_choice, check_labels
-from robustcls.attacks import APGD, FGSM, PGD, Attack, AutoAttack, Square
+from robustcls.attacks import ATTACKS, PGD, Attack
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.evaluation.calibration import calibration
 from robustcls.evaluation.corruptions.corruption import SEVERITIES
-from robustcls.evaluation.corruptions.evaluation import evaluate_corruptions
+from robustcls.evaluation.corruptions.evaluation import evaluate_corruptions, named_corruptions
 from robustcls.evaluation.corruptions.prepared import evaluate_corruption_folder
+from robustcls.evaluation.corruptions.registry import CORRUPTIONS
 from robustcls.evaluation.evaluator import NOISES, Evaluator, Outcome
 from robustcls.evaluation.prediction import prepare, subset
-from robustcls.evaluation.runs.config import EvaluationConfig
+from robustcls.evaluation.runs.config import ATTACK_SETTINGS, EvaluationConfig
 from robustcls.evaluation.runs.models import ModelsAndImages, StoredModel
 from robustcls.evaluation.trust import assessment as trust
 
@@ -45,15 +46,8 @@ class Part:
 
 def attacks_of(config: EvaluationConfig) -> list[Attack]:
     """Returns the attacks that a configuration names, in its order."""
-    ball: dict[str, Any] = {"epsilon": config.epsilon, "norm": config.norm, "seed": config.seed}
-    made: dict[str, Callable[[], Attack]] = {
-        "fgsm": lambda: FGSM(**ball),
-        "pgd": lambda: PGD(steps=config.steps, restarts=config.restarts, **ball),
-        "apgd": lambda: APGD(**ball),
-        "square": lambda: Square(queries=config.queries, **ball),
-        "autoattack": lambda: AutoAttack(queries=config.queries, **ball),
-    }
-    return [made[name]() for name in config.attacks]
+    settings = {name: getattr(config, name) for name in ATTACK_SETTINGS}
+    return [ATTACKS[name].from_settings(settings) for name in config.attacks]
 
 
 class EvaluationPlan:
@@ -123,7 +117,7 @@ class EvaluationPlan:
             parts.append(Part("curve", depends_on, self._curve))
         if config.corruptions is not None:
             depends_on = {
-                "corruptions": _stamp(config.corruptions),
+                "corruptions": _stamp(config.corruptions, config.noise_scale),
                 "limit": config.limit,
                 "batch_size": config.batch_size,
                 "seed": seed,
@@ -138,6 +132,10 @@ class EvaluationPlan:
                 "others": ", ".join(others),
             }
             parts.append(Part("trust", depends_on, self._trust))
+        names = [part.name for part in parts]
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"attack must have a name that is free; received {name!r}.")
         return parts
 
     def _clean(self, _: Path) -> dict[str, Any]:
@@ -194,8 +192,11 @@ class EvaluationPlan:
         classifier, name = self.evaluator.classifier, str(self.config.corruptions)
         settings = {"limit": self.config.limit, "seed": self.config.seed, **self.settings}
         settings["trained_on"] = self.trained_on
-        if name in SEVERITIES:
-            report = evaluate_corruptions(classifier, self.test, scale=name, **settings)
+        if named := named_corruptions(name, self.config.noise_scale):
+            scale, names = named
+            report = evaluate_corruptions(
+                classifier, self.test, scale=scale, names=names, **settings
+            )
         else:
             report = evaluate_corruption_folder(classifier, name, **settings)
         return dataclasses.asdict(report)
@@ -229,12 +230,14 @@ class EvaluationPlan:
         }
 
 
-def _stamp(corruptions: str) -> Any:
-    """What tells one set of corruptions from another: the scale, or a folder's files."""
-    if corruptions in SEVERITIES:
-        return corruptions
+def _stamp(corruptions: str, scale: str) -> Any:
+    """What tells one set of corruptions from another: scale and names, or a folder's files."""
+    if named := named_corruptions(corruptions, scale):
+        return named[0] if named[1] is None else list(named)
     folder = Path(corruptions)
     if not folder.is_dir():
-        check_choice("corruptions", corruptions, [*SEVERITIES, "a folder of .npy files"])
+        check_choice(
+            "corruptions", corruptions, [*SEVERITIES, *CORRUPTIONS, "a folder of .npy files"]
+        )
     files = sorted(folder.glob("*.npy"))
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]

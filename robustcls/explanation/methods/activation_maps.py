@@ -1,4 +1,4 @@
-"""Class activation maps: tf-keras-vis' Grad-CAM family in one compiled graph each; Score-CAM."""
+"""Class activation maps: tf-keras-vis' Grad-CAM family in one compiled graph each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from robustcls.explanation.methods._tf_keras_vis import Gradcam, GradcamPlusPlus, Layercam
+from robustcls.explanation.methods.maps import Maps
+from robustcls.explanation.methods.registry import register_explanation
 from robustcls.explanation.methods.resampling import enlarge
 
 Compiled = Callable[[np.ndarray, np.ndarray], tf.Tensor]
@@ -35,25 +37,56 @@ class _Layercam(Layercam):
         return activation(tf.reduce_sum(tf.nn.relu(gradients) * features, axis=-1))
 
 
-GRADIENT_CAMS = {
-    "grad_cam": _Gradcam,
-    "grad_cam_plus_plus": GradcamPlusPlus,
-    "layer_cam": _Layercam,
-}
+@register_explanation(uses_layer=True)
+def grad_cam(explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
+    """Channels of the layer's feature map, weighed by their mean gradients.
+
+    Source: Selvaraju et al., "Grad-CAM: visual explanations from deep networks via
+    gradient-based localization", 2016.
+    """
+    return _maps(_Gradcam, explainer, images, classes)
 
 
-def compile_cam(
-    method: str, network: keras.Model, layer: keras.layers.Layer, batch_size: int
+@register_explanation(uses_layer=True)
+def grad_cam_plus_plus(explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
+    """As `grad_cam`, with places weighed by higher derivatives.
+
+    Source: Chattopadhyay et al., "Grad-CAM++", 2017.
+    """
+    return _maps(GradcamPlusPlus, explainer, images, classes)
+
+
+@register_explanation(uses_layer=True)
+def layer_cam(explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
+    """As `grad_cam`, each place weighed by its own gradient.
+
+    Source: Jiang et al., "LayerCAM: exploring hierarchical class activation maps", 2021.
+    """
+    return _maps(_Layercam, explainer, images, classes)
+
+
+def _maps(kind: Any, explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
+    def make() -> Compiled:
+        network, layer = explainer.network_and_layer()
+        return _compile(kind, network, layer, len(images))
+
+    cam = explainer.remember((kind.__name__, images.shape), make)
+    maps = np.asarray(cam(images, classes))
+    return Maps(enlarge(maps, *images.shape[1:3]), resolution=maps.shape[1:])
+
+
+def _compile(
+    kind: Any, network: keras.Model, layer: keras.layers.Layer, batch_size: int
 ) -> Compiled:
     """Returns (images, classes) to maps float32 [batch_size, h, w] in the size of the layer.
 
     Args:
-        method: a key of `GRADIENT_CAMS`.
+        kind: tf-keras-vis' class of the method.
         network: a flat graph from images to logits.
         layer: of the network, with a feature map.
         batch_size: of every call.
     """
-    visualization = GRADIENT_CAMS[method](network)
+    visualization = kind(network)
     signature = [
         tf.TensorSpec([batch_size, *network.input_shape[1:]], tf.float32),
         tf.TensorSpec([batch_size], tf.int64),
@@ -83,40 +116,3 @@ def _score(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
     """
     scores = tf.gather(logits, classes, batch_dims=1)
     return scores - tf.stop_gradient(scores)
-
-
-def score_cam(
-    images: np.ndarray,
-    classes: np.ndarray,
-    *,
-    features: Callable[[np.ndarray], tf.Tensor],
-    predict: Callable[[np.ndarray], np.ndarray],
-    batch_size: int,
-) -> np.ndarray:
-    """Returns Score-CAM maps, float32 [N, h, w]: channels weighed by what they show alone.
-
-    Source: Wang et al., "Score-CAM: score-weighted visual explanations for convolutional neural
-    networks", 2020, as tf-keras-vis has it: a channel's weight is the probability of the class
-    for the image times the channel, enlarged and scaled to [0, 1].
-
-    Args:
-        images: float32 [N, H, W, C] in [0, 1].
-        classes: int64 [N].
-        features: images to the layer's feature maps [N, h, w, channels].
-        predict: images to logits [N, classes].
-        batch_size: masked images a forward pass.
-    """
-    height, width = images.shape[1:3]
-    maps = []
-    for image, label, channels in zip(images, classes, np.asarray(features(images)), strict=True):
-        masks = enlarge(np.moveaxis(channels, -1, 0), height, width)
-        low = masks.min(axis=(1, 2), keepdims=True)
-        high = masks.max(axis=(1, 2), keepdims=True)
-        masks = (masks - low) / (high - low + keras.config.epsilon())
-        weights = []
-        for start in range(0, len(masks), batch_size):
-            chosen = masks[start : start + batch_size, :, :, None]
-            probabilities = tf.nn.softmax(predict(image * chosen))
-            weights.append(probabilities.numpy()[:, label])
-        maps.append(np.maximum(channels @ np.concatenate(weights), 0))
-    return np.stack(maps)

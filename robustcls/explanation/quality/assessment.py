@@ -13,7 +13,7 @@ from tqdm import tqdm
 from robustcls.attacks import draws
 from robustcls.evaluation.intervals import Estimate, estimate
 from robustcls.explanation.explainer import Explainer, Method
-from robustcls.explanation.maps import Maps
+from robustcls.explanation.methods.maps import Maps
 from robustcls.explanation.quality.faithfulness import (
     Curves,
     Faithfulness,

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from robustcls.attacks import draws
 from robustcls.evaluation.intervals import Estimate, estimate
 from robustcls.explanation.explainer import Explainer
-from robustcls.explanation.maps import Maps
+from robustcls.explanation.methods.maps import Maps
 from robustcls.explanation.methods.resampling import enlarge
 
 # Steps of the deletion and insertion curves.

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.stats import rankdata
 
-from robustcls.explanation.maps import Maps
+from robustcls.explanation.methods.maps import Maps
 
 # The window of SSIM as published.
 _WINDOW = 11

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from robustcls.explanation.maps import Maps
+from robustcls.explanation.methods.maps import Maps
 from robustcls.explanation.reports.images import ExplainedImages
 from robustcls.explanation.reports.results import TOP, ModelResults
 from robustcls.reports.gallery import Bar, Panel, Row, Table, View

@@ -18,7 +18,8 @@ from robustcls._validation import InputError, check_choice
 from robustcls.attacks import Attack
 from robustcls.data.splits import Split, Splits
 from robustcls.explanation.activation_maximization import class_images
-from robustcls.explanation.explainer import METHODS, Explainer
+from robustcls.explanation.explainer import Explainer
+from robustcls.explanation.methods.registry import METHODS
 from robustcls.explanation.quality.assessment import assess
 from robustcls.explanation.reports.images import ExplainedImages, explained_images
 from robustcls.explanation.reports.page import make_page
@@ -227,7 +228,7 @@ def _explain_one(
         adversarial_probabilities=adversarial_probabilities,
         adversarial_maps=adversarial_maps,
         quality=quality,
-        layer=explainer.layer if any("cam" in method for method in methods) else None,
+        layer=explainer.layer if any(METHODS[name].uses_layer for name in methods) else None,
         class_images=pictures,
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from robustcls.explanation.maps import Maps
+from robustcls.explanation.methods.maps import Maps
 from robustcls.explanation.quality.assessment import Quality
 from robustcls.explanation.quality.similarity import spearman, ssim
 from robustcls.explanation.reports.images import ExplainedImages

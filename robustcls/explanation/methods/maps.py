@@ -32,6 +32,11 @@ class Maps:
         return len(self.positive)
 
     @property
+    def planes(self) -> list[np.ndarray]:
+        """`positive`, and `negative` where there is one."""
+        return [self.positive] if self.negative is None else [self.positive, self.negative]
+
+    @property
     def signed(self) -> np.ndarray:
         """float32 [N, H, W], for minus against."""
         return self.positive if self.negative is None else self.positive - self.negative
