@@ -30,7 +30,7 @@ class OneClassSVM(OneClassDetector):
         seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).
         nu: ν, an upper bound on the share of outliers among the training images (float in (0, 1],
             default 0.1).
-        gamma: γ of k(x, y) = exp(-γ ‖x - y‖²) (float > 0, default 2⁻⁷).
+        gamma: γ of k(x, y) = exp(-γ ‖x - y‖²) (float > 0, default 2**-7).
         max_images: training images (int >= 2, default 3000); of more, that many are drawn.
 
     Attributes:

@@ -4,8 +4,7 @@
     relativity: Annotated[float, Range(minimum=0, maximum=1)] = 0.0
 
 A dataclass calls `check_settings(self)` in `__post_init__`; a function or an `__init__` is
-decorated with `checked`. Docstrings repeat the words of a range, where `--help` reads them, and
-tests/test_docstrings.py compares the two.
+decorated with `checked`. Docstrings repeat the words of a range, where `--help` reads them.
 """
 
 from __future__ import annotations
@@ -64,10 +63,10 @@ class Range:
         if low is not None and high is not None:
             opening = "[" if self.above is None else "("
             closing = "]" if self.below is None else ")"
-            return f"{kind.__name__} in {opening}{low:g}, {high:g}{closing}"
+            return f"{kind.__name__} in {opening}{low}, {high}{closing}"
         if low is not None:
-            return f"{kind.__name__} {'>=' if self.above is None else '>'} {low:g}"
-        return f"{kind.__name__} {'<=' if self.below is None else '<'} {high:g}"
+            return f"{kind.__name__} {'>=' if self.above is None else '>'} {low}"
+        return f"{kind.__name__} {'<=' if self.below is None else '<'} {high}"
 
 
 @dataclass(frozen=True)
@@ -119,9 +118,10 @@ class Choice:
         check_choice(argument, value, self.known)
 
     def words(self, kind: type) -> str:
-        """How a docstring says it: `"cosine" or "dot"`."""
-        del kind
+        """How a docstring says it: `"cosine" or "dot"`; many names have a list elsewhere."""
         *others, last = (f'"{name}"' for name in self.known)
+        if len(others) > 5:
+            return kind.__name__
         return f"{', '.join(others)} or {last}" if others else last
 
 
@@ -145,6 +145,7 @@ NonNegativeFloat = Annotated[float, Range(minimum=0)]
 UnitFloat = Annotated[float, Range(minimum=0, maximum=1)]
 Epsilon = Annotated[float, Radius()]
 Rate = Annotated[float, Share()]
+Port = Annotated[int, Range(minimum=0, maximum=65535)]
 Severity = Annotated[int, Range(minimum=1, maximum=5)]
 Flag = Annotated[bool, Truth()]
 

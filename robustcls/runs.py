@@ -34,6 +34,9 @@ def atomic(path: Path | str) -> Iterator[Path]:
 
     When the block raises, or the process is killed, `path` stays as it was.
 
+    Args:
+        path: what the file will be called.
+
     Raises:
         InputError: the file cannot be written, for example on a full disk.
     """

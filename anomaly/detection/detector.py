@@ -70,15 +70,18 @@ class OneClassDetector(Method):
         Args:
             normal_images: float32 [N, H, W, C] in [0, 1].
             anomalies: float32 [K, H, W, C] in [0, 1], a few known anomalies, for the methods that
-                learn from some.
+                learn from some (default None).
             validation: float32 [M, H, W, C] in [0, 1], normal images that are not among
                 `normal_images`, to take the threshold from. When left out, a tenth of
-                `normal_images` (at least as many as the threshold needs) is kept from training.
-            folder: a new folder for checkpoints, `history.csv` and TensorBoard; None keeps none.
-            resume: go on from the last finished epoch of an interrupted fit in `folder`.
-            verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing.
+                `normal_images` (at least as many as the threshold needs) is kept from training
+                (default None).
+            folder: a new folder for checkpoints, `history.csv` and TensorBoard; None keeps none
+                (default None).
+            resume: go on from the last finished epoch of an interrupted fit in `folder` (bool,
+                default False).
+            verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing (int, default 1).
             watch: called with the stage and the number of its epoch after each epoch. It may call
-                `score`; nothing it does changes what is learned.
+                `score`; nothing it does changes what is learned (default None).
 
         Returns:
             The detector itself. A second `fit` starts from nothing again.
@@ -117,8 +120,8 @@ class OneClassDetector(Method):
             normal_images: float32 [N, H, W, C] in [0, 1].
             anomalies: float32 [K, H, W, C] in [0, 1], known anomalies, for the methods that learn
                 from some (default None).
-            validation: float32 [M, H, W, C] in [0, 1], normal images to take the threshold from
-                (default None); when left out, a tenth of `normal_images`.
+            validation: float32 [M, H, W, C] in [0, 1], normal images to take the threshold from;
+                when left out, a tenth of `normal_images` (default None).
 
         Raises:
             InputError: unusable or too few images, or anomalies among the normal ones.
@@ -133,7 +136,8 @@ class OneClassDetector(Method):
 
         Args:
             normal_images: float32 [N, H, W, C] in [0, 1], never trained on.
-            false_alarm_rate: in (0, 1), kept from now on; None stays with the present one.
+            false_alarm_rate: in (0, 1), kept from now on; None stays with the present one (float in
+                (0, 1) or None, default None).
 
         Raises:
             InputError: unusable or too few images, or a training that diverged.
@@ -154,7 +158,8 @@ class OneClassDetector(Method):
 
         Args:
             images: float32 [N, H, W, C] in [0, 1].
-            batch_size: images a forward pass; the scores do not depend on it.
+            batch_size: images a forward pass; the scores do not depend on it (int >= 1, default
+                256).
 
         Raises:
             InputError: unusable images, or no `fit` yet.
@@ -204,6 +209,9 @@ class OneClassDetector(Method):
 
         The new one is there whole once `config.json` is; until then the old one is.
 
+        Args:
+            folder: a new folder, or one that holds nothing.
+
         Raises:
             InputError: no `fit` yet, `folder` cannot be written or holds another `config.json`,
                 or the class goes by the `method` of another.
@@ -217,6 +225,9 @@ class OneClassDetector(Method):
         """Loads what `save` wrote. `OneClassDetector.load` loads a detector of any method.
 
         A method of your own is known once the module that defines it is imported.
+
+        Args:
+            folder: where `save` left the detector.
 
         Raises:
             InputError: there is no detector in `folder`, it is of another method or version, or
@@ -248,9 +259,11 @@ class OneClassDetector(Method):
         Args:
             out: the model's folder: version folders, configuration files.
             images: uint8 [N, H, W, C], real images whose answers are kept with the export for
-                `robustcls.serving.check_export`; some that come with the package by default.
-            name: the detector's name in requests; its method by default.
-            version: its number; None takes the next.
+                `robustcls.serving.check_export`; some that come with the package by default
+                (default None).
+            name: the detector's name in requests; its method by default (str or None, default
+                None).
+            version: its number; None takes the next (int or None, default None).
 
         Returns:
             The folder of the version.

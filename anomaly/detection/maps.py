@@ -49,7 +49,11 @@ class MapDetector(OneClassDetector):
 
     @abc.abstractmethod
     def anomaly_map_batch(self, images: tf.Tensor) -> tf.Tensor:
-        """Maps images [B, H, W, C] to how anomalous each pixel is, [B, H, W], ≥ 0."""
+        """Maps images [B, H, W, C] to how anomalous each pixel is, [B, H, W], ≥ 0.
+
+        Args:
+            images: float32 [N, H, W, C] in [0, 1].
+        """
 
     def anomaly_map(self, images: Any, *, batch_size: int = 256) -> np.ndarray:
         """Returns how anomalous each pixel is, float32 [N, H, W], ≥ 0.
@@ -99,7 +103,11 @@ class MapDetector(OneClassDetector):
         return self
 
     def view_images(self, images: np.ndarray) -> ImageView:
-        """Returns the maps of images [N, H, W, C] and their boxes."""
+        """Returns the maps of images [N, H, W, C] and their boxes.
+
+        Args:
+            images: float32 [N, H, W, C] in [0, 1].
+        """
         return ImageView(
             pictures={"map": self.anomaly_map(images)[..., None]},
             boxes=self.boxes(images),

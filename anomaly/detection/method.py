@@ -40,7 +40,18 @@ Detector = TypeVar("Detector", bound="Method")
 
 @dataclass(kw_only=True, eq=False)
 class Method(Configurable, abc.ABC):
-    """Settings, hooks and networks of a detector; `OneClassDetector` documents them."""
+    """Settings, hooks and networks of a detector; `OneClassDetector` documents them.
+
+    Args:
+        image_shape: (height, width, channels); the one setting that has no default.
+        augmentation: an `AugmentationPolicy` that training images go through; None changes nothing
+            (default None).
+        epochs: passes over the normal images (int >= 1, default 20).
+        batch_size: images a training step (int >= 2, default 64).
+        false_alarm_rate: share of normal images that may be called anomalies (float in (0, 1),
+            default 0.05).
+        seed: of everything random (int >= 0, default 0).
+    """
 
     #: Whether `fit` can learn from known anomalies too.
     takes_anomalies: ClassVar[bool] = False

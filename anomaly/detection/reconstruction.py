@@ -41,7 +41,11 @@ class ReconstructionDetector(MapDetector):
 
     @abc.abstractmethod
     def reconstruct_batch(self, images: tf.Tensor) -> tf.Tensor:
-        """Maps images [B, H, W, C] to reconstructions of the same shape."""
+        """Maps images [B, H, W, C] to reconstructions of the same shape.
+
+        Args:
+            images: float32 [N, H, W, C] in [0, 1].
+        """
 
     def reconstruct(self, images: Any, *, batch_size: int = 256) -> np.ndarray:
         """Returns the reconstructions, float32 [N, H, W, C], not clipped to [0, 1].
@@ -62,7 +66,11 @@ class ReconstructionDetector(MapDetector):
         return root_mean_square(images - self.reconstruct_batch(images))
 
     def view_images(self, images: np.ndarray) -> ImageView:
-        """Returns the reconstructions of images [N, H, W, C], their maps and boxes."""
+        """Returns the reconstructions of images [N, H, W, C], their maps and boxes.
+
+        Args:
+            images: float32 [N, H, W, C] in [0, 1].
+        """
         view = super().view_images(images)
         reconstructions = np.clip(self.reconstruct(images), 0, 1)
         pictures: Mapping[str, np.ndarray] = {"reconstruction": reconstructions, **view.pictures}

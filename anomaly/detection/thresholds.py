@@ -16,7 +16,11 @@ HELD_OUT = 0.1
 
 @checked
 def smallest_sample(false_alarm_rate: Rate) -> int:
-    """Returns how many normal scores a threshold for that rate takes at least: 19 for 0.05."""
+    """Returns how many normal scores a threshold for that rate takes at least: 19 for 0.05.
+
+    Args:
+        false_alarm_rate: share of normal images that may be called anomalies (float in (0, 1)).
+    """
     return math.ceil(1 / false_alarm_rate - 1e-9) - 1
 
 
@@ -31,7 +35,7 @@ def conformal_threshold(scores: Any, false_alarm_rate: Rate) -> float:
 
     Args:
         scores: float [n], of normal images that the detector was not trained on.
-        false_alarm_rate: in (0, 1).
+        false_alarm_rate: as a share (float in (0, 1)).
 
     Raises:
         InputError: a rate out of range, scores that are not finite, or too few of them.

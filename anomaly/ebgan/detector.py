@@ -102,9 +102,10 @@ class EBGAN(ReconstructionDetector):
             normal_images: float32 [N, H, W, C] in [0, 1], to be kept low.
             validation: float32 [M, H, W, C] in [0, 1], normal images that are not among
                 `normal_images`, to take the thresholds from anew; when left out, a tenth of
-                `normal_images`.
-            epochs: passes over the normal images; None is `unlearning_epochs`.
-            verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing.
+                `normal_images` (default None).
+            epochs: passes over the normal images; None is `unlearning_epochs` (int >= 1 or None,
+                default None).
+            verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing (int, default 1).
 
         Raises:
             InputError: unusable images, fewer than a batch, anomalies that are among the normal
@@ -156,7 +157,11 @@ class EBGAN(ReconstructionDetector):
 
 
 def build_autoencoder(image_shape: tuple[int, int, int]) -> keras.Model:
-    """Returns the discriminator: [N, H, W, C] in [-1, 1] to `reconstruction` and `code` [N, D]."""
+    """Returns the discriminator: [N, H, W, C] in [-1, 1] to `reconstruction` and `code` [N, D].
+
+    Args:
+        image_shape: (height, width, channels).
+    """
     images = keras.Input(image_shape, dtype="float32", name="images")
     x, sizes = images, []
     for number, filters in enumerate(_FILTERS, 1):
@@ -171,7 +176,12 @@ def build_autoencoder(image_shape: tuple[int, int, int]) -> keras.Model:
 
 
 def build_generator(image_shape: tuple[int, int, int], noise_size: int) -> keras.Model:
-    """Returns the generator: z [N, noise_size] to images [N, H, W, C] in [-1, 1]."""
+    """Returns the generator: z [N, noise_size] to images [N, H, W, C] in [-1, 1].
+
+    Args:
+        image_shape: (height, width, channels).
+        noise_size: dimensions of z.
+    """
     sizes = [image_shape[:2]]
     for _ in _FILTERS:
         sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))

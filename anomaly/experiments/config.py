@@ -17,16 +17,20 @@ class DetectorConfig:
         method: the detector, for example autoencoder.
         data: an embedded set, a TFDS name or an image folder.
         normal_class: the class to learn, by its number or its name; all others are anomalies.
-        image_size: side in pixels that images are resized to, an integer >= 16; null keeps theirs.
-        channels: 1 gray, 3 colour; null keeps theirs.
-        skip_bad_images: leave unreadable files out and list them.
-        data_dir: where TFDS keeps prepared sets; null is its default.
-        epochs: passes over the normal images, an integer >= 1; null is the method's own.
-        false_alarm_rate: share of normal images that may be called anomalies, in (0, 1).
+        image_size: side in pixels that images are resized to; null keeps theirs (int >= 1 or None,
+            default None).
+        channels: 1 gray, 3 colour; null keeps theirs (int or None, default None).
+        skip_bad_images: leave unreadable files out and list them (bool, default False).
+        data_dir: where TFDS keeps prepared sets; null is its default (str or None, default None).
+        epochs: passes over the normal images; null is the method's own (int >= 1 or None, default
+            None).
+        false_alarm_rate: share of normal images that may be called anomalies (float in (0, 1),
+            default 0.05).
         labelled_anomalies: known anomalies for methods that take some, as a share of the normal
-            training images, of one other class; in [0, 1].
-        seed: seed of weights, order, augmentation and the held-out images, an integer >= 0.
-        augmentation: arguments of `robustcls.AugmentationPolicy`; null augments nothing.
+            training images, of one other class (float in [0, 1], default 0).
+        seed: seed of weights, order, augmentation and the held-out images (int >= 0, default 0).
+        augmentation: arguments of `robustcls.AugmentationPolicy`; null augments nothing (default
+            None).
         settings: what else the method's class takes, for example learning_rate.
     """
 
@@ -59,18 +63,22 @@ class BenchmarkConfig:
     Args:
         data: an embedded set, a TFDS name or an image folder.
         methods: entries like memae, each trained on each class with each seed.
-        classes: the normal classes by number, integers >= 0; null takes all.
-        seeds: how many, from 0 on, an integer >= 1.
-        epochs: passes over the normal images, an integer >= 1; null is each method's own.
-        false_alarm_rate: share of normal images that may be called anomalies, in (0, 1).
-        labelled_anomalies: known anomalies for methods made for them, such as deep_sad, as a share
-            of the normal training images, of one other class; in [0, 1].
-        oracle: after every epoch, score test images for the oracle's best, which nothing uses.
-        image_size: side in pixels that images are resized to; null keeps theirs.
-        channels: 1 gray, 3 colour; null keeps theirs.
-        data_dir: where TFDS keeps prepared sets; null is its default.
+        classes: the normal classes by number; null takes all (default None).
+        seeds: how many, from 0 on (int >= 1, default 3).
+        epochs: passes over the normal images; null is each method's own (int >= 1 or None, default
+            None).
+        false_alarm_rate: share of normal images that may be called anomalies (float in (0, 1),
+            default 0.05).
+        labelled_anomalies: known anomalies for methods made for them, such as deep_sad, as a
+            share of the normal training images, of one other class (float in [0, 1], default 0.05).
+        oracle: after every epoch, score test images for the oracle's best, which nothing uses
+            (bool, default True).
+        image_size: side in pixels that images are resized to; null keeps theirs (int >= 1 or None,
+            default None).
+        channels: 1 gray, 3 colour; null keeps theirs (int or None, default None).
+        data_dir: where TFDS keeps prepared sets; null is its default (str or None, default None).
         settings: by method, what its class takes, for example {memae: {items: 50}}; a key like
-            memae@control makes a second row of a method under that name.
+            memae@control makes a second row of a method under that name (default None).
     """
 
     data: str

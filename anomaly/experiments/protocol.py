@@ -49,8 +49,8 @@ def one_class_splits(
     Args:
         splits: a labelled set.
         normal_class: a class id, or a class name.
-        false_alarm_rate: decides how many validation images there must be.
-        seed: of the new cut.
+        false_alarm_rate: decides how many validation images there must be (float, default 0.05).
+        seed: of the new cut (int, default 0).
 
     Raises:
         InputError: an unknown class, too few normal images, or a test split without normal

@@ -38,9 +38,9 @@ def train_detector(
     Args:
         config: the settings.
         out: the run folder to make.
-        resume: go on with an interrupted run.
-        overwrite: delete a run that is there already.
-        verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing.
+        resume: go on with an interrupted run (bool, default False).
+        overwrite: delete a run that is there already (bool, default False).
+        verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing (int, default 1).
 
     Raises:
         InputError: a setting or the images are unusable, or `out` exists.
@@ -109,8 +109,8 @@ def evaluate_detector(
 
     Args:
         run: a run or its folder.
-        batch_size: images a forward pass.
-        progress: show a progress bar.
+        batch_size: images a forward pass (int, default 256).
+        progress: show a progress bar (bool, default False).
 
     Returns:
         What `metrics.json` holds: the figures of `evaluate_scores` and what they belong to.
@@ -142,6 +142,9 @@ def evaluate_detector(
 def load_detector(run: Run | Path | str) -> OneClassDetector:
     """Loads the detector that `train_detector` left in a run.
 
+    Args:
+        run: a run of `anomaly train`, or its folder.
+
     Raises:
         InputError: there is no run, or no trained detector in it.
     """
@@ -156,6 +159,9 @@ def open_detector_run(
     run: Run | Path | str,
 ) -> tuple[Run, OneClassDetector, Splits, OneClassSplits]:
     """Returns a run with its detector and its images, the same as at its training.
+
+    Args:
+        run: a run of `anomaly train`, or its folder.
 
     Raises:
         InputError: there is no run or no trained detector, or the images have changed since.

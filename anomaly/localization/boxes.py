@@ -99,7 +99,7 @@ def draw_boxes(
         images: float32 [N, H, W, C] in [0, 1].
         boxes: as `find_boxes` gives them.
         folder: where the files go; the PNGs are named by number, `00000.png`.
-        names: what `boxes.json` calls the images; their numbers by default.
+        names: what `boxes.json` calls the images; their numbers by default (default None).
 
     Returns:
         The path of `boxes.json`, written last: `[{"image", "picture", "boxes"}]`.
@@ -132,7 +132,7 @@ def picture_of(image: np.ndarray, boxes: Sequence[Box] = ()) -> Image.Image:
 
     Args:
         image: float32 [H, W, C] in [0, 1].
-        boxes: in pixels of `image`.
+        boxes: in pixels of `image` (default ()).
     """
     scale = max(1, MINIMUM_PICTURE // max(image.shape[:2]))
     pixels = np.round(255 * np.broadcast_to(image, (*image.shape[:2], 3))).astype(np.uint8)

@@ -72,7 +72,7 @@ class MemAE(ResidualDetector):
         items: items in the memory (int >= 2 or None, default None); None is 100 for gray and 500
             for colour images.
         shrinkage: λ of `MemoryModule` (float in [0, 0.999] or None, default None); None is 1 /
-            items, the low end of the paper's range.
+            items, the low end of the paper's range (float in [0, 1) or None, default None).
         entropy_weight: α (float >= 0, default 0.0002).
         similarity: "dot" or "cosine", how `MemoryModule` compares ("cosine" or "dot", default
             "dot").
@@ -151,7 +151,12 @@ class MemAE(ResidualDetector):
         }
 
     def view_features(self, images: np.ndarray, normal: np.ndarray) -> FeatureView:
-        """Returns the queries as points and the memory's items as landmarks."""
+        """Returns the queries as points and the memory's items as landmarks.
+
+        Args:
+            images: float32 [N, H, W, C] in [0, 1].
+            normal: bool [N], which of the images are normal.
+        """
         items = self.memory
         usage = self.memory_usage(images[normal])
         return FeatureView(
@@ -229,11 +234,10 @@ class MemoryReconstruction(Reconstruction):
 
     Args:
         network: images to `reconstruction` and `addresses`.
-        entropy_weight: of the mean entropy of the addresses, ≥ 0. No default.
-        noise: an `AugmentationPolicy` that puts noise on the input of each step; None puts none.
-            Default None.
-        seed: of the noise and the turns, an integer. Default 0.
-        rotations: whether the input of each step is turned, as `quarter_turns` does. Default False.
+        entropy_weight: of the mean entropy of the addresses.
+        noise: puts noise on the input of each step; None puts none (default None).
+        seed: of the noise and the turns (int, default 0).
+        rotations: whether the input of each step is turned by quarter turns (bool, default False).
     """
 
     def __init__(

@@ -26,10 +26,11 @@ class MemoryModule(keras.layers.Layer):
     equally alike.
 
     Args:
-        items: items in the memory, an integer ≥ 2. No default.
-        shrinkage: λ in [0, 1); 0 keeps all addresses. Default 0.0025.
-        similarity: "dot" as the authors' code, or "cosine" as their text. Default "dot".
-        seed: of the items, an integer. Default 0.
+        items: items in the memory (int >= 2).
+        shrinkage: λ; 0 keeps all addresses (float in [0, 1), default 0.0025).
+        similarity: "dot" as the authors' code, or "cosine" as their text ("cosine" or "dot",
+            default "dot").
+        seed: of the items (int, default 0).
 
     Input shape: [N, ..., C] of rank 3 (sequence), 4 (image) or 5 (clip); a query each position.
     Output shape: the input's, and the addresses [N, ..., items], float, ≥ 0 with sum 1.

@@ -32,11 +32,12 @@ def build_video_memae(
     trains it (Adam, 1e-4; entropy weight 0.0002).
 
     Args:
-        clip_shape: (frames, height, width, channels); frames in eights, sides in sixteens.
-        items: items in the memory.
-        shrinkage: λ of `MemoryModule`.
-        width: multiplies the filters; 1.0 is the paper's network.
-        seed: of the weights.
+        clip_shape: (frames, height, width, channels); frames in eights, sides in sixteens (default
+            (16, 256, 256, 1)).
+        items: items in the memory (int >= 2, default 2000).
+        shrinkage: λ of `MemoryModule` (float in [0, 1), default 0.0025).
+        width: multiplies the filters; 1.0 is the paper's network (float > 0, default 1.0).
+        seed: of the weights (int, default 0).
 
     Raises:
         InputError: a setting out of range.

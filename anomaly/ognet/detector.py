@@ -197,7 +197,13 @@ def build_generator(
     width: float,
     precision: str = "float32",
 ) -> keras.Model:
-    """Returns the denoising autoencoder, [N, H, W, C] in [-1, 1] to the same in float32."""
+    """Returns the denoising autoencoder, [N, H, W, C] in [-1, 1] to the same in float32.
+
+    Args:
+        image_shape: (height, width, channels), at least 20 pixels a side.
+        width: multiplies the filters.
+        precision: what the layers compute in (str, default "float32").
+    """
     filters = [max(1, round(width * count)) for count in FILTERS]
     images = keras.Input(image_shape, dtype="float32", name="images")
     x = images
@@ -222,6 +228,11 @@ def build_discriminator(
 
     As in the authors' code the first three convolutions have batch norm alone, the last a ReLU
     alone.
+
+    Args:
+        image_shape: (height, width, channels), at least 20 pixels a side.
+        width: multiplies the filters.
+        precision: what the layers compute in (str, default "float32").
     """
     images = keras.Input(image_shape, dtype="float32", name="images")
     x = images

@@ -97,8 +97,9 @@ class _HelpFormatter(DefaultHelpFormatter):
     """Adds types and defaults, but to arguments whose docstring has them, with the range."""
 
     def _get_help_string(self, action: Any) -> str:
-        if re.search(r"\(.*default .*\)\.?$", action.help or ""):
-            return action.help
+        text = " ".join((action.help or "").split())
+        if re.search(r"\(.*default .*\)\.$", text):
+            return text
         return super()._get_help_string(action)
 
 

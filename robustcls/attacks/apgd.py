@@ -103,15 +103,15 @@ class APGD(GradientAttack):
     diverse parameter-free attacks", 2020, algorithm 1.
 
     Args:
-        epsilon: radius of the ball, in (0, 1] for norm "inf".
-        norm: "inf" or "2".
+        epsilon: radius of the ball; above 1 only for norm "2" (float in (0, 1], default 8/255).
+        norm: of the ball ("inf" or "2", default "inf").
         loss: "ce", cross-entropy, or "dlr", the difference of logits ratio, which needs three
-            classes, or four with `target_classes`.
-        steps: gradient steps of each run.
-        restarts: random starts, for each target class where there are any.
+            classes, or four with `target_classes` ("ce" or "dlr", default "ce").
+        steps: gradient steps of each run (int >= 1, default 100).
+        restarts: random starts, for each target class where there are any (int >= 1, default 1).
         target_classes: 0, or for "dlr" how many classes to aim at one after the other, the
-            likeliest first; at most all but the label.
-        seed: seed of the random starts.
+            likeliest first; at most all but the label (int >= 0, default 0).
+        seed: seed of the random starts (int >= 0, default 0).
     """
 
     loss: Annotated[str, Choice(("ce", "dlr"))] = "ce"

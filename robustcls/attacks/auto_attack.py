@@ -27,12 +27,13 @@ class AutoAttack(Attack):
     diverse parameter-free attacks", 2020, section 5.
 
     Args:
-        epsilon: radius of the ball, in (0, 1] for norm "inf".
-        norm: "inf" or "2".
-        steps: of each run of APGD and FAB.
-        target_classes: how many classes targeted attacks aim at; at most all but the label.
-        queries: of Square.
-        seed: seed of everything random.
+        epsilon: radius of the ball; above 1 only for norm "2" (float in (0, 1], default 8/255).
+        norm: of the ball ("inf" or "2", default "inf").
+        steps: of each run of APGD and FAB (int >= 1, default 100).
+        target_classes: how many classes targeted attacks aim at; at most all but the label (int >=
+            1, default 9).
+        queries: of Square (int >= 1, default 5000).
+        seed: seed of everything random (int >= 0, default 0).
     """
 
     steps: PositiveInt = 100
@@ -42,7 +43,11 @@ class AutoAttack(Attack):
     published = ("steps",)
 
     def members(self, num_classes: int) -> list[Attack]:
-        """Returns the attacks in order, for a model of `num_classes` classes."""
+        """Returns the attacks in order, for a model of `num_classes` classes.
+
+        Args:
+            num_classes: which decides what the ratio of logits can compare.
+        """
         ball: dict[str, Any] = {"epsilon": self.epsilon, "norm": self.norm, "seed": self.seed}
         aims: dict[str, Any] = {"steps": self.steps, "target_classes": self.target_classes}
         attacks: list[Attack] = [APGD(loss="ce", steps=self.steps, **ball)]

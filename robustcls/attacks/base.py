@@ -67,14 +67,9 @@ class Attack:
                 return images + self.epsilon
 
     Args:
-        epsilon: radius of the ball, in (0, 1] for norm "inf"; 8/255 by default.
-        norm: "inf" or "2".
-        seed: seed of everything random, an integer >= 0.
-
-    Attributes:
-        registry_name: the name in `ATTACKS`; `class Mine(Attack, name="mine")` sets it.
-        published: names of settings that keep their defaults, the published values, whatever
-            the command line says for other attacks.
+        epsilon: radius of the ball; above 1 only for norm "2" (float in (0, 1], default 8/255).
+        norm: of the ball ("inf" or "2", default "inf").
+        seed: seed of everything random (int >= 0, default 0).
 
     Raises:
         InputError: a setting, the images, the labels or the model is unusable; a subclass lacks
@@ -163,13 +158,14 @@ class Attack:
                 attacks without gradients any function; or what `adapt` returned.
             images: float32 [N, H, W, C] in [0, 1].
             labels: int [N], the true class ids; for a targeted attack, those to reach.
-            batch_size: images the model sees at a time; the result does not depend on it.
-            progress: show a bar with the robust accuracy so far.
-            active_set: leave an image alone once it has fallen, and let another take its place
-                in the batch. Without, every image goes through every step.
+            batch_size: images the model sees at a time; the result does not depend on it (int >= 1,
+                default 128).
+            progress: show a bar with the robust accuracy so far (bool, default False).
+            active_set: leave an image alone once it has fallen, and let another take its place in
+                the batch. Without, every image goes through every step (bool, default True).
             checkpoint: a folder that keeps the state of the attack, written about every half
-                minute. Called again with the same arguments, the attack goes on from there.
-                Attacks with other settings, images or labels can share the folder.
+                minute. Called again with the same arguments, the attack goes on from there. Attacks
+                with other settings, images or labels can share the folder (default None).
 
         Returns:
             The adversarial images and whether each succeeded.
@@ -215,12 +211,13 @@ class Attack:
             images: float32 [N, H, W, C] in [0, 1].
             labels: int [N].
             epsilons: the radii, in place of the attack's own.
-            batch_size: images the model sees at a time.
-            progress: show a bar for each radius.
-            active_set: leave an image alone once it has fallen, and let another take its place
-                in the batch. Without, every image goes through every step.
+            batch_size: images the model sees at a time (int >= 1, default 128).
+            progress: show a bar for each radius (bool, default False).
+            active_set: leave an image alone once it has fallen, and let another take its place in
+                the batch. Without, every image goes through every step (bool, default True).
             checkpoint: a folder that keeps the state of the attack, written about every half
-                minute. Called again with the same arguments, the attack goes on from there.
+                minute. Called again with the same arguments, the attack goes on from there (default
+                None).
 
         Returns:
             A result for each radius, in ascending order.

@@ -71,14 +71,14 @@ class FAB(GradientAttack):
     boundary attack", 2020, algorithm 1, aimed at one class at a time as in AutoAttack.
 
     Args:
-        epsilon: radius of the ball, in (0, 1] for norm "inf".
-        norm: "inf" or "2".
-        steps: of each run.
-        restarts: runs for each target class; the first begins at the image, the others at half
-            of epsilon from it.
-        target_classes: how many classes to aim at one after the other, the likeliest first; at
-            most all but the label.
-        seed: seed of the random starts.
+        epsilon: radius of the ball; above 1 only for norm "2" (float in (0, 1], default 8/255).
+        norm: of the ball ("inf" or "2", default "inf").
+        steps: of each run (int >= 1, default 100).
+        restarts: runs for each target class; the first begins at the image, the others at half of
+            epsilon from it (int >= 1, default 1).
+        target_classes: how many classes to aim at one after the other, the likeliest first; at most
+            all but the label (int >= 1, default 9).
+        seed: seed of the random starts (int >= 0, default 0).
     """
 
     steps: PositiveInt = 100

@@ -20,10 +20,10 @@ class FGSM(GradientAttack):
     projected back to it (Wong et al., "Fast is better than free", section 4).
 
     Args:
-        epsilon: radius of the ball, in (0, 1] for norm "inf".
-        norm: "inf" or "2".
-        random_start: begin at a random point of the ball.
-        seed: seed of the random start.
+        epsilon: radius of the ball; above 1 only for norm "2" (float in (0, 1], default 8/255).
+        norm: of the ball ("inf" or "2", default "inf").
+        random_start: begin at a random point of the ball (bool, default False).
+        seed: seed of the random start (int >= 0, default 0).
     """
 
     random_start: bool = False

@@ -217,13 +217,12 @@ class LoopedAttack(Attack, abstract=True):
     """An attack that says how a run begins and what a step does, and leaves the rest to `Loop`.
 
     An image gets a number of runs (restarts, classes aimed at) of a number of steps, until it
-    falls. A subclass defines `step_count`, `start` and `make_step`; the other hooks have
-    defaults.
+    falls.
 
     Args:
-        epsilon: radius of the ball, in (0, 1] for norm "inf"; 8/255 by default.
-        norm: "inf" or "2".
-        seed: seed of everything random, an integer >= 0.
+        epsilon: radius of the ball; above 1 only for norm "2" (float in (0, 1], default 8/255).
+        norm: of the ball ("inf" or "2", default "inf").
+        seed: seed of everything random (int >= 0, default 0).
     """
 
     @property

@@ -49,16 +49,17 @@ class PGD(GradientAttack):
     The loss is cross-entropy, in a form whose gradient does not vanish when the model is sure.
 
     Args:
-        epsilon: radius of the ball, in (0, 1] for norm "inf".
-        norm: "inf" or "2".
-        steps: gradient steps of each restart.
-        step_size: length of a step; None is 2.5 * epsilon / steps, which reaches every point of
-            the ball.
-        restarts: random starts tried on images that still stand.
-        random_start: begin at a random point of the ball rather than at the image.
-        targeted: the labels given are classes to reach; an image has fallen when the model
-            takes it for that class.
-        seed: seed of the random starts.
+        epsilon: radius of the ball; above 1 only for norm "2" (float in (0, 1], default 8/255).
+        norm: of the ball ("inf" or "2", default "inf").
+        steps: gradient steps of each restart (int >= 1, default 20).
+        step_size: length of a step; None is 2.5 * epsilon / steps, which reaches every point of the
+            ball (float > 0 or None, default None).
+        restarts: random starts tried on images that still stand (int >= 1, default 1).
+        random_start: begin at a random point of the ball rather than at the image (bool, default
+            True).
+        targeted: the labels given are classes to reach; an image has fallen when the model takes it
+            for that class (bool, default False).
+        seed: seed of the random starts (int >= 0, default 0).
     """
 
     steps: PositiveInt = 20

@@ -29,10 +29,11 @@ class Square(LoopedAttack):
     via random search", 2020, algorithms 1 to 3.
 
     Args:
-        epsilon: radius of the ball, in (0, 1] for norm "inf".
-        norm: "inf" or "2".
-        queries: how often the model is asked about each image until it falls.
-        seed: seed of the squares.
+        epsilon: radius of the ball; above 1 only for norm "2" (float in (0, 1], default 8/255).
+        norm: of the ball ("inf" or "2", default "inf").
+        queries: how often the model is asked about each image until it falls (int >= 1, default
+            5000).
+        seed: seed of the squares (int >= 0, default 0).
     """
 
     queries: PositiveInt = 5000

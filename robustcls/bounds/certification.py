@@ -71,8 +71,8 @@ def certify_by_bounds(
         labels: int [N].
         epsilon: radius of the L-infinity ball, intersected with [0, 1]; in (0, 1].
         bound: "ibp", intervals, or "crown", the better of intervals and of one backward pass of
-            lines over the intervals.
-        batch_size: images at a time, >= 1.
+            lines over the intervals (str, default "ibp").
+        batch_size: images at a time, >= 1 (int, default 128).
 
     Raises:
         InputError: an argument is out of its range, or the model has a layer that bounds do not

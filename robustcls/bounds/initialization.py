@@ -16,7 +16,7 @@ def initialize_for_bounds(model: keras.Model, seed: int = 0) -> None:
 
     Args:
         model: its convolutions and dense layers are changed in place.
-        seed: of the draws, >= 0.
+        seed: of the draws, >= 0 (int, default 0).
     """
     for layer in model.layers:
         kernel = getattr(layer, "kernel", None)

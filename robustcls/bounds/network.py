@@ -120,9 +120,9 @@ class Network:
         Args:
             lower: float32 [N, H, W, C], the lower ends of the pixels.
             upper: the upper ends.
-            clean: images to take along.
-            training: batch norm with the statistics of the clean pass, whose moving averages
-                then move, and dropout in the clean pass; needs `clean`.
+            clean: images to take along (default None).
+            training: batch norm with the statistics of the clean pass, whose moving averages then
+                move, and dropout in the clean pass; needs `clean` (bool, default False).
         """
         found = {self.input: Box(lower, upper, clean)}
         maps: dict[str, Affine] = {}

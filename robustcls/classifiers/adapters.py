@@ -38,12 +38,12 @@ def adapt(
         model: a `keras.Model`; the path of a `.keras` file or of a SavedModel folder; or any
             function of images, float32 NumPy [N, H, W, C], to scores [N, classes], which only
             attacks without gradients (`Square`) can use.
-        preprocess: what the model wants done to images in [0, 1] first, for example
-            `lambda images: 255 * images`. It gets what the model gets: a tensor, or a NumPy
-            array for a plain function. Radii stay in units of [0, 1].
-        signature: of a SavedModel.
-        output: which output of a SavedModel's signature holds the logits, where it has several
-            and none is named "logits".
+        preprocess: what the model wants done to images in [0, 1] first, for example `lambda images:
+            255 * images`. It gets what the model gets: a tensor, or a NumPy array for a plain
+            function. Radii stay in units of [0, 1] (default None).
+        signature: of a SavedModel (str, default "serving_default").
+        output: which output of a SavedModel's signature holds the logits, where it has several and
+            none is named "logits" (str or None, default None).
 
     Raises:
         InputError: the model cannot be loaded, or has several inputs or outputs.

@@ -26,9 +26,10 @@ class Classifier:
             function when `differentiable`, else one of NumPy arrays.
         name: what to call the model in messages.
         differentiable: gradients can be taken through `function`.
-        image_shape: (H, W, C) that the model takes, None for sides of any length; None takes
-            every shape.
-        refresh: called before each attack, for functions that hold copies of weights.
+        image_shape: (H, W, C) that the model takes, None for sides of any length; None takes every
+            shape (default None).
+        refresh: called before each attack, for functions that hold copies of weights (default
+            None).
 
     Attributes:
         num_classes: width of the logits, known once `prepare` has run.
@@ -98,6 +99,9 @@ class Classifier:
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Returns the logits, float32 [N, classes], of float32 `images` [N, H, W, C].
+
+        Args:
+            images: float32 [N, H, W, C] in [0, 1].
 
         Raises:
             InputError: the model fails or returns something else.

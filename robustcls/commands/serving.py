@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from robustcls._command_line import Runners, add_function_commands
-from robustcls._settings import PositiveFloat, PositiveInt, Range, checked
+from robustcls._settings import Port, PositiveFloat, PositiveInt, Range, checked
 from robustcls.serving.optional_packages import require_serving
 
 
@@ -67,10 +67,10 @@ def check_exported(folder: str) -> None:
 def serve_models(
     folder: str,
     host: str = "127.0.0.1",
-    rest_port: int = 8501,
-    grpc_port: int = 8500,
+    rest_port: Port = 8501,
+    grpc_port: Port = 8500,
     batching: bool = True,
-    poll_seconds: float = 1.0,
+    poll_seconds: PositiveFloat = 1.0,
     timeout: PositiveFloat = 30.0,
     max_images: PositiveInt = 1024,
     max_megabytes: Annotated[int, Range(minimum=1, maximum=1024)] = 64,
@@ -79,14 +79,16 @@ def serve_models(
 
     Args:
         folder: an export, or a folder of exports.
-        host: address to listen on; others than 127.0.0.1 can be reached from outside.
-        rest_port: port of REST and of the page to try the model on; 0 chooses a free one.
-        grpc_port: port of gRPC; 0 chooses a free one.
-        batching: compute requests that arrive together in one batch.
-        poll_seconds: how often to look for new versions.
-        timeout: seconds after which a request is given up.
-        max_images: most images in a request.
-        max_megabytes: largest request.
+        host: address to listen on; others than 127.0.0.1 can be reached from outside (str, default
+            "127.0.0.1").
+        rest_port: port of REST and of the page to try the model on; 0 chooses a free one (int in
+            [0, 65535], default 8501).
+        grpc_port: port of gRPC; 0 chooses a free one (int in [0, 65535], default 8500).
+        batching: compute requests that arrive together in one batch (bool, default True).
+        poll_seconds: how often to look for new versions (float > 0, default 1.0).
+        timeout: seconds after which a request is given up (float > 0, default 30.0).
+        max_images: most images in a request (int >= 1, default 1024).
+        max_megabytes: largest request (int in [1, 1024], default 64).
     """
     require_serving()
     from robustcls.serving.server.engine import Limits

@@ -54,18 +54,23 @@ class AugmentationPolicy:
     Policies compare equal when their settings do.
 
     Attributes:
-        horizontal_flip: mirrors every second image on average.
-        crop_padding: zeros put around an image before a window of its size is cut out at random:
-            a fraction of each side when below 1, pixels otherwise; 0 is off.
-        brightness: largest shift of all values, in [0, 1].
-        contrast: largest relative change of the distance to each channel's mean, in [0, 1].
-        saturation: largest relative change of the HSV saturation, in [0, 1].
-        hue: largest rotation of the HSV hue, in turns, in [0, 0.5].
-        noise_probability: share of images that get noise, in [0, 1].
-        gaussian_stddev: largest standard deviation, in (0, 1]; None is off, as below.
-        poisson_photons: fewest photons, > 0. Strength is 1/√photons here.
-        salt_and_pepper_amount: largest share of values replaced, in (0, 1].
-        speckle_stddev: largest relative standard deviation, in (0, 1].
+        horizontal_flip: mirrors every second image on average (bool, default True).
+        crop_padding: zeros put around an image before a window of its size is cut out at random: a
+            fraction of each side when below 1, pixels otherwise; 0 is off (float >= 0, default
+            0.125).
+        brightness: largest shift of all values (float in [0, 1], default 0.1).
+        contrast: largest relative change of the distance to each channel's mean (float in [0, 1],
+            default 0.1).
+        saturation: largest relative change of the HSV saturation (float in [0, 1], default 0.1).
+        hue: largest rotation of the HSV hue, in turns (float in [0, 0.5], default 0.02).
+        noise_probability: share of images that get noise (float in [0, 1], default 0.5).
+        gaussian_stddev: largest standard deviation; None is off, as below (float in (0, 1] or None,
+            default 0.1).
+        poisson_photons: fewest photons. Strength is 1/√photons here (float > 0 or None, default
+            50.0).
+        salt_and_pepper_amount: largest share of values replaced (float in (0, 1] or None, default
+            0.07).
+        speckle_stddev: largest relative standard deviation (float in (0, 1] or None, default None).
 
     Raises:
         InputError: a setting out of range.
@@ -163,6 +168,9 @@ class AugmentationPolicy:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> AugmentationPolicy:
         """Returns the policy with these settings; those left out take their defaults.
+
+        Args:
+            config: settings by name, such as `get_config` returns.
 
         Raises:
             InputError: an unknown or out-of-range setting.

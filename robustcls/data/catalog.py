@@ -38,7 +38,7 @@ def list_datasets(data_dir: str | os.PathLike[str] | None = None) -> tuple[Known
     """Returns every set that `load` knows by name, those easiest to get first.
 
     Args:
-        data_dir: where TFDS keeps prepared sets; see `load`.
+        data_dir: where TFDS keeps prepared sets; see `load` (default None).
     """
     known = [KnownSet(FASHION_MNIST_MINI, "in this package", True)]
     for name in [*MIRRORS, *OWN_BUILDERS, *image_set_names()]:

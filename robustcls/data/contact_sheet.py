@@ -37,10 +37,10 @@ def contact_sheet(
         splits: the set.
         path: the PNG to write; its folder is made when missing.
         policy: `policy(images, seed=seed)` on float32 [N, H, W, C] in [0, 1], such as an
-            `AugmentationPolicy`; None shows the originals alone.
-        images_per_class: at most that many, drawn at random.
-        max_classes: rows; of more classes that many are drawn at random.
-        seed: seed of both draws and of the augmentation.
+            `AugmentationPolicy`; None shows the originals alone (default None).
+        images_per_class: at most that many, drawn at random (int >= 1, default 5).
+        max_classes: rows; of more classes that many are drawn at random (int >= 1, default 20).
+        seed: seed of both draws and of the augmentation (int >= 0, default 0).
 
     Returns:
         `path`.

@@ -39,7 +39,11 @@ class ImageSource:
     labels: np.ndarray
 
     def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the images and labels at `indices`."""
+        """Returns the images and labels at `indices`.
+
+        Args:
+            indices: which images, int [K].
+        """
         return self.images[indices], self.labels[indices]
 
     def close(self) -> None:
@@ -71,14 +75,16 @@ def train_batches(
     Args:
         data: `Splits` (its `train` part is used), a `Split`, arrays `(images, labels)` with
             images float32 [N, H, W, C] in [0, 1] and labels int [N], or an `ImageSource`.
-        policy: called as `policy(images, seed=seed)` on every batch, with float32 images in
-            [0, 1] and an int64 seed [2] of the batch's own; an `AugmentationPolicy`, or None for
-            images as they are.
-        batch_size: images in a batch, ≥ 1.
-        seed: of the order and the augmentation, ≥ 0.
-        epochs: where each new iterator gets its epoch number; `itertools.count()` by default.
+        policy: called as `policy(images, seed=seed)` on every batch, with float32 images in [0, 1]
+            and an int64 seed [2] of the batch's own; an `AugmentationPolicy`, or None for images as
+            they are (default None).
+        batch_size: images in a batch (int >= 1, default 128).
+        seed: of the order and the augmentation (int in [0, 9223372036854775807], default 0).
+        epochs: where each new iterator gets its epoch number; `itertools.count()` by default
+            (default None).
         drop_remainder: leaves out the images that fill no batch (others in every epoch), so that
-            batch shapes are fixed and batch norm never sees a handful of images.
+            batch shapes are fixed and batch norm never sees a handful of images (bool, default
+            True).
 
     Returns:
         A dataset of (float32 [B, H, W, C] in [0, 1], int64 [B]).
@@ -133,7 +139,7 @@ def evaluation_batches(
     Args:
         data: a `Split`, arrays `(images, labels)` with images float32 [N, H, W, C] in [0, 1]
             and labels int [N], or an `ImageSource`.
-        batch_size: images in a batch, ≥ 1.
+        batch_size: images in a batch (int >= 1, default 256).
 
     Returns:
         A dataset of (float32 [B, H, W, C] in [0, 1], int64 [B]).

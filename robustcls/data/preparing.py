@@ -39,7 +39,7 @@ def prepare(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
 
     Args:
         name: a TFDS name, with or without config and version, or `tiny_imagenet`.
-        data_dir: where TFDS keeps prepared sets; see `load`.
+        data_dir: where TFDS keeps prepared sets; see `load` (default None).
 
     Raises:
         InputError: unknown name, nothing to prepare from, or a failing builder.

@@ -48,19 +48,19 @@ def load(
     Args:
         name: set or folder, as above.
         image_size: side, or (height, width), in pixels to resize to: bilinear with antialiasing,
-            not keeping the aspect ratio. None keeps the size, which must then be the same for
-            all images.
-        channels: 1 makes colour images gray, 3 repeats gray ones. None keeps what the set has;
-            a folder with both becomes RGB.
-        validation_fraction: in [0, 0.9].
-        seed: >= 0, chooses what is held out.
-        skip_bad_images: leaves unreadable files of a folder out and lists them in
-            `Splits.skipped`, instead of failing at the first.
+            not keeping the aspect ratio. None keeps the size, which must then be the same for all
+            images (default None).
+        channels: 1 makes colour images gray, 3 repeats gray ones. None keeps what the set has; a
+            folder with both becomes RGB (int or None, default None).
+        validation_fraction: share of each training class (float in [0, 0.9], default 0.1).
+        seed: chooses what is held out (int >= 0, default 0).
+        skip_bad_images: leaves unreadable files of a folder out and lists them in `Splits.skipped`,
+            instead of failing at the first (bool, default False).
         one_class: takes folders of one normal class too, for detectors: normal images alone, and
-            the layouts of MVTec AD, MVTec LOCO, MVTec AD 2 and VisA; the normal class is number 0.
-            False by default.
+            the layouts of MVTec AD, MVTec LOCO, MVTec AD 2 and VisA; the normal class is number 0
+            (bool, default False).
         data_dir: where TensorFlow Datasets keeps prepared sets; by default `$TFDS_DATA_DIR`, else
-            `~/tensorflow_datasets`.
+            `~/tensorflow_datasets` (default None).
 
     Returns:
         `Splits` with uint8 images. Splits of more than 4 GiB are memory maps on disk.

@@ -40,7 +40,11 @@ class Split:
         return len(self.labels)
 
     def take(self, indices: slice | np.ndarray) -> Split:
-        """Returns the images at `indices` as a split of their own."""
+        """Returns the images at `indices` as a split of their own.
+
+        Args:
+            indices: which images: a slice, or int or bool [K].
+        """
         return Split(self.images[indices], self.labels[indices], self.ids[indices])
 
     def float_images(self) -> np.ndarray:
@@ -53,10 +57,12 @@ class Splits:
     """What `robustcls.load` returns.
 
     Attributes:
-        train, validation, test: the three parts. Validation images are never in train or test.
+        train: what to learn from.
+        validation: what to choose settings by; its images are never in train or test.
+        test: what to measure on.
         class_names: one name a class id.
         source: where the images came from, in words a report can print.
-        skipped: names of unreadable files left out on request.
+        skipped: names of unreadable files left out on request (default ()).
     """
 
     train: Split

@@ -17,7 +17,8 @@ class Measurement:
     Attributes:
         name: what the images went through: `clean`, a noise, or an attack.
         accuracy: the share of images classified right, in [0, 1].
-        low, high: the 95 % Clopper-Pearson interval of `accuracy`.
+        low: lower end of the 95 % Clopper-Pearson interval of `accuracy`.
+        high: its upper end.
         count: the number of images.
     """
 

@@ -49,7 +49,13 @@ def prepared(
 
 @checked
 def subset(count: int, limit: PositiveInt | None, seed: int) -> np.ndarray:
-    """Returns the sorted indices of a random subset of `limit` of `count` images."""
+    """Returns the sorted indices of a random subset of `limit` of `count` images.
+
+    Args:
+        count: how many images there are.
+        limit: how many to choose; None takes all (int >= 1 or None).
+        seed: of the choice.
+    """
     if limit is None or limit >= count:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).permutation(count)[:limit])

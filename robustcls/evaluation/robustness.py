@@ -22,7 +22,11 @@ __all__ = ["Evaluation", "Measurement", "evaluate"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The measurements of one model, in the order they were taken."""
+    """What was measured of one model.
+
+    Attributes:
+        measurements: in the order they were taken.
+    """
 
     measurements: tuple[Measurement, ...]
 
@@ -54,14 +58,15 @@ def evaluate(
         model: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to
             logits [N, classes], or what `attacks.adapt` takes or returns.
         data: a split, or (images float32 [N, H, W, C] in [0, 1], labels int [N]).
-        attacks: attacks to run; a measurement bears the attack's name.
+        attacks: attacks to run; a measurement bears the attack's name (default ()).
         corruptions: the scale that noise strengths come from: "cifar_c", "tiny_imagenet_c" or
-            "imagenet_c"; None adds no noise.
-        severity: of the noises, 1 to 5.
-        attack_limit: attack a random subset of at most that many images; None attacks all.
-        batch_size: images a forward pass.
-        seed: seed of the noises and of the subset.
-        progress: show progress bars.
+            "imagenet_c"; None adds no noise (str or None, default "cifar_c").
+        severity: of the noises (int in [1, 5], default 5).
+        attack_limit: attack a random subset of at most that many images; None attacks all (int >= 1
+            or None, default None).
+        batch_size: images a forward pass (int >= 1, default 128).
+        seed: seed of the noises and of the subset (int >= 0, default 0).
+        progress: show progress bars (bool, default False).
 
     Raises:
         InputError: the images, labels, model or a setting is unusable.

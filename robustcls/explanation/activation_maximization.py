@@ -43,10 +43,11 @@ def class_images(
         explainer: of the model.
         classes: int [N].
         image_shape: (H, W, C).
-        steps: of the ascent.
-        step_size: Adam's learning rate.
-        smoothness: weight of the total variation, which is held against an image.
-        seed: of the noise and the shifts.
+        steps: of the ascent (int >= 1, default 64).
+        step_size: Adam's learning rate (float > 0, default 0.05).
+        smoothness: weight of the total variation, which is held against an image (float >= 0,
+            default 1.0).
+        seed: of the noise and the shifts (int >= 0, default 0).
 
     Returns:
         float32 [N, H, W, C] in [0, 1].

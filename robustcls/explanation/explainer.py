@@ -44,12 +44,13 @@ class Explainer:
         model: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to logits or
             probabilities [N, classes]. Class activation maps need a functional or sequential
             one; nested models and a softmax at the end are dealt with in a copy.
-        layer: whose feature map class activation maps weigh; the last of at least 4x4 if None.
-        batch_size: images the model sees at a time.
-        samples: noisy copies for `smoothgrad`.
-        noise: their standard deviation, as a share of each image's range.
-        steps: of `integrated_gradients`, at the middles of equal intervals.
-        seed: of the noise, the same for all images.
+        layer: whose feature map class activation maps weigh; the last of at least 4x4 if None (str
+            or None, default None).
+        batch_size: images the model sees at a time (int >= 1, default 32).
+        samples: noisy copies for `smoothgrad` (int >= 1, default 16).
+        noise: their standard deviation, as a share of each image's range (float > 0, default 0.15).
+        steps: of `integrated_gradients`, at the middles of equal intervals (int >= 1, default 32).
+        seed: of the noise, the same for all images (int >= 0, default 0).
 
     Raises:
         InputError: the model is not of this kind, or a setting is unusable.
@@ -96,7 +97,7 @@ class Explainer:
             method: one of `METHODS`, or a function of images and classes to maps.
             images: float32 [N, H, W, C] in [0, 1].
             classes: int [N], the class to explain for each image.
-            progress: show a bar.
+            progress: show a bar (bool, default False).
 
         Raises:
             InputError: the images or classes do not fit the model, an unknown method, or a
@@ -130,7 +131,11 @@ class Explainer:
         return self.network_and_layer()[1].name
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Returns the probabilities, float32 [N, classes], of float32 `images` [N, H, W, C]."""
+        """Returns the probabilities, float32 [N, classes], of float32 `images` [N, H, W, C].
+
+        Args:
+            images: float32 [N, H, W, C] in [0, 1].
+        """
         size = 4 * self.batch_size
         logits = [
             self.classifier.predict(images[start : start + size])
@@ -145,6 +150,9 @@ class Explainer:
         The entries of every kernel are shuffled, which keeps their size and nothing else.
         Scales, biases and moving statistics stay. What `model` itself says may change too
         within the block; afterwards everything is as before.
+
+        Args:
+            seed: of everything random (int, default 0).
         """
         weights = [
             variable for variable in (self._flat or self.model).weights if len(variable.shape) > 1
@@ -160,13 +168,21 @@ class Explainer:
                 variable.assign(values)
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns the logits, float32 [N, classes], of float32 `images` [N, H, W, C]."""
+        """Returns the logits, float32 [N, classes], of float32 `images` [N, H, W, C].
+
+        Args:
+            images: float32 [N, H, W, C] in [0, 1].
+        """
         if self._flat is None:
             return self.classifier.logits(images)
         return tf.cast(self._flat(images, training=False), tf.float32)
 
     def as_keras_model(self, image_shape: tuple[int, ...]) -> LogitsModel:
-        """Returns the compiled logits of images (H, W, C) in the form tf-keras-vis calls."""
+        """Returns the compiled logits of images (H, W, C) in the form tf-keras-vis calls.
+
+        Args:
+            image_shape: (H, W, C).
+        """
         signature = [tf.TensorSpec([None, *image_shape], tf.float32)]
         compiled = self.remember(
             ("logits", image_shape),

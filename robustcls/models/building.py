@@ -39,28 +39,27 @@ def build_classifier(
     of one pixel or on small maps train faster than Keras' own.
 
     Args:
-        backbone: A key of `BACKBONES`: mobilenet_v2, densenet121, nasnet_mobile,
-            efficientnet_b2, efficientnet_b4, efficientnet_b6, resnext50 or one of your own, see
-            `register_backbone`.
+        backbone: A key of `BACKBONES`: mobilenet_v2, densenet121, nasnet_mobile, efficientnet_b2,
+            efficientnet_b4, efficientnet_b6 or resnext50 (str, default "mobilenet_v2").
         input_shape: (height, width, channels) of the images, 1 or 3 channels.
-        num_classes: How many classes, at least 2.
-        weights: `None` draws them from `seed`; `"imagenet"` takes ImageNet's, with their head
-            when `num_classes` is 1000; a path takes those of a `.keras` or `.weights.h5` file
-            with the same architecture (a `.weights.h5` file says nothing of the padding and
-            scaling its weights were trained with: they are taken to be those of
-            `weights=None`).
-        alpha: Width multiplier, above 0; MobileNetV2 only.
-        output_stride: The network's input size over the size of its last feature map: 32, 16
-            or 8 for MobileNetV2, 32 for the others. `None`: for MobileNetV2 the largest whose
-            last map is about 2x2 or more (32 from 56 pixels on, 16 from 28, 8 from 14), since
-            batch norm learns badly on a single pixel. The earliest strides are removed, so
-            pretrained weights still fit. The others do end in a single pixel below 64 pixels:
-            there `resize_to=64` is the way out.
-        resize_to: Resize to this height and width first, bilinearly and differentiably, so
-            attacks and noise still act on the images as given.
-        dropout: Rate before the head, in [0, 1).
-        seed: Fixes the initial weights and the dropout, whatever the global seed.
-        name: The model's name, `backbone` by default.
+        num_classes: How many classes (int >= 2).
+        weights: `None` draws them from `seed`; `"imagenet"` takes ImageNet's, with their head when
+            `num_classes` is 1000; a path takes those of a `.keras` or `.weights.h5` file with the
+            same architecture (a `.weights.h5` file says nothing of the padding and scaling its
+            weights were trained with: they are taken to be those of `weights=None`) (default None).
+        alpha: Width multiplier; MobileNetV2 only (float > 0, default 1.0).
+        output_stride: The network's input size over the size of its last feature map: 32, 16 or 8
+            for MobileNetV2, 32 for the others. `None`: for MobileNetV2 the largest whose last map
+            is about 2x2 or more (32 from 56 pixels on, 16 from 28, 8 from 14), since batch norm
+            learns badly on a single pixel. The earliest strides are removed, so pretrained weights
+            still fit. The others do end in a single pixel below 64 pixels: there `resize_to=64` is
+            the way out (int or None, default None).
+        resize_to: Resize to this height and width first, bilinearly and differentiably, so attacks
+            and noise still act on the images as given (int >= 1 or None, default None).
+        dropout: Rate before the head (float in [0, 1), default 0.0).
+        seed: Fixes the initial weights and the dropout, whatever the global seed (int >= 0, default
+            0).
+        name: The model's name, `backbone` by default (str or None, default None).
 
     Returns:
         A model from `images`, float32 [N, H, W, C] in [0, 1], to `logits`, float32

@@ -36,18 +36,22 @@ class AdversarialRegularization(keras.Model):
     Args:
         base_model: Keras model, float32 images [N, H, W, C] to logits [N, classes]. It may end
             in softmax when `compile` gets a loss on probabilities.
-        multiplier: weight of the adversarial loss, >= 0.
-        step_size: length of each step, in units of pixels in [0, 1].
-        grad_norm: "infinity" (sign of the gradient), "l2", or "l1" (largest component).
-        iterations: number of steps, >= 1.
+        multiplier: weight of the adversarial loss (float >= 0, default 0.2).
+        step_size: length of each step, for images in [0, 1]; above 1 only for "l2" and "l1"
+            (float in (0, 1], default 8/255).
+        grad_norm: "infinity" (sign of the gradient), "l2", or "l1" (largest component) ("infinity",
+            "l2" or "l1", default "infinity").
+        iterations: number of steps (int >= 1, default 1).
         epsilon: radius of the ball in `grad_norm` that the neighbour is projected to after each
-            step; None does not project.
-        random_start: begin at a random point of the ball of radius `epsilon` (of `step_size`
-            when epsilon is None).
-        clip: keep neighbours in [0, 1]. False equals NSL's default.
-        label_key, sample_weight_key: names of the labels and weights in batches that are
-            dictionaries, as NSL's are; the one other entry holds the images.
-        seed: seed of the random start.
+            step; None does not project (float in (0, 1] or None, default None).
+        random_start: begin at a random point of the ball of radius `epsilon` (of `step_size` when
+            epsilon is None) (bool, default False).
+        clip: keep neighbours in [0, 1]. False equals NSL's default (bool, default True).
+        label_key: name of the labels in batches that are dictionaries, as NSL's are; one entry
+            holds the images (str, default "label").
+        sample_weight_key: name of the weights in such batches (str, default "sample_weight").
+        seed: seed of the random start (int, default 0).
+        name: of the trainer (str, default "adversarial_regularization").
 
     Raises:
         InputError: an argument is out of its range.
@@ -113,10 +117,10 @@ class AdversarialRegularization(keras.Model):
         """Chooses how to train: an optimizer, a loss, metrics.
 
         Args:
-            optimizer: a Keras optimizer or its name (default None, which is SGD with learning
-                rate 0.01 and Nesterov momentum 0.9).
-            loss: a Keras loss or its name (default None, which is sparse categorical
-                crossentropy on logits).
+            optimizer: a Keras optimizer or its name; None is SGD with learning rate 0.01 and
+                Nesterov momentum 0.9 (default None).
+            loss: a Keras loss or its name; None is sparse categorical crossentropy on logits
+                (default None).
             metrics: of clean images, a list of Keras metrics or names (default None).
             **kwargs: what else `keras.Model.compile` takes.
 

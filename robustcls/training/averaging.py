@@ -23,7 +23,8 @@ class WeightAverage(keras.callbacks.Callback):
     other weights: `finish` measures them anew, with the averaged weights, on training batches.
 
     Args:
-        decay: weight of the average so far at each step, float in (0, 1); .99 to .9999.
+        decay: weight of the average so far at each step; .99 to .9999 (float in (0, 1),
+            default 0.999).
 
     Raises:
         InputError: the decay is out of its range.

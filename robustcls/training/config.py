@@ -42,11 +42,12 @@ class DataConfig:
     """Where the images come from.
 
     Args:
-        name: an embedded set, a TFDS name or an image folder.
-        image_size: side in pixels that images are resized to; null keeps theirs.
-        channels: 1 gray, 3 colour; null keeps theirs.
-        skip_bad_images: leave unreadable files out and list them.
-        data_dir: where TFDS keeps prepared sets; null is its default.
+        name: an embedded set, a TFDS name or an image folder (str, default "fashion_mnist_mini").
+        image_size: side in pixels that images are resized to; null keeps theirs (int >= 1 or None,
+            default None).
+        channels: 1 gray, 3 colour; null keeps theirs (int or None, default None).
+        skip_bad_images: leave unreadable files out and list them (bool, default False).
+        data_dir: where TFDS keeps prepared sets; null is its default (str or None, default None).
     """
 
     name: str = "fashion_mnist_mini"
@@ -64,12 +65,15 @@ class ModelConfig:
     """The network; see `robustcls.build_classifier`.
 
     Args:
-        backbone: for example mobilenet_v2.
-        weights: null (random), "imagenet" or a file.
-        alpha: width of MobileNetV2.
-        output_stride: input size over last feature map; null chooses by input size.
-        resize_to: side in pixels that the model's first layer resizes to; null does not.
-        dropout: share of features dropped before the head while training.
+        backbone: for example mobilenet_v2 (str, default "mobilenet_v2").
+        weights: null (random), "imagenet" or a file (str or None, default None).
+        alpha: width of MobileNetV2 (float > 0, default 1.0).
+        output_stride: input size over last feature map; null chooses by input size (int or None,
+            default None).
+        resize_to: side in pixels that the model's first layer resizes to; null does not (int >= 1
+            or None, default None).
+        dropout: share of features dropped before the head while training (float in [0, 1), default
+            0.0).
     """
 
     backbone: str = "mobilenet_v2"
@@ -88,13 +92,14 @@ class AdversarialConfig:
     """The adversarial term; see `robustcls.AdversarialRegularization`.
 
     Args:
-        multiplier: weight of the adversarial loss.
-        step_size: length of a step for images in [0, 1].
-        grad_norm: infinity, l2 or l1.
-        iterations: steps to an adversarial neighbour.
-        epsilon: radius that neighbours are projected to; null does not project.
-        random_start: begin at a random point of the ball.
-        clip: keep neighbours in [0, 1].
+        multiplier: weight of the adversarial loss (float >= 0, default 0.2).
+        step_size: length of a step for images in [0, 1] (float in (0, 1], default 8/255).
+        grad_norm: infinity, l2 or l1 ("infinity", "l2" or "l1", default "infinity").
+        iterations: steps to an adversarial neighbour (int >= 1, default 1).
+        epsilon: radius that neighbours are projected to; null does not project (float in (0, 1] or
+            None, default None).
+        random_start: begin at a random point of the ball (bool, default False).
+        clip: keep neighbours in [0, 1] (bool, default True).
     """
 
     multiplier: NonNegativeFloat = 0.2
@@ -114,10 +119,10 @@ class OptimizerConfig:
     """SGD with Nesterov momentum and a cosine learning rate.
 
     Args:
-        learning_rate: the highest rate, reached after the warm-up.
-        momentum: of SGD.
-        warmup: share of all steps in which the rate rises from 0.
-        weight_decay: decoupled weight decay of each step; 0 is none.
+        learning_rate: the highest rate, reached after the warm-up (float > 0, default 0.02).
+        momentum: of SGD (float in [0, 1], default 0.9).
+        warmup: share of all steps in which the rate rises from 0 (float in [0, 1], default 0.1).
+        weight_decay: decoupled weight decay of each step; 0 is none (float >= 0, default 0.0).
     """
 
     learning_rate: PositiveFloat = 0.02
@@ -134,9 +139,11 @@ class UnfreezingConfig:
     """Training from the head downward; see `robustcls.PlateauUnfreezing`.
 
     Args:
-        patience: epochs without improvement before a block opens; 0 trains all from the start.
-        min_delta: improvement that counts, as a share of the best loss.
-        blocks_at_start: blocks that are open from the beginning.
+        patience: epochs without improvement before a block opens; 0 trains all from the start (int
+            >= 0, default 0).
+        min_delta: improvement that counts, as a share of the best loss (float in [0, 1], default
+            0.01).
+        blocks_at_start: blocks that are open from the beginning (int >= 1, default 1).
     """
 
     patience: NonNegativeInt = 0
@@ -158,16 +165,18 @@ class TrainConfig:
         adversarial: the twin's adversarial term.
         optimizer: the optimizer, the same for both.
         unfreezing: training from the head downward.
-        epochs: epochs of each model.
-        batch_size: images a step.
-        seed: seed of weights, order, augmentation and random starts.
+        epochs: epochs of each model (int >= 1, default 10).
+        batch_size: images a step (int >= 2, default 128).
+        seed: seed of weights, order, augmentation and random starts (int >= 0, default 0).
         models: which to train: base, adversarial, or objectives by name: pgd, fgsm_rs, n_fgsm,
-            free, trades, mart, noise, augmix, ibp, crown_ibp.
+            free, trades, mart, noise, augmix, ibp, crown_ibp (str, default ("base",
+            "adversarial")).
         objectives: settings of objectives by name, for example {trades: {beta: 6}}.
         average_decay: of the moving average of the weights that becomes the model, .99 to .9999;
-            null averages nothing.
-        watch_images: validation images that PGD attacks after each epoch of an objective with
-            an epsilon; training stops when their accuracy collapses. 0 watches none.
+            null averages nothing (float in (0, 1) or None, default None).
+        watch_images: validation images that PGD attacks after each epoch of an objective with an
+            epsilon; training stops when their accuracy collapses. 0 watches none (int >= 0, default
+            256).
     """
 
     data: DataConfig = field(default_factory=DataConfig)

@@ -24,7 +24,8 @@ class RobustTrainer(keras.Model):
     Args:
         base_model: Keras model, float32 images [N, H, W, C] in [0, 1] to logits [N, classes].
         objective: how the loss of a batch is made.
-        seed: seed of the objective's draws, >= 0.
+        seed: seed of the objective's draws, >= 0 (int, default 0).
+        name: of the trainer (str, default "robust_trainer").
 
     Raises:
         InputError: `base_model` is a trainer itself.

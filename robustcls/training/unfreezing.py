@@ -22,11 +22,13 @@ class PlateauUnfreezing(keras.callbacks.Callback):
     Works with a model of `build_classifier` and with `AdversarialRegularization` around one.
 
     Args:
-        patience: epochs without improvement before the next block opens, >= 1.
-        min_delta: improvement that counts, as a share of the best loss, >= 0.
-        monitor: a key of the epoch's logs that falls as training goes on.
-        blocks_at_start: blocks that are open from the beginning; 1 is the head.
-        verbose: 1 prints a line for each block opened.
+        patience: epochs without improvement before the next block opens (int >= 1, default 2).
+        min_delta: improvement that counts, as a share of the best loss (float in [0, 1], default
+            0.01).
+        monitor: a key of the epoch's logs that falls as training goes on (str, default "loss").
+        blocks_at_start: blocks that are open from the beginning; 1 is the head (int >= 1, default
+            1).
+        verbose: 1 prints a line for each block opened (int, default 1).
 
     Raises:
         InputError: an argument is out of its range, or `monitor` is not in the logs.
@@ -56,7 +58,11 @@ class PlateauUnfreezing(keras.callbacks.Callback):
         return {"open_blocks": self.open_blocks, "best": self.best, "wait": self.wait}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes up where `get_state` left off; call before `fit`."""
+        """Takes up where `get_state` left off; call before `fit`.
+
+        Args:
+            state: what `get_state` returned.
+        """
         self.open_blocks = state["open_blocks"]
         self.best = state["best"]
         self.wait = state["wait"]

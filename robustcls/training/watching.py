@@ -58,11 +58,11 @@ class RobustnessWatch(keras.callbacks.Callback):
         images: held-out images, float32 [N, H, W, C] in [0, 1]; a few hundred do.
         labels: int [N].
         epsilon: radius of the L-infinity ball, float in (0, 1].
-        steps: of PGD, int >= 1; each is 2.5 * epsilon / steps long.
-        collapse: robustness has collapsed when it falls below this share of the best so far,
-            and by ten points, float in (0, 1).
-        history: accuracies of the epochs before, when a training goes on.
-        seed: of the random start.
+        steps: of PGD; each is 2.5 * epsilon / steps long (int >= 1, default 10).
+        collapse: robustness has collapsed when it falls below this share of the best so far, and by
+            ten points (float in (0, 1), default 0.5).
+        history: accuracies of the epochs before, when a training goes on (default ()).
+        seed: of the random start (int, default 0).
 
     Raises:
         InputError: an argument is unusable.

@@ -195,11 +195,11 @@ def corrupt(
 
     Args:
         images: float32 [N, H, W, C] in [0, 1], C is 1 or 3.
-        name: one of `CORRUPTIONS`, for example "motion_blur".
-        severity: 1 to 5.
-        scale: "cifar_c", "tiny_imagenet_c" or "imagenet_c".
+        name: one of `CORRUPTIONS`, for example "motion_blur" (str).
+        severity: how strong (int in [1, 5]).
+        scale: whose severities ("cifar_c", "tiny_imagenet_c" or "imagenet_c", default "cifar_c").
         seed: of noises, fog and the direction of motion; one integer or two. What an image gets
-            depends on its place in the batch.
+            depends on its place in the batch (default 0).
 
     Returns:
         float32 [N, H, W, C] in [0, 1].

@@ -44,16 +44,18 @@ def evaluate_corruptions(
         model: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to
             logits [N, classes], or what `attacks.adapt` takes or returns.
         data: a split, or (images float32 [N, H, W, C] in [0, 1], labels int [N]).
-        scale: whose severities: "cifar_c", "tiny_imagenet_c" or "imagenet_c".
-        names: the corruptions, of `corruptions.CORRUPTIONS`; None takes all published ones.
-        severities: of each corruption, 1 to 5.
-        limit: corrupt a random subset of at most that many images; None corrupts all.
+        scale: whose severities ("cifar_c",
+            "tiny_imagenet_c" or "imagenet_c", default "cifar_c").
+        names: the corruptions, of `corruptions.CORRUPTIONS`; None takes all (default None).
+        severities: of each corruption, 1 to 5 (default (1, 2, 3, 4, 5)).
+        limit: corrupt a random subset of at most that many images; None corrupts all (int >= 1 or
+            None, default None).
         batch_size: images corrupted and seen by the model at a time. Draws are made for whole
-            batches, so another size draws others.
-        seed: of the corruptions and of the subset.
+            batches, so another size draws others (int >= 1, default 128).
+        seed: of the corruptions and of the subset (int >= 0, default 0).
         trained_on: what training used, to be marked: corruptions, or noises by their names in
-            `AugmentationPolicy`.
-        progress: show a progress bar.
+            `AugmentationPolicy` (default ()).
+        progress: show a progress bar (bool, default False).
 
     Returns:
         The report. It leaves `saturate` out for images with one channel.

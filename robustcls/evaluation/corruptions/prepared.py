@@ -43,14 +43,16 @@ def evaluate_corruption_folder(
         folder: holds `labels.npy`, integers [N] or [5 N], and a file for each corruption,
             `fog.npy` and the like: uint8 [5 N, H, W, C], the N images at severity 1, then at
             severity 2 and so on. Files are read piece by piece.
-        names: file names without `.npy`; None takes all.
-        severities: 1 to 5.
-        limit: evaluate a random subset of at most that many of the N images; None takes all.
-        batch_size: images the model sees at a time; the result does not depend on it.
-        seed: of the subset.
+        names: file names without `.npy`; None takes all (default None).
+        severities: 1 to 5 (default (1, 2, 3, 4, 5)).
+        limit: evaluate a random subset of at most that many of the N images; None takes all (int >=
+            1 or None, default None).
+        batch_size: images the model sees at a time; the result does not depend on it (int >= 1,
+            default 128).
+        seed: of the subset (int >= 0, default 0).
         trained_on: what training used, to be marked: corruptions, or noises by their names in
-            `AugmentationPolicy`.
-        progress: show a progress bar.
+            `AugmentationPolicy` (default ()).
+        progress: show a progress bar (bool, default False).
 
     Raises:
         InputError: a file is missing, damaged or of another shape, or does not fit the model.

@@ -36,11 +36,14 @@ class BoundsConfig:
     """How images are certified by bounds.
 
     Args:
-        bound: "ibp" (intervals) or "crown" (a backward pass of lines, where that is tighter).
-        epsilon: radius of the L-infinity ball for images in [0, 1], float in (0, 1].
-        limit: certify a random subset of at most that many images; all when None.
-        batch_size: images at a time, int >= 1.
-        seed: of the subset, int >= 0.
+        bound: "ibp" (intervals) or "crown" (a backward pass of lines, where that is tighter) ("ibp"
+            or "crown", default "ibp").
+        epsilon: radius of the L-infinity ball for images in [0, 1] (float in (0, 1],
+            default 8/255).
+        limit: certify a random subset of at most that many images; all when None (int >= 1 or None,
+            default None).
+        batch_size: images at a time (int >= 1, default 128).
+        seed: of the subset (int >= 0, default 0).
 
     Raises:
         InputError: a setting is unusable.

@@ -25,25 +25,27 @@ class EvaluationConfig:
     """What to measure, and how.
 
     Args:
-        attack: one or more names of attacks.
-        epsilon: radius of the ball for images in [0, 1].
-        norm: of the ball, inf or 2.
-        steps: steps of PGD, and of attacks of your own that have steps; the others take their
-            published number.
-        restarts: random starts, as for steps.
-        queries: of Square, alone and in AutoAttack.
-        limit: attack and corrupt a random subset of at most that many images; all when left
-            out. Clean images and the three noises are always measured on all.
-        curve_limit: images attacked for each point of the curve over epsilon; 0 draws none.
-        noise_scale: of the three noises: cifar_c, tiny_imagenet_c or imagenet_c.
-        severity: severity of the three noises, 1 to 5.
-        corruptions: measure all corruptions at all severities of a scale, cifar_c,
-            tiny_imagenet_c or imagenet_c; corruptions by name, separated by commas, alone or
-            after a scale; or a folder of .npy files as those of CIFAR-10-C.
-        trust: check whether the figures under attack can be believed.
-        trust_images: images for those checks.
-        batch_size: images a forward pass.
-        seed: seed of noises, corruptions, subsets and attacks.
+        attack: one or more of fgsm, pgd, apgd, square, autoattack (default ("fgsm", "pgd")).
+        epsilon: radius of the ball for images in [0, 1] (float in (0, 1], default 8/255).
+        norm: of the ball, inf or 2 ("inf" or "2", default "inf").
+        steps: steps of PGD (int >= 1, default 20).
+        restarts: random starts of PGD (int >= 1, default 1).
+        queries: of Square, alone and in AutoAttack (int >= 1, default 5000).
+        limit: attack and corrupt a random subset of at most that many images; all when left out.
+            Clean images and the three noises are always measured on all (int >= 1 or None, default
+            None).
+        curve_limit: images attacked for each point of the curve over epsilon; 0 draws none (int >=
+            0, default 256).
+        noise_scale: of the three noises: cifar_c, tiny_imagenet_c or imagenet_c (str, default
+            "cifar_c").
+        severity: severity of the three noises (int in [1, 5], default 5).
+        corruptions: measure all corruptions at all severities of a scale, cifar_c, tiny_imagenet_c
+            or imagenet_c; or a folder of .npy files as those of CIFAR-10-C (str or None, default
+            None).
+        trust: check whether the figures under attack can be believed (bool, default False).
+        trust_images: images for those checks (int >= 1, default 256).
+        batch_size: images a forward pass (int >= 1, default 128).
+        seed: seed of noises, corruptions, subsets and attacks (int >= 0, default 0).
 
     Raises:
         InputError: a setting is unusable.

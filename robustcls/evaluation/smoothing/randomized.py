@@ -48,6 +48,9 @@ class Certification:
         """Returns certified accuracy: the share that is right and certified for `radius`.
 
         An abstention is not right.
+
+        Args:
+            radius: within which the class must be certified (float, default 0.0).
         """
         return float(((self.predicted == self.labels) & (self.radius >= radius)).mean())
 
@@ -78,10 +81,10 @@ def certify(
         model: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to
             logits [N, classes], or what `attacks.adapt` takes or returns.
         data: a split, or (images float32 [N, H, W, C] in [0, 1], labels int [N]).
-        config: sigma, draws and so on; the defaults if None.
+        config: sigma, draws and so on; the defaults if None (default None).
         checkpoint: a JSON file that keeps what was found, written about every 20 seconds. A call
-            with the same arguments goes on from there.
-        progress: show a bar.
+            with the same arguments goes on from there (default None).
+        progress: show a bar (bool, default False).
 
     Raises:
         InputError: the model or the data is unusable.
@@ -107,7 +110,14 @@ def certify(
 
 
 def radius_of(votes: int, samples: int, sigma: float, alpha: float) -> float:
-    """Returns the certified radius of a class with `votes` of `samples`; 0 when there is none."""
+    """Returns the certified radius of a class with `votes` of `samples`; 0 when there is none.
+
+    Args:
+        votes: noisy copies that the model gave the class.
+        samples: noisy copies in all.
+        sigma: standard deviation of the noise, > 0.
+        alpha: chance that the radius is wrong, in (0, 1).
+    """
     bound = lower_bound(votes, samples, alpha)
     return float(sigma * norm.ppf(bound)) if bound > 0.5 else 0.0
 

@@ -77,20 +77,20 @@ def check(
             file; a SavedModel; or what `adapt` returned. Not a function without gradients.
         images: float32 [N, H, W, C] in [0, 1].
         labels: int [N].
-        epsilon: radius of the ball the robust accuracies are for.
-        norm: "inf" or "2".
-        num_images: check on a random subset of at most that many. With few images a point is
-            a fraction of an image; 200 or more say something.
-        attack: whose figures are to be believed: "pgd", or "apgd", which stands for AutoAttack
-            too, since AutoAttack does no less.
-        steps: of PGD.
-        queries: of Square.
-        reference_models: other models for the same images by name, for check 11; two trainings
-            of one architecture serve well. Without any, examples are made on this model smoothed
-            by random noise.
-        seed: seed of everything random.
-        batch_size: images the model sees at a time.
-        progress: show a bar.
+        epsilon: radius of the ball the robust accuracies are for (float in (0, 1], default 8/255).
+        norm: of the ball ("inf" or "2", default "inf").
+        num_images: check on a random subset of at most that many. With few images a point is a
+            fraction of an image; 200 or more say something (int >= 1, default 256).
+        attack: whose figures are to be believed: "pgd", or "apgd", which stands for AutoAttack too,
+            since AutoAttack does no less ("pgd" or "apgd", default "pgd").
+        steps: of PGD (int >= 1, default 20).
+        queries: of Square (int >= 1, default 500).
+        reference_models: other models for the same images by name, for check 11; two trainings of
+            one architecture serve well. Without any, examples are made on this model smoothed by
+            random noise (default None).
+        seed: seed of everything random (int >= 0, default 0).
+        batch_size: images the model sees at a time (int >= 1, default 128).
+        progress: show a bar (bool, default False).
 
     Returns:
         Fifteen verdicts in this order. Where fewer than ten images are classified
@@ -119,12 +119,20 @@ def check(
 
 
 def believable(checks: Iterable[Verdict]) -> bool:
-    """Whether every check was made and none failed; a warning does not count against it."""
+    """Whether every check was made and none failed; a warning does not count against it.
+
+    Args:
+        checks: what `check` returned.
+    """
     return all(check.status in ("pass", "warning") for check in checks)
 
 
 def summary(checks: Sequence[Verdict]) -> str:
-    """Returns a line such as `13 of 15 checks passed, failed: 4, 5`."""
+    """Returns a line such as `13 of 15 checks passed, failed: 4, 5`.
+
+    Args:
+        checks: what `check` returned.
+    """
     passed = sum(check.passed for check in checks)
     parts = [f"{passed} of {len(checks)} checks passed"]
     for status, word in (("fail", "failed"), ("warning", "warnings"), ("skipped", "skipped")):

@@ -17,7 +17,8 @@ class Verdict:
         advice: what a failure means and what to do about it.
         number: 1 to 15, its place in the list.
         severity: what not passing amounts to: "fail", the figures of the attacks are not to be
-            believed; "warning", look twice; "skipped", the check could not be made.
+            believed; "warning", look twice; "skipped", the check could not be made (default
+            "fail").
     """
 
     name: str

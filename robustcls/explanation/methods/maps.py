@@ -14,13 +14,13 @@ class Maps:
     Attributes:
         positive: float32 [N, H, W] >= 0. What speaks for the class: where a brighter pixel, or
             the pixel as it is, raises its logit.
-        negative: float32 [N, H, W] >= 0, what speaks against it; None for methods that do not
-            say.
-        attribution: the maps share a sum out among the pixels (integrated gradients), so that
-            what speaks against the class is least relevant; else they say how sensitive the
-            logit is, in either direction.
+        negative: float32 [N, H, W] >= 0, what speaks against it; None for methods that do not say
+            (default None).
+        attribution: the maps share a sum out among the pixels (integrated gradients), so that what
+            speaks against the class is least relevant; else they say how sensitive the logit is, in
+            either direction (bool, default False).
         resolution: (h, w) of the feature map that the maps were enlarged from; None when every
-            pixel has a value of its own.
+            pixel has a value of its own (default None).
     """
 
     positive: np.ndarray

@@ -81,8 +81,8 @@ def assess(
             classes to `Maps`.
         images: float32 [N, H, W, C] in [0, 1].
         classes: int [N], the class explained for each image.
-        seed: of random maps, random weights, noise and resampling.
-        progress: show a bar.
+        seed: of random maps, random weights, noise and resampling (int, default 0).
+        progress: show a bar (bool, default False).
 
     Raises:
         InputError: as calling `explainer`.
@@ -128,8 +128,8 @@ def randomization(
         method: one of `METHODS`, or a function of images and classes to maps.
         images: float32 [N, H, W, C] in [0, 1].
         classes: int [N].
-        maps: of the method for these images.
-        seed: of the shuffling and of resampling.
+        maps: of the method for these images (default None).
+        seed: of the shuffling and of resampling (int, default 0).
 
     Returns:
         Spearman's rank correlation of the relevance of pixels.
@@ -157,9 +157,9 @@ def stability(
         method: one of `METHODS`, or a function of images and classes to maps.
         images: float32 [N, H, W, C] in [0, 1].
         classes: int [N].
-        maps: of the method for these images.
-        noise: standard deviation, for images in [0, 1].
-        seed: of the noise and of resampling.
+        maps: of the method for these images (default None).
+        noise: standard deviation, for images in [0, 1] (float, default 0.01).
+        seed: of the noise and of resampling (int, default 0).
 
     Returns:
         Spearman's rank correlation of the relevance of pixels.

@@ -78,9 +78,9 @@ def faithfulness(
         maps: of the images.
         images: float32 [N, H, W, C] in [0, 1].
         classes: int [N].
-        random: what `random_curves` returned for these images at the maps' resolution, when it
-            is at hand.
-        seed: of random maps, ties and resampling.
+        random: what `random_curves` returned for these images at the maps' resolution, when it is
+            at hand (default None).
+        seed: of random maps, ties and resampling (int, default 0).
     """
     if random is None:
         random = random_curves(explainer, images, classes, resolution=maps.resolution, seed=seed)

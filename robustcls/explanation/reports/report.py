@@ -97,25 +97,26 @@ def explain(
         data: `Splits` (its test part is used), a split, or (images float32 [N, H, W, C] in
             [0, 1], labels int [N] or None).
         out: the folder.
-        attack: makes the twins; None shows images and maps alone. It attacks the labels where
-            they are known, else what the model predicts.
-        methods: of `Explainer`.
-        limit: images at most, chosen at random.
-        only: "correct", "wrong" or "flipped" (the attack changes a right prediction) by the
-            first model, or "all".
-        classes: names of the classes to choose from; all when empty.
-        class_names: one name a class id; those of `Splits`, or numbers.
-        ids: a name for each image in place of the split's.
-        layer: for class activation maps; see `Explainer`.
-        quality_limit: images for the tests of the methods, of which `limit` are shown; 0 leaves
-            the tests out.
-        show_classes: also make the images that each model takes for a class most.
-        batch_size: images a model sees at a time.
-        seed: of everything random.
-        source: where the images come from, in words.
-        accuracies: in [0, 1] of each model, by name, that were measured elsewhere.
-        facts: name to value under a title, for the end of the report.
-        progress: show progress bars.
+        attack: makes the twins; None shows images and maps alone. It attacks the labels where they
+            are known, else what the model predicts (default None).
+        methods: of `Explainer` (default ("gradients", "grad_cam")).
+        limit: images at most, chosen at random (int >= 1, default 24).
+        only: "correct", "wrong" or "flipped" (the attack changes a right prediction) by the first
+            model, or "all" ("all", "correct", "wrong" or "flipped", default "all").
+        classes: names of the classes to choose from; all when empty (default ()).
+        class_names: one name a class id; those of `Splits`, or numbers (default None).
+        ids: a name for each image in place of the split's (default None).
+        layer: for class activation maps; see `Explainer` (str or None, default None).
+        quality_limit: images for the tests of the methods, of which `limit` are shown; 0 leaves the
+            tests out (int >= 0, default 40).
+        show_classes: also make the images that each model takes for a class most (bool, default
+            False).
+        batch_size: images a model sees at a time (int >= 1, default 32).
+        seed: of everything random (int >= 0, default 0).
+        source: where the images come from, in words (str or None, default None).
+        accuracies: in [0, 1] of each model, by name, that were measured elsewhere (default None).
+        facts: name to value under a title, for the end of the report (default None).
+        progress: show progress bars (bool, default False).
 
     Raises:
         InputError: an unusable argument, a folder that cannot be written, or no image is left.

@@ -34,7 +34,7 @@ def choose(
         explained: to choose from.
         explainer: of the model that `only` is about.
         attack: for "flipped".
-        limit: how many to choose, at random.
+        limit: how many to choose, at random (int >= 1).
         only: one of `ONLY`.
         classes: names of the classes to choose from; all when empty.
         seed: of the order in which images are looked at.

@@ -26,10 +26,10 @@ class Client:
     """Talks to one model of a server. Busy or unreachable servers are asked again until a deadline.
 
     Args:
-        address: `host:port` for gRPC, `http://host:port` for REST.
+        address: `host:port` for gRPC, `http://host:port` for REST (str, default "127.0.0.1:8500").
         model: the model's name.
-        version: its version; None is the newest.
-        timeout: seconds that a call may take with all its repetitions.
+        version: its version; None is the newest (int >= 1 or None, default None).
+        timeout: seconds that a call may take with all its repetitions (float > 0, default 30.0).
 
     Raises:
         InputError: an unusable setting.

@@ -74,7 +74,7 @@ def write_folder(
     Args:
         out: the model's folder, made if need be.
         fill: writes the files of the version into a folder.
-        version: its number; None takes the next.
+        version: its number; None takes the next (int >= 1 or None, default None).
 
     Returns:
         The folder of the version, `out/<number>`.

@@ -50,13 +50,14 @@ def export(
         model: functional, images float32 [N, H, W, C] in [0, 1] to logits [N, K].
         out: the model's folder: version folders, configuration files.
         class_names: K names.
-        name: the model's name in requests; that of `model` by default.
-        version: its number; None takes the next.
+        name: the model's name in requests; that of `model` by default (str or None, default None).
+        version: its number; None takes the next (int or None, default None).
         images: uint8 [N, H, W, C], real images whose answers are kept with the export for
-            `check_export`; some that come with the package by default.
-        card: fields of the model card to replace: summary, data, metrics, config.
-        bfloat16: store the weights in bfloat16, half the size; they are computed with in float32.
-        test: images on which bfloat16 is measured beside float32, for the card.
+            `check_export`; some that come with the package by default (default None).
+        card: fields of the model card to replace: summary, data, metrics, config (default None).
+        bfloat16: store the weights in bfloat16, half the size; they are computed with in float32
+            (bool, default False).
+        test: images on which bfloat16 is measured beside float32, for the card (default None).
 
     Returns:
         The folder of the version, `out/<number>`.
@@ -93,12 +94,15 @@ def export_run(
 
     Args:
         run: a run of `robustcls train`, or its folder.
-        out: the model's folder; by default `export/` in the run, or `export-FORMAT/`.
-        model: base or adversarial; by default adversarial where it was trained.
-        name: the model's name in requests; the run's by default.
-        version: its number; None takes the next.
+        out: the model's folder; by default `export/` in the run, or `export-FORMAT/` (default
+            None).
+        model: base or adversarial; by default adversarial where it was trained (str or None,
+            default None).
+        name: the model's name in requests; the run's by default (str or None, default None).
+        version: its number; None takes the next (int or None, default None).
         format: saved_model; bfloat16, a SavedModel with weights in bfloat16; int8, a TFLite file;
-            onnx, an ONNX file. All but the first are measured on the test split beside float32.
+            onnx, an ONNX file. All but the first are measured on the test split beside float32
+            (str, default "saved_model").
 
     Returns:
         The folder of the version.

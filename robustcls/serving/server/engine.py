@@ -27,9 +27,10 @@ class Limits:
     """What a request may ask for.
 
     Attributes:
-        timeout: seconds until a request without a deadline of its own is given up.
-        max_rows: images in a request.
-        max_bytes: of a request, packed or unpacked.
+        timeout: seconds until a request without a deadline of its own is given up (float > 0,
+            default 30).
+        max_rows: images in a request (int >= 1, default 1024).
+        max_bytes: of a request, packed or unpacked (int >= 1, default 2**26).
     """
 
     timeout: PositiveFloat = 30

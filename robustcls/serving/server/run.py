@@ -10,14 +10,14 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import grpc
 import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from robustcls._settings import PositiveFloat, Range, checked
+from robustcls._settings import Port, PositiveFloat, checked
 from robustcls._validation import InputError
 from robustcls.serving.exports.configuration import find_models
 from robustcls.serving.server.engine import Engine, Limits
@@ -36,8 +36,8 @@ def serve(
     folder: Path | str,
     *,
     host: str = "127.0.0.1",
-    rest_port: Annotated[int, Range(minimum=0, maximum=65535)] = 8501,
-    grpc_port: Annotated[int, Range(minimum=0, maximum=65535)] = 8500,
+    rest_port: Port = 8501,
+    grpc_port: Port = 8500,
     batching: bool = True,
     poll_seconds: PositiveFloat = 1.0,
     limits: Limits | None = None,
@@ -46,12 +46,14 @@ def serve(
 
     Args:
         folder: an export, or a folder of exports.
-        host: address to listen on.
-        rest_port: of REST and the page; 0 chooses a free one, which is printed.
-        grpc_port: of gRPC, likewise.
-        batching: whether requests share batches.
-        poll_seconds: how often to look for new versions.
-        limits: of requests.
+        host: address to listen on (str, default "127.0.0.1").
+        rest_port: of REST and the page; 0 chooses a free one, which is printed (int in [0, 65535],
+            default 8501).
+        grpc_port: of gRPC; 0 chooses a free one, which is printed (int in [0, 65535],
+            default 8500).
+        batching: whether requests share batches (bool, default True).
+        poll_seconds: how often to look for new versions (float > 0, default 1.0).
+        limits: of requests (default None).
 
     Raises:
         InputError: no export, none that can be loaded, or an address in use.
@@ -65,7 +67,11 @@ def serve(
 
 
 async def _run(
-    engine: Engine, rest_socket: socket.socket, host: str, grpc_port: int, poll_seconds: float
+    engine: Engine,
+    rest_socket: socket.socket,
+    host: str,
+    grpc_port: Port,
+    poll_seconds: PositiveFloat,
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

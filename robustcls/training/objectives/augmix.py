@@ -23,10 +23,10 @@ class AugMix(Objective):
     Uncertainty", 2020, section 3.
 
     Args:
-        weight: of the divergence, >= 0.
-        severity: strength of the augmentations, 1 to 10.
-        width: chains of a view, >= 1.
-        depth: longest chain; each is 1 to `depth` long, drawn anew; >= 1.
+        weight: of the divergence (float >= 0, default 12.0).
+        severity: strength of the augmentations, 1 to 10 (int in [1, 10], default 3).
+        width: chains of a view (int >= 1, default 3).
+        depth: longest chain; each is 1 to `depth` long, drawn anew (int >= 1, default 3).
 
     Raises:
         InputError: a setting is out of its range.
@@ -54,7 +54,11 @@ class AugMix(Objective):
         return losses + self.weight * tf.add_n(divergences) / 3.0, clean
 
     def views(self, batch: Batch) -> list[tf.Tensor]:
-        """Returns the two views of each image, float32 [N, H, W, C]."""
+        """Returns the two views of each image, float32 [N, H, W, C].
+
+        Args:
+            batch: of images to augment.
+        """
         return [
             mixed_views(batch.images, batch.draw, self.severity, self.width, self.depth)
             for _ in range(2)

@@ -26,8 +26,10 @@ class RandomStartFGSM(Objective):
     within an epoch where epsilon is large.
 
     Args:
-        epsilon: radius of the L-infinity ball for images in [0, 1], in (0, 1].
-        step_size: length of the step, in (0, 1]; 1.25 * epsilon when None.
+        epsilon: radius of the L-infinity ball for images in [0, 1] (float in (0, 1],
+            default 8/255).
+        step_size: length of the step; 1.25 * epsilon when None (float in (0, 1] or None, default
+            None).
 
     Raises:
         InputError: a setting is out of its range.
@@ -65,9 +67,10 @@ class NoiseFGSM(Objective):
     Training", 2022, section 4. The attack sees batch norm as in training.
 
     Args:
-        epsilon: length of the step, the radius that the model is to withstand, in (0, 1].
-        noise: the start is uniform within `noise * epsilon`, >= 0.
-        clip: clip the images to [0, 1] after the step.
+        epsilon: length of the step, the radius that the model is to withstand (float in (0, 1],
+            default 8/255).
+        noise: the start is uniform within `noise * epsilon` (float >= 0, default 2.0).
+        clip: clip the images to [0, 1] after the step (bool, default True).
 
     Raises:
         InputError: a setting is out of its range.

@@ -20,8 +20,8 @@ class FreeTraining(Objective):
 
     Args:
         epsilon: radius of the L-infinity ball for images in [0, 1], and the length of the
-            perturbation's steps, in (0, 1].
-        replays: passes over each batch, >= 1.
+            perturbation's steps (float in (0, 1], default 8/255).
+        replays: passes over each batch (int >= 1, default 8).
 
     Raises:
         InputError: a setting is out of its range.

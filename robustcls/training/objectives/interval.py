@@ -27,12 +27,13 @@ class IBP(Objective):
     with Short Warmup", 2021, sections 3.1 and 3.3, for weights and batch norm.
 
     Args:
-        epsilon: radius of the L-infinity ball at the end of the ramp, in (0, 1]; slightly above
-            the radius to be certified.
-        kappa: weight of the plain loss at the end of the ramp, in [0, 1].
-        warmup_epochs: epochs of plain training, >= 0.
-        ramp_epochs: epochs of the ramp, >= 0.
-        initialize: draw random weights anew with standard deviation sqrt(2 pi) / fan-in.
+        epsilon: radius of the L-infinity ball at the end of the ramp; slightly above the radius to
+            be certified (float in (0, 1], default 8/255).
+        kappa: weight of the plain loss at the end of the ramp (float in [0, 1], default 0.5).
+        warmup_epochs: epochs of plain training (float >= 0, default 1.0).
+        ramp_epochs: epochs of the ramp (float >= 0, default 5.0).
+        initialize: draw random weights anew with standard deviation sqrt(2 pi) / fan-in (bool,
+            default True).
 
     Raises:
         InputError: a setting is out of its range; in training, the model has a layer that bounds
@@ -89,12 +90,13 @@ class CrownIBP(IBP):
     Networks", 2020, section 3.2.
 
     Args:
-        epsilon: radius of the L-infinity ball at the end of the ramp, in (0, 1]; slightly above
-            the radius to be certified.
-        kappa: weight of the plain loss at the end of the ramp, in [0, 1].
-        warmup_epochs: epochs of plain training, >= 0.
-        ramp_epochs: epochs of the ramp, >= 0.
-        initialize: draw random weights anew with standard deviation sqrt(2 pi) / fan-in.
+        epsilon: radius of the L-infinity ball at the end of the ramp; slightly above the radius to
+            be certified (float in (0, 1], default 8/255).
+        kappa: weight of the plain loss at the end of the ramp (float in [0, 1], default 0.5).
+        warmup_epochs: epochs of plain training (float >= 0, default 1.0).
+        ramp_epochs: epochs of the ramp (float >= 0, default 5.0).
+        initialize: draw random weights anew with standard deviation sqrt(2 pi) / fan-in (bool,
+            default True).
 
     Raises:
         InputError: a setting is out of its range; in training, the model has a layer that bounds

@@ -29,10 +29,11 @@ class MART(Objective):
     in inference mode, as in the authors' code.
 
     Args:
-        epsilon: radius of the L-infinity ball for images in [0, 1], in (0, 1].
-        steps: gradient steps, >= 1.
-        step_size: length of a step, in (0, 1]; epsilon / 4 when None.
-        weight: of the divergence, >= 0; 5 or 6 in the paper.
+        epsilon: radius of the L-infinity ball for images in [0, 1] (float in (0, 1],
+            default 8/255).
+        steps: gradient steps (int >= 1, default 10).
+        step_size: length of a step; epsilon / 4 when None (float in (0, 1] or None, default None).
+        weight: of the divergence; 5 or 6 in the paper (float >= 0, default 5.0).
 
     Raises:
         InputError: a setting is out of its range.

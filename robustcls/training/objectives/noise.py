@@ -18,7 +18,7 @@ class NoiseTraining(Objective):
     section 3.3; clipped, as `robustcls certify` clips.
 
     Args:
-        sigma: standard deviation of the noise for images in [0, 1], > 0.
+        sigma: standard deviation of the noise for images in [0, 1] (float > 0, default 0.25).
 
     Raises:
         InputError: a setting is out of its range.

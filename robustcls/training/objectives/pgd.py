@@ -20,10 +20,11 @@ class PGDTraining(Objective):
     enter the moving statistics.
 
     Args:
-        epsilon: radius of the L-infinity ball for images in [0, 1], in (0, 1].
-        steps: gradient steps, >= 1.
-        step_size: length of a step, in (0, 1]; epsilon / 4 when None.
-        random_start: begin at a uniform point of the ball; else at the image.
+        epsilon: radius of the L-infinity ball for images in [0, 1] (float in (0, 1],
+            default 8/255).
+        steps: gradient steps (int >= 1, default 10).
+        step_size: length of a step; epsilon / 4 when None (float in (0, 1] or None, default None).
+        random_start: begin at a uniform point of the ball; else at the image (bool, default True).
 
     Raises:
         InputError: a setting is out of its range.

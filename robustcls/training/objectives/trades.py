@@ -27,10 +27,11 @@ class TRADES(Objective):
     model in inference mode, as in the authors' code.
 
     Args:
-        epsilon: radius of the L-infinity ball for images in [0, 1], in (0, 1].
-        steps: gradient steps, >= 1.
-        step_size: length of a step, in (0, 1]; epsilon / 4 when None.
-        beta: weight of the divergence, >= 0; 1 to 6 in the paper.
+        epsilon: radius of the L-infinity ball for images in [0, 1] (float in (0, 1],
+            default 8/255).
+        steps: gradient steps (int >= 1, default 10).
+        step_size: length of a step; epsilon / 4 when None (float in (0, 1] or None, default None).
+        beta: weight of the divergence; 1 to 6 in the paper (float >= 0, default 6.0).
 
     Raises:
         InputError: a setting is out of its range.
