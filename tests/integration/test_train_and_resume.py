@@ -15,10 +15,10 @@ from PIL import Image
 from robustcls import load_classifier
 from robustcls.runs import Run
 
-COMMAND = [str(Path(sys.executable).with_name("robustcls"))]
+COMMAND = [str(Path(sys.executable).with_name("robustcls")), "--import", "mine"]
 SETTINGS = """
 data: {name: %s, image_size: 32}
-model: {alpha: 0.35, output_stride: 32, dropout: 0.2}
+model: {backbone: four_blocks, dropout: 0.2}
 augmentation: {crop_padding: 2}
 adversarial: {multiplier: 1.0, step_size: 0.03, random_start: true}
 optimizer: {learning_rate: 0.05}
@@ -28,12 +28,31 @@ batch_size: 32
 seed: 5
 models: [%s]
 """
+# Trains in seconds, with all that the large ones have: strides, batch norms, blocks.
+BACKBONE = r"""
+import keras
+import robustcls as rc
+
+
+@rc.register_backbone(block=r"(block\d)_")
+def four_blocks(images):
+    x = images
+    for block in range(4):
+        x = keras.layers.Conv2D(8, 3, 2 if block else 1, "same", name=f"block{block}_conv")(x)
+        x = keras.layers.BatchNormalization(name=f"block{block}_bn")(x)
+        x = keras.layers.ReLU(name=f"block{block}_relu")(x)
+    return x
+"""
 
 
 def run_command(*arguments, **options):
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, env=environment, **options
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        **options,
     )
 
 
@@ -54,25 +73,33 @@ def folder(tmp_path_factory):
     return root
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The folder of a test, which is the current one and holds the backbone's module."""
+    (tmp_path / "mine.py").write_text(BACKBONE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 def write_config(path: Path, folder: Path, models: str) -> Path:
     path.write_text(SETTINGS % (folder, models))
     return path
 
 
 @pytest.mark.slow
-def test_a_killed_training_resumes_to_the_same_result(folder, tmp_path):
-    config = write_config(tmp_path / "config.yaml", folder, "adversarial")
-    done = run_command("train", "--config", config, "--out", tmp_path / "whole")
+def test_a_killed_training_resumes_to_the_same_result(folder, here):
+    config = write_config(here / "config.yaml", folder, "adversarial")
+    done = run_command("train", "--config", config, "--out", here / "whole")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == str(tmp_path / "whole")
+    assert done.stdout.splitlines()[-1] == str(here / "whole")
 
     process = subprocess.Popen(
-        [*COMMAND, "train", "--config", str(config), "--out", str(tmp_path / "killed")],
+        [*COMMAND, *map(str, ("train", "--config", config, "--out", here / "killed"))],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
-    checkpoint = tmp_path / "killed" / "adversarial" / "checkpoints" / "epoch-002.npz"
+    checkpoint = here / "killed" / "adversarial" / "checkpoints" / "epoch-002.npz"
     deadline = time.monotonic() + 240
     while not checkpoint.exists():
         assert process.poll() is None, "the training ended before it could be killed"
@@ -80,25 +107,23 @@ def test_a_killed_training_resumes_to_the_same_result(folder, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not (tmp_path / "killed" / "adversarial" / "model.keras").exists()
+    assert not (here / "killed" / "adversarial" / "model.keras").exists()
 
-    refused = run_command("train", "--config", config, "--out", tmp_path / "killed")
+    refused = run_command("train", "--config", config, "--out", here / "killed")
     assert refused.returncode == 2
     assert "Add --resume to go on" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
-    resumed = run_command("train", "--out", tmp_path / "killed", "--resume")
+    resumed = run_command("train", "--out", here / "killed", "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert "Resuming after epoch" in resumed.stdout
 
     whole, killed = (
-        load_classifier(tmp_path / name / "adversarial" / "model.keras")
-        for name in ("whole", "killed")
+        load_classifier(here / name / "adversarial" / "model.keras") for name in ("whole", "killed")
     )
     for first, second in zip(whole.get_weights(), killed.get_weights(), strict=True):
         np.testing.assert_array_equal(first, second)
     histories = [
-        (tmp_path / name / "adversarial" / "history.csv").read_text()
-        for name in ("whole", "killed")
+        (here / name / "adversarial" / "history.csv").read_text() for name in ("whole", "killed")
     ]
     assert histories[0] == histories[1]
     assert len(histories[0].splitlines()) == 5
@@ -108,9 +133,9 @@ def test_a_killed_training_resumes_to_the_same_result(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_train_and_evaluate_side_by_side(folder, tmp_path):
-    config = write_config(tmp_path / "config.yaml", folder, "base, adversarial")
-    out = tmp_path / "run"
+def test_train_and_evaluate_side_by_side(folder, here):
+    config = write_config(here / "config.yaml", folder, "base, adversarial")
+    out = here / "run"
     done = run_command(
         "train", "--config", config, "--out", out, "--epochs", 1, "--unfreezing.patience", 0
     )
@@ -147,7 +172,7 @@ def test_train_and_evaluate_side_by_side(folder, tmp_path):
     assert json.loads((out / "metrics.json").read_text()) == metrics
 
     # The images a run was trained on must still be those it is evaluated on.
-    next((folder / "test" / "down").glob("*.png")).rename(tmp_path / "gone.png")
+    next((folder / "test" / "down").glob("*.png")).rename(here / "gone.png")
     changed = run_command("evaluate", out, *settings)
     assert changed.returncode == 2
     assert "has changed since" in changed.stderr
