@@ -142,12 +142,20 @@ def _described(full: str, value: Any) -> list[str]:
     return [*lines, ""]
 
 
-def escape_bars(app: Sphinx, kind: str, name: str, value: Any, options: Any, lines: list) -> None:
-    """Keeps |x| in a docstring from being taken for a substitution; text in backticks stays."""
-    for number, line in enumerate(lines):
+def as_sphinx_reads(
+    app: Sphinx, kind: str, name: str, value: Any, options: Any, lines: list[str]
+) -> None:
+    """Marks the indented code in a docstring, and keeps |x| and [n, *shape] as they are."""
+    written = lines[:]
+    lines.clear()
+    for number, line in enumerate(written):
+        above = written[max(0, number - 2) : number]
+        if line.startswith("    ") and len(above) == 2 and above[0][:1].strip() and not above[1]:
+            lines += ["::", ""]
         parts = re.split(r"(`[^`]*`)", line)
-        parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
-        lines[number] = "".join(parts)
+        alone = "".join(parts[::2]).count("*") == 1
+        parts[::2] = [re.sub(r"[|*]" if alone else r"[|]", r"\\\g<0>", part) for part in parts[::2]]
+        lines.append("".join(parts))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -155,5 +163,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.setup_extension("sphinx.ext.autodoc")
     app.add_directive("public-names", PublicNames)
     app.connect("builder-inited", write_pages)
-    app.connect("autodoc-process-docstring", escape_bars)
+    app.connect("autodoc-process-docstring", as_sphinx_reads)
     return {"parallel_read_safe": True}
