@@ -15,8 +15,10 @@ class DetectorConfig:
 
     Args:
         method: the detector, for example autoencoder.
-        data: an embedded set, a TFDS name or an image folder.
-        normal_class: the class to learn, by its number or its name; all others are anomalies.
+        data: an embedded set, a TFDS name or an image folder, also one of normal images alone or
+            in the layout of MVTec AD, LOCO, AD 2 or VisA.
+        normal_class: the class to learn, by its number or its name; all others are anomalies. Left
+            out, the only class of the training images (int or str, default None).
         image_size: side in pixels that images are resized to; null keeps theirs (int >= 1 or None,
             default None).
         channels: 1 gray, 3 colour; null keeps theirs (int or None, default None).
@@ -36,7 +38,7 @@ class DetectorConfig:
 
     method: str
     data: str
-    normal_class: int | str
+    normal_class: int | str | None = None
     image_size: PositiveInt | None = None
     channels: int | None = None
     skip_bad_images: bool = False

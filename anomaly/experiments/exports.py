@@ -132,9 +132,15 @@ def card_of(run: Run, splits: Splits) -> dict[str, Any]:
     metrics = read_json(run.path / METRICS) if (run.path / METRICS).is_file() else {}
     rows = []
     if metrics:
+        # A folder of normal images alone gives no more than a share of false alarms.
         rates = {"false alarms": "false_alarm_rate", "anomalies found": "detection_rate"}
-        rows = [metric_row(key, metrics[key], None) for key in ("auroc", "aupr", "f1")]
-        rows += [metric_row(key, metrics[of]["got"], metrics[of]) for key, of in rates.items()]
+        figures = ("auroc", "aupr", "f1", "pixel_auroc", "aupro")
+        rows = [metric_row(key, metrics[key], None) for key in figures if key in metrics]
+        rows += [
+            metric_row(key, metrics[of]["got"], metrics[of])
+            for key, of in rates.items()
+            if of in metrics
+        ]
     data = {
         "source": splits.source,
         "fingerprint": splits.fingerprint,

@@ -38,7 +38,11 @@ class OneClassSplits:
 
 
 def one_class_splits(
-    splits: Splits, normal_class: int | str, *, false_alarm_rate: float = 0.05, seed: int = 0
+    splits: Splits,
+    normal_class: int | str | None = None,
+    *,
+    false_alarm_rate: float = 0.05,
+    seed: int = 0,
 ) -> OneClassSplits:
     """Makes one class normal and all others anomalies.
 
@@ -48,14 +52,22 @@ def one_class_splits(
 
     Args:
         splits: a labelled set.
-        normal_class: a class id, or a class name.
+        normal_class: a class id, or a class name; the only class of the training images when None
+            (int, str or None, default None).
         false_alarm_rate: decides how many validation images there must be (float, default 0.05).
         seed: of the new cut (int, default 0).
 
     Raises:
-        InputError: an unknown class, too few normal images, or a test split without normal
-            images or without anomalies.
+        InputError: an unknown class, none where there are several, too few normal images, or a
+            test split without normal images or, in a set of several classes, without anomalies.
     """
+    if normal_class is None:
+        present = [splits.class_names[label] for label in np.unique(splits.train.labels)]
+        if len(present) > 1:
+            raise InputError(
+                f"normal_class must be one of {', '.join(present)}; received none of them."
+            )
+        normal_class = present[0]
     if isinstance(normal_class, str):
         check_choice("normal_class", normal_class, splits.class_names)
         normal_class = splits.class_names.index(normal_class)
@@ -74,7 +86,8 @@ def one_class_splits(
         to_learn, held_out = hold_out(np.arange(len(both)), false_alarm_rate, seed)
         train, validation = both.take(to_learn), both.take(held_out)
     test = _relabelled(splits.test, normal_class)
-    _check_both(test.labels, "The test split")
+    if splits.num_classes > 1:
+        _check_both(test.labels, "The test split")
     return OneClassSplits(normal_class, train, validation, test)
 
 
@@ -137,23 +150,27 @@ def evaluate_scores(
         false_alarm_rate: the rate the threshold was made for.
 
     Returns:
-        `auroc`, `aupr` (anomalies positive; chance is `anomaly_share`) and `f1` at the threshold;
+        `auroc`, `aupr` (anomalies positive; chance is `anomaly_share`) and `f1` at the threshold,
+        where there are anomalies;
         `false_alarm_rate` (`asked`, `got`) and `detection_rate` (`got`), the shares of normal
         images and of anomalies above the threshold, each with the `count` of images and the 95 %
         Clopper-Pearson interval `low`, `high`.
 
     Raises:
-        InputError: scores that are not finite numbers [N], or labels of one kind only.
+        InputError: scores that are not finite numbers [N], or no normal image.
     """
     scores = np.asarray(scores)
     labels = check_labels(labels, len(scores), 2)
     if scores.ndim != 1 or not np.isfinite(scores).all():
         raise InputError(f"scores must be finite numbers [N]; received shape {scores.shape}.")
-    _check_both(labels, "labels")
+    if labels.all():
+        raise InputError(f"labels must hold normal images, 0; received {len(labels)} anomalies.")
     alarms = scores > np.float32(threshold)
     rates = {}
     for name, kind in (("false_alarm_rate", 0), ("detection_rate", 1)):
         count = int((labels == kind).sum())
+        if not count:
+            continue
         measured = measurement(name, int(alarms[labels == kind].sum()), count)
         rates[name] = {
             "got": measured.accuracy,
@@ -161,14 +178,16 @@ def evaluate_scores(
             "high": measured.high,
             "count": count,
         }
+    rates["false_alarm_rate"] = {"asked": float(false_alarm_rate), **rates["false_alarm_rate"]}
+    if not labels.any():
+        return {"threshold": float(threshold), **rates}
     return {
         "auroc": float(roc_auc_score(labels, scores)),
         "aupr": float(average_precision_score(labels, scores)),
         "anomaly_share": float(labels.mean()),
         "f1": float(f1_score(labels, alarms)),
         "threshold": float(threshold),
-        "false_alarm_rate": {"asked": float(false_alarm_rate), **rates["false_alarm_rate"]},
-        "detection_rate": rates["detection_rate"],
+        **rates,
     }
 
 

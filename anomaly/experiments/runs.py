@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from anomaly.detection.detector import OneClassDetector
 from anomaly.detection.registry import detector_class
 from anomaly.experiments.config import DetectorConfig
@@ -15,14 +17,19 @@ from anomaly.experiments.protocol import (
     one_class_splits,
     score_split,
 )
+from anomaly.localization.boxes import smooth
+from anomaly.localization.measures import aupro, pixel_auroc
 from anomaly.reports.overview import write_overview
 from anomaly.reports.report import write_image_gallery
 from robustcls._validation import InputError
+from robustcls.data.one_class_folders import read_masks
 from robustcls.data.sources import load
-from robustcls.data.splits import Splits
+from robustcls.data.splits import Split, Splits
 from robustcls.runs import CONFIG, METRICS, Run, versions, write_json
 
 _DETECTOR = "detector"
+# Images whose floats are in memory at once.
+_CHUNK = 512
 
 
 def train_detector(
@@ -129,6 +136,7 @@ def evaluate_detector(
             threshold=detector.threshold,
             false_alarm_rate=detector.false_alarm_rate,
         ),
+        **_evaluate_maps(run, detector, parts.test, batch_size),
         "versions": versions(),
         "data_fingerprint": splits.fingerprint,
     }
@@ -137,6 +145,37 @@ def evaluate_detector(
     if detector.makes_maps:
         write_image_gallery(run, detector, parts.test, scores)
     return metrics
+
+
+def _evaluate_maps(
+    run: Run, detector: OneClassDetector, test: Split, batch_size: int
+) -> dict[str, Any]:
+    """Returns `pixel_auroc` and `aupro` over the test images whose masks are in the folder.
+
+    Normal images count as such everywhere; anomalies without a mask are left out.
+    """
+    root = Path(run.config["train"]["data"])
+    if not (detector.makes_maps and root.is_dir()):
+        return {}
+    masks, known = read_masks(root, test.ids, detector.image_shape[:2])
+    chosen = np.flatnonzero(known | (test.labels == 0))
+    if not masks[chosen].any():
+        return {}
+    maps = smooth(
+        np.concatenate(
+            [
+                detector.anomaly_map(
+                    test.take(chosen[start : start + _CHUNK]).float_images(), batch_size=batch_size
+                )
+                for start in range(0, len(chosen), _CHUNK)
+            ]
+        )
+    )
+    return {
+        "pixel_auroc": pixel_auroc(maps, masks[chosen]),
+        "aupro": aupro(maps, masks[chosen]),
+        "images_with_masks": int(known.sum()),
+    }
 
 
 def load_detector(run: Run | Path | str) -> OneClassDetector:
@@ -182,6 +221,7 @@ def _load(config: DetectorConfig) -> tuple[Splits, OneClassSplits]:
         image_size=config.image_size,
         channels=config.channels,
         skip_bad_images=config.skip_bad_images,
+        one_class=True,
         data_dir=config.data_dir,
     )
     parts = one_class_splits(

@@ -122,6 +122,8 @@ def _errors(detector: OneClassDetector, test: Split, scores: np.ndarray) -> list
     )
     pictures = []
     for title, chosen in rows:
+        if not len(chosen):
+            continue
         images = test.take(chosen).float_images()
         view = detector.view_images(images)
         shown = {"image": images, **view.pictures}
@@ -165,17 +167,26 @@ def print_evaluation(metrics: dict[str, Any], console: Console | None = None) ->
 
 def table_lines(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Returns name, value in % and remark of each figure of `evaluate_detector`."""
-    false_alarms, detected = metrics["false_alarm_rate"], metrics["detection_rate"]
-    share = 100 * metrics["anomaly_share"]
-    lines = [
-        ("AUROC", f"{100 * metrics['auroc']:.1f}", "chance 50.0"),
-        ("AUPR", f"{100 * metrics['aupr']:.1f}", f"chance {share:.1f}"),
-        ("F1", f"{100 * metrics['f1']:.1f}", f"threshold {metrics['threshold']:.4g}"),
-    ]
-    for name, rate, beside in (
-        ("false alarms", false_alarms, f"asked {100 * false_alarms['asked']:g}"),
-        ("anomalies found", detected, f"of {detected['count']}"),
-    ):
-        interval = f"[{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
-        lines.append((name, f"{100 * rate['got']:.1f} {interval}", beside))
+    lines = []
+    if "auroc" in metrics:
+        share = 100 * metrics["anomaly_share"]
+        lines = [
+            ("AUROC", f"{100 * metrics['auroc']:.1f}", "chance 50.0"),
+            ("AUPR", f"{100 * metrics['aupr']:.1f}", f"chance {share:.1f}"),
+            ("F1", f"{100 * metrics['f1']:.1f}", f"threshold {metrics['threshold']:.4g}"),
+        ]
+    if "aupro" in metrics:
+        count = f"{metrics['images_with_masks']} masks"
+        lines.append(("AUROC of pixels", f"{100 * metrics['pixel_auroc']:.1f}", count))
+        lines.append(("AUPRO", f"{100 * metrics['aupro']:.1f}", "up to 30 % false pixels"))
+    alarms, found = metrics["false_alarm_rate"], metrics.get("detection_rate")
+    lines.append(("false alarms", _rate(alarms), f"asked {100 * alarms['asked']:g}"))
+    if found is None:
+        lines.append(("anomalies found", "not measured", "no anomaly among the test images"))
+    else:
+        lines.append(("anomalies found", _rate(found), f"of {found['count']}"))
     return lines
+
+
+def _rate(rate: dict[str, float]) -> str:
+    return f"{100 * rate['got']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
