@@ -164,8 +164,10 @@ def _evaluate_maps(
     maps = smooth(
         np.concatenate(
             [
-                detector.anomaly_map(
-                    test.take(chosen[start : start + _CHUNK]).float_images(), batch_size=batch_size
+                detector.run_batches(
+                    "anomaly_map_batch",
+                    test.take(chosen[start : start + _CHUNK]).float_images(),
+                    batch_size,
                 )
                 for start in range(0, len(chosen), _CHUNK)
             ]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -61,10 +63,19 @@ def test_classes_and_sets_that_do_not_do():
             one_class_splits(splits, bad)
     with pytest.raises(InputError, match="at least 38 .*; received 30".replace(".*", "[^;]*")):
         one_class_splits(make_splits(train=30, validation=0), 0)
-    with pytest.raises(InputError, match="30 normal images and 0 anomalies"):
-        one_class_splits(make_splits(classes=1, test=30), 0)
+    normal = splits.test.take(splits.test.labels == 0)
+    with pytest.raises(InputError, match=f"{len(normal)} normal images and 0 anomalies"):
+        one_class_splits(dataclasses.replace(splits, test=normal), 0)
+    with pytest.raises(InputError, match="normal_class must be one of a, b, c; received none"):
+        one_class_splits(splits)
     with pytest.raises(InputError, match="false_alarm_rate"):
         one_class_splits(splits, 0, false_alarm_rate=0)
+
+
+def test_a_set_of_one_class_is_normal():
+    parts = one_class_splits(make_splits(classes=1, test=30))
+    assert parts.normal_class == 0
+    assert parts.test.labels.tolist() == [0] * 30
 
 
 def test_figures_of_a_small_case():
@@ -95,6 +106,11 @@ def test_scores_that_cannot_be_judged():
         evaluate_scores([0.1, 0.2], [0, 1, 1], **good)
     with pytest.raises(InputError, match=r"labels must be in \[0, 2\)"):
         evaluate_scores([0.1, 0.2], [0, 7], **good)
-    for labels in ([0, 0], [1, 1]):
-        with pytest.raises(InputError, match="must hold normal images and anomalies"):
-            evaluate_scores([0.1, 0.2], labels, **good)
+    with pytest.raises(InputError, match="labels must hold normal images, 0; received 2 anomalies"):
+        evaluate_scores([0.1, 0.2], [1, 1], **good)
+
+
+def test_normal_images_alone_have_false_alarms_alone():
+    found = evaluate_scores([0.1, 0.6], [0, 0], threshold=0.5, false_alarm_rate=0.05)
+    assert found.keys() == {"threshold", "false_alarm_rate"}
+    assert found["false_alarm_rate"]["got"] == 0.5
