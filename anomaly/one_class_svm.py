@@ -23,7 +23,7 @@ class OneClassSVM(OneClassDetector):
     Args:
         image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
         augmentation: none (None, default None); this method takes images as they are.
-        epochs: 1: it is solved, not trained by steps (1, default 1).
+        epochs: it is solved, not trained by steps (int in [1, 1], default 1).
         batch_size: has no effect (int >= 2, default 64).
         false_alarm_rate: share of normal images that may be called anomalies (float in (0, 1),
             default 0.05).

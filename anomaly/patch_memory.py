@@ -38,17 +38,18 @@ class PatchMemory(MapDetector):
         image_shape: (height, width, channels) of the images, sides ≥ 32 unless `resize_to` is set,
             channels 1 or 3.
         augmentation: none (None, default None); patches are remembered as they are.
-        epochs: 1: the one pass (1, default 1).
+        epochs: the one pass (int in [1, 1], default 1).
         batch_size: images a forward pass (int >= 2, default 16).
         false_alarm_rate: share of normal images that may be called anomalies, and share that may
             have boxes (float in (0, 1), default 0.05).
         seed: of the coreset and the held-out images (int >= 0, default 0).
-        layers: names of the network's layers whose features make a patch; by default those of
-            torchvision's blocks 3, 8 and 14.
+        layers: names of the network's layers whose features make a patch; those of torchvision's
+            blocks 3, 8 and 14 by default (default ("block_2_add", "block_7_add",
+            "block_13_project_BN")).
         grid: the patches' distance in pixels of the image that the network sees (int >= 1,
             default 8).
-        resize_to: side that the network resizes images to (int >= 32, default None, which keeps
-            their size).
+        resize_to: side that the network resizes images to; None keeps their size (int >= 32 or
+            None, default None).
         coreset: share of the normal patches to remember (float in (0, 1], default 0.02).
         max_patches: patches to remember at most (int >= 9, default 4000).
         neighbors: remembered patches that an image's score is weighed by (int >= 1, default 9); 1

@@ -121,7 +121,12 @@ class MapDetector(OneClassDetector):
         return (*super().endpoints(), *map_endpoints(self))
 
     def cases(self, served: Any, samples: Samples) -> dict[str, Case]:
-        """Returns also those of `anomaly_map` and `boxes`."""
+        """Returns also those of `anomaly_map` and `boxes`.
+
+        Args:
+            served: the detector as its export computes.
+            samples: the images.
+        """
         from anomaly.detection.exporting import map_cases
 
         return {**super().cases(served, samples), **map_cases(self, served, samples)}

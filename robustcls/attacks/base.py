@@ -288,9 +288,17 @@ class Attack:
         perturb_in_batches(self, self.perturb, classifier, task, options)
 
     def objection(self, classifier: Classifier) -> str | None:
-        """Why this attack cannot be run on a model, in one line; None when it can."""
+        """Why this attack cannot be run on a model, in one line; None when it can.
+
+        Args:
+            classifier: the model.
+        """
         return None
 
     def rivals(self, num_classes: int) -> int:
-        """How many classes of each image are aimed at one by one; 0 for none in particular."""
+        """How many classes of each image are aimed at one by one; 0 for none in particular.
+
+        Args:
+            num_classes: of the model.
+        """
         return 0

@@ -49,9 +49,10 @@ class GradientAttack(LoopedAttack, abstract=True):
     A subclass defines `step_count`, `start`, `rule` and `settings`.
 
     Args:
-        epsilon: radius of the ball, in (0, 1] for norm "inf"; 8/255 by default.
-        norm: "inf" or "2".
-        seed: seed of everything random, an integer >= 0.
+        epsilon: radius of the ball for images in [0, 1] (float in (0, 1], default 8/255); for norm
+            "2" any float > 0.
+        norm: of the ball ("inf" or "2", default "inf").
+        seed: seed of everything random (int >= 0, default 0).
     """
 
     @property

@@ -250,6 +250,9 @@ class LoopedAttack(Attack, abstract=True):
         """Returns the state a run begins with: values [n, ...], NumPy.
 
         Its entry `current`, float32 [n, H, W, C], is the next point to show to the model.
+
+        Args:
+            batch: the images and what belongs to them.
         """
 
     @abc.abstractmethod
@@ -257,6 +260,9 @@ class LoopedAttack(Attack, abstract=True):
         """Returns the step: (batch, state) to (points, logits, next state).
 
         `logits`, float32 [n, classes], are the model's of `points`, float32 [n, H, W, C].
+
+        Args:
+            classifier: the model.
         """
 
     def run(self, classifier: Classifier, task: Task, options: Options) -> None:

@@ -224,7 +224,12 @@ class Explainer:
         )
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Returns what `make` returned when it was first called for `key`."""
+        """Returns what `make` returned when it was first called for `key`.
+
+        Args:
+            key: hashable; one for each thing that a method makes once.
+            make: makes it.
+        """
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]

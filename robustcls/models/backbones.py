@@ -30,11 +30,12 @@ class Backbone:
         application: Its name in `keras.applications`, `None` where Keras has none.
         block: Matches the name of every layer with weights below the head; the first group
             that takes part is the name of the layer's block.
-        mean: Subtracted from images in [0, 1], a figure a channel.
-        std: What they are then divided by.
-        output_strides: The total strides on offer, the published one first.
-        minimum_size: The smallest height or width, in pixels, at the published stride.
-        has_alpha: Whether the width multiplier applies.
+        mean: Subtracted from images in [0, 1], a figure a channel (default (0.485, 0.456, 0.406)).
+        std: What they are then divided by (default (0.229, 0.224, 0.225)).
+        output_strides: The total strides on offer, the published one first (default (32,)).
+        minimum_size: The smallest height or width, in pixels, at the published stride (int,
+            default 32).
+        has_alpha: Whether the width multiplier applies (bool, default False).
     """
 
     features: Callable[..., Any]
@@ -47,7 +48,11 @@ class Backbone:
     has_alpha: bool = False
 
     def block_of(self, layer_name: str) -> str | None:
-        """Returns the block of a layer that has weights, `None` when it is not of this network."""
+        """Returns the block of a layer that has weights, `None` when it is not of this network.
+
+        Args:
+            layer_name: The layer's.
+        """
         if layer_name == "logits":
             return "head"
         match = self.block.match(layer_name)
@@ -125,16 +130,16 @@ def register_backbone(
             return keras.layers.Conv2D(32, 3, strides=2, activation="relu")(x)
 
     Args:
-        name: in `BACKBONES`; the function's when None.
+        name: in `BACKBONES`; the function's when None (str or None, default None).
         block: a regular expression that matches the name of every layer with weights; its first
-            group that takes part names the block that `PlateauUnfreezing` opens at once. By
-            default each layer is a block.
-        mean: subtracted from images in [0, 1], a figure a channel; ImageNet's by default.
-        std: what they are then divided by; ImageNet's by default.
-        output_strides: the total strides on offer, the published one first. With more than one,
-            the function takes `output_stride`.
-        minimum_size: the smallest height or width of the images in pixels, an integer >= 1.
-        has_alpha: the function takes `alpha`, a multiplier of its width.
+            group that takes part names the block that `PlateauUnfreezing` opens at once (default
+            "(.+)"). So each layer is a block.
+        mean: subtracted from images in [0, 1], a figure a channel (default (0.485, 0.456, 0.406)).
+        std: what they are then divided by (default (0.229, 0.224, 0.225)).
+        output_strides: the total strides on offer, the published one first (default (32,)). With
+            more than one, the function takes `output_stride`.
+        minimum_size: the smallest height or width of the images in pixels (int, default 1).
+        has_alpha: the function takes `alpha`, a multiplier of its width (bool, default False).
 
     Returns:
         The decorator of a function from images, symbolic float32 [N, H, W, 3] already scaled, to

@@ -50,9 +50,9 @@ def train(
     Args:
         config: the settings.
         out: the run folder to make.
-        resume: go on with an interrupted run.
-        overwrite: delete a run that is there already.
-        verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing.
+        resume: go on with an interrupted run (bool, default False).
+        overwrite: delete a run that is there already (bool, default False).
+        verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing (int, default 1).
 
     Raises:
         InputError: a setting is unusable, `out` exists, or the loss is no longer finite.

@@ -154,7 +154,7 @@ def register_corruption(
     Args:
         severities: the strengths of severity 1 to 5, or such strengths by scale ("cifar_c",
             "tiny_imagenet_c" and "imagenet_c").
-        name: in `CORRUPTIONS`; the function's when None.
+        name: in `CORRUPTIONS`; the function's when None (str or None, default None).
 
     Returns:
         The decorator of a function `corruption(images, strength, seed)`: images are a float32

@@ -41,10 +41,10 @@ def evaluate_models(
 
     Args:
         evaluated: the models and the images; see `find_models`.
-        config: what to measure; the defaults if None.
+        config: what to measure; the defaults when None (default None).
         resume: take over the parts of an earlier evaluation that would come out the same, and
-            go on with attacks that were stopped.
-        progress: show what is being measured.
+            go on with attacks that were stopped (bool, default False).
+        progress: show what is being measured (bool, default False).
 
     Returns:
         What `metrics.json` holds: for each model the accuracy in [0, 1] by name, and more.

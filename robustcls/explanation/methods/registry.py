@@ -54,10 +54,11 @@ def register_explanation(
             return Maps(images.mean(-1))
 
     Args:
-        name: in `METHODS`; the function's when None.
+        name: in `METHODS`; the function's when None (str or None, default None).
         uses_layer: the method weighs the feature map of `explainer.layer`, which the report
-            names.
-        one_by_one: the function gets one image at a time rather than `explainer.batch_size`.
+            names (bool, default False).
+        one_by_one: the function gets one image at a time rather than `explainer.batch_size` (bool,
+            default False).
 
     Returns:
         The decorator of a function `(explainer, images, classes) -> Maps`: the explainer of the
