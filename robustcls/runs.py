@@ -172,10 +172,15 @@ class Run:
     @property
     def trained(self) -> list[str]:
         """The names of the models whose training has ended, the reference first."""
-        return self._trained("model.keras")
+        return self._trained()
 
     def require_trained(
-        self, model: str | None = None, *, kind: str = "model", file: str = "model.keras"
+        self,
+        model: str | None = None,
+        *,
+        kind: str = "model",
+        folder: str = "*",
+        file: str = "model.keras",
     ) -> str:
         """Returns the name of a model whose training has ended.
 
@@ -183,12 +188,13 @@ class Run:
             model: one of the run's; None takes the last of `trained`, so `adversarial` before
                 `base`.
             kind: what the model is, for the message: "model", "classifier", "detector".
-            file: in the model's folder, the one that is written last.
+            folder: a pattern of the models' folders in the run.
+            file: in a model's folder, the one that is written last.
 
         Raises:
             InputError: no model is trained, or not that one.
         """
-        names = self._trained(file)
+        names = self._trained(folder, file)
         if not names:
             raise InputError(
                 f"run must hold a trained {kind}; {self.path} holds none. Was its training "
@@ -196,8 +202,8 @@ class Run:
             )
         return names[-1] if model is None else check_choice("model", model, names)
 
-    def _trained(self, file: str) -> list[str]:
-        names = sorted(path.parent.name for path in self.path.glob(f"*/{file}"))
+    def _trained(self, folder: str = "*", file: str = "model.keras") -> list[str]:
+        names = sorted(path.parent.name for path in self.path.glob(f"{folder}/{file}"))
         return sorted(names, key=lambda name: name != "base")
 
 

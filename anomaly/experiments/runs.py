@@ -192,7 +192,7 @@ def load_detector(run: Run | Path | str) -> OneClassDetector:
     run = Run.open(run)
     if "detector" not in run.config:
         raise InputError(f"run must be one of `anomaly train`; {run.path} is another kind of run.")
-    run.require_trained(_DETECTOR, kind="detector", file=CONFIG)
+    run.require_trained(kind="detector", folder=_DETECTOR, file=CONFIG)
     return OneClassDetector.load(run.folder(_DETECTOR))
 
 

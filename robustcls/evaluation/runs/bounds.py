@@ -77,7 +77,7 @@ def certify_models_by_bounds(
         InputError: a model does not fit the images or has a layer that bounds do not know.
     """
     settings = dataclasses.asdict(config)
-    ledger = Ledger(evaluated.folder / "certification", reuse=resume)
+    ledger = Ledger(evaluated.folder / "bounds", reuse=resume)
     found: dict[str, Any] = {
         "title": evaluated.title,
         "models": [stored.name for stored in evaluated.models],
