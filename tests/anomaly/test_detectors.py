@@ -328,9 +328,16 @@ class StopError(Exception):
     pass
 
 
-@pytest.mark.parametrize(
-    ("method", "stage"), [(method, None) for method in TRAINED] + [("ognet", "2_generator")]
-)
+# One of one stage and one of several; the others train by the same loop.
+TYPICAL = [("autoencoder", None), ("ognet", "2_generator")]
+STOPPED = [pytest.param(*case, marks=pytest.mark.slow) for case in TYPICAL] + [
+    pytest.param(method, None, marks=pytest.mark.exhaustive)
+    for method in TRAINED
+    if method != "autoencoder"
+]
+
+
+@pytest.mark.parametrize(("method", "stage"), STOPPED)
 def test_an_interrupted_fit_goes_on_to_the_same_result(
     method, stage, fitted_all, normal_images, anomalies, tmp_path, monkeypatch
 ):

@@ -306,6 +306,7 @@ def test_settings_out_of_range(settings):
         OGNet(**{"image_shape": SHAPE} | settings)
 
 
+@pytest.mark.exhaustive
 def test_networks_in_bfloat16(normal_images, other_normal_images, defective_images, tmp_path):
     detector = OGNet(
         image_shape=(28, 28, 1), batch_size=32, iterations=14, epochs=6, precision="mixed_bfloat16"

@@ -27,7 +27,7 @@ def open_layers(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("wrapped", [pytest.param(False, marks=pytest.mark.exhaustive), True])
 def test_blocks_open_from_the_top_and_momentum_stays(data, wrapped, capsys):
     base = build()
     model = AdversarialRegularization(base) if wrapped else base

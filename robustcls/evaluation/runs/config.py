@@ -25,7 +25,7 @@ class EvaluationConfig:
     """What to measure, and how.
 
     Args:
-        attack: one or more of fgsm, pgd, apgd, square, autoattack (default ("fgsm", "pgd")).
+        attack: one or more names of attacks (default ("fgsm", "pgd")).
         epsilon: radius of the ball for images in [0, 1] (float in (0, 1], default 8/255).
         norm: of the ball, inf or 2 ("inf" or "2", default "inf").
         steps: steps of PGD (int >= 1, default 20).
