@@ -37,7 +37,7 @@ def test_a_trained_model_is_required(tmp_path):
     assert run.require_trained() == "adversarial"
     assert run.require_trained("base") == "base"
     assert run.require_trained(kind="detector", file="end") == "own"
-    with pytest.raises(InputError, match="must hold a trained detector.*Was its training"):
+    with pytest.raises(InputError, match=r"must hold a trained detector.*Was its training"):
         run.require_trained(kind="detector", folder="detector", file="end")
     with pytest.raises(
         InputError, match="model must be one of adversarial, base; received 'bases'"
