@@ -120,13 +120,13 @@ class PatchMemory(MapDetector):
         starts = range(0, len(training.images), self.batch_size)
         parts = [
             embed(tf.constant(training.images[start : start + self.batch_size])).numpy()
-            for start in tqdm(starts, "Features", disable=not training.verbose)
+            for start in tqdm(starts, "Features", disable=training.verbose != 1)
         ]
         patches = np.concatenate(parts).reshape(-1, parts[0].shape[-1])
         memory = self.networks["memory"].get_layer("memory")
         patches = memory.scale(patches, whiten=self.whiten)
         count = min(self.max_patches, max(self.neighbors, round(self.coreset * len(patches))))
-        chosen = greedy_coreset(patches, count, self.seed, progress=bool(training.verbose))
+        chosen = greedy_coreset(patches, count, self.seed, progress=training.verbose == 1)
         memory.remember(patches[chosen])
 
     def anomaly_map_batch(self, images: tf.Tensor) -> tf.Tensor:
