@@ -225,7 +225,8 @@ class Method(Configurable, abc.ABC):
 def restored(kind: type[Detector], saved: SavedDetector) -> Detector:
     """Returns a detector as it was saved."""
     detector = kind.from_config(saved.settings)
-    if saved.arrays:
+    # Networks need not have weights, but what was fitted has thresholds.
+    if saved.arrays or not all(map(math.isnan, saved.thresholds.values())):
         networks = detector.build()
         try:
             for name, network in networks.items():
