@@ -14,8 +14,7 @@ from robustcls.training.objectives.objective import (
     cross_entropy,
     divergence,
 )
-from robustcls.training.objectives.perturbing import ascend, check_step
-from robustcls.training.objectives.trades import START
+from robustcls.training.objectives.perturbing import ascend_from_gaussian, check_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +50,12 @@ class MART(Objective):
         check_step(self.step_size, self.epsilon)
 
     def loss(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-        noise = tf.random.stateless_normal(tf.shape(batch.images), batch.draw(), 0.0, START)
-        points = ascend(
+        points = ascend_from_gaussian(
             batch,
             lambda logits: cross_entropy(logits, batch.labels),
-            batch.images + noise,
             epsilon=self.epsilon,
-            step_size=self.epsilon / 4 if self.step_size is None else self.step_size,
+            step_size=self.step_size,
             steps=self.steps,
-            training=False,
         )
         logits = batch.logits(batch.images, training=True)
         moved = batch.logits(points, training=True)

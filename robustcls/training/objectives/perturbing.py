@@ -9,6 +9,8 @@ import tensorflow as tf
 from robustcls._validation import InputError
 from robustcls.training.objectives.objective import Batch
 
+# Standard deviation of the noise that TRADES' authors begin with.
+_START = 0.001
 Raised = Callable[[tf.Tensor], tf.Tensor]
 """What an attack raises: logits [N, classes] to a number for each image [N]."""
 
@@ -47,6 +49,30 @@ def ascend(
         lambda _: True, step, (points,), maximum_iterations=steps, parallel_iterations=1
     )
     return tf.stop_gradient(points)
+
+
+def ascend_from_gaussian(
+    batch: Batch, raised: Raised, *, epsilon: float, step_size: float | None, steps: int
+) -> tf.Tensor:
+    """Returns points raised from Gaussian noise of .001, the model in inference mode; see `ascend`.
+
+    Args:
+        batch: the images and the model.
+        raised: what the steps raise.
+        epsilon: radius of the ball.
+        step_size: length of a step; epsilon / 4 when None.
+        steps: how many.
+    """
+    noise = tf.random.stateless_normal(tf.shape(batch.images), batch.draw(), 0.0, _START)
+    return ascend(
+        batch,
+        raised,
+        batch.images + noise,
+        epsilon=epsilon,
+        step_size=epsilon / 4 if step_size is None else step_size,
+        steps=steps,
+        training=False,
+    )
 
 
 def direction(batch: Batch, raised: Raised, points: tf.Tensor, *, training: bool) -> tf.Tensor:
