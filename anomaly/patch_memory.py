@@ -10,10 +10,10 @@ from typing import Annotated, Any, ClassVar
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from anomaly.detection.maps import MapDetector
 from anomaly.detection.training import Training
+from robustcls._progress import tqdm
 from robustcls._settings import Choice, Flag, PositiveInt, Range
 from robustcls._validation import InputError, check_choice
 from robustcls.models.building import build_classifier

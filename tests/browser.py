@@ -77,6 +77,8 @@ class Browser:
 
     def press(self, key):
         text = {"text": key} if len(key) == 1 else {}
+        if key == "Enter":  # which presses the button that has the focus
+            text = {"text": "\r", "windowsVirtualKeyCode": 13}
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 

@@ -13,6 +13,9 @@ FLOORS = (
     (
         "anomaly._moved",
         "robustcls._moved",
+        "robustcls._notebook",
+        "robustcls._progress",
+        "robustcls._quiet",
         "robustcls._validation",
     ),
     ("robustcls._registry", "robustcls._settings"),

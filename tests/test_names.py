@@ -1,6 +1,7 @@
 """Importing is quick and quiet, and every name of version 0.1 goes on working."""
 
 import importlib
+import os
 import subprocess
 import sys
 
@@ -79,6 +80,35 @@ def test_keras_knows_our_layers_whichever_is_imported_first(first):
         "print(keras.saving.get_registered_object('robustcls>FusedBatchNormalization').__name__)"
     )
     assert run(code) == "FusedBatchNormalization"
+
+
+LINES = """WARNING: All log messages before absl::InitializeLog() is called
+I0000 00:00:1 port.cc:153] oneDNN
+To enable the following instructions: A
+E0000 00:00:1 cuda.cc:52] no driver
+"""
+
+
+@pytest.mark.parametrize(
+    ("importing", "lines"),
+    [
+        ("exec('import tensorflow', {'__name__': 'robustcls.x'})", LINES.splitlines()[-1:]),
+        ("import tensorflow", LINES.splitlines()),
+    ],
+)
+def test_tensorflow_starts_without_lines_of_information(importing, lines, tmp_path):
+    """A stand-in writes what TensorFlow writes; a user's own import of it is left alone."""
+    stand_in = f"import os\nos.write(2, {LINES.encode()!r})\n"
+    (tmp_path / "tensorflow.py").write_text(stand_in)
+    environment = {key: value for key, value in os.environ.items() if key[:3] != "TF_"}
+    paths = [str(tmp_path), environment.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import robustcls; {importing}"],
+        capture_output=True,
+        text=True,
+        env=environment | {"PYTHONPATH": os.pathsep.join(paths)},
+    )
+    assert done.stderr.splitlines() == lines
 
 
 @pytest.mark.parametrize("former", sorted(FORMER))

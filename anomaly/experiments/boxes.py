@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from anomaly.experiments.runs import load_detector
 from anomaly.localization.boxes import draw_boxes
+from robustcls._progress import tqdm
 from robustcls._validation import InputError
 from robustcls.data.decoding import read_image
 from robustcls.data.files import image_files

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
-from tqdm import tqdm
 
 from anomaly.detection.detector import OneClassDetector
 from anomaly.detection.fitting import is_among
 from anomaly.detection.thresholds import hold_out, smallest_sample
+from robustcls._notebook import Brief, Briefly
+from robustcls._progress import tqdm
 from robustcls._validation import InputError, check_choice, check_labels, check_number
 from robustcls.data.splits import Split, Splits
 from robustcls.evaluation.intervals import measurement
@@ -20,8 +21,8 @@ from robustcls.evaluation.intervals import measurement
 _CHUNK = 4096
 
 
-@dataclass(frozen=True, eq=False)
-class OneClassSplits:
+@dataclass(frozen=True, eq=False, repr=False)
+class OneClassSplits(Briefly):
     """A labelled set seen with one class as normal; labels are 0 normal, 1 anomaly.
 
     Attributes:
@@ -35,6 +36,13 @@ class OneClassSplits:
     train: Split
     validation: Split
     test: Split
+
+    def brief(self) -> Brief:
+        anomalies = int((self.test.labels == 1).sum())
+        return Brief(
+            f"{len(self.train):,} normal images to learn from, {len(self.validation):,} for the "
+            f"threshold; {len(self.test):,} to test on, {anomalies:,} of them anomalies"
+        )
 
 
 def one_class_splits(

@@ -37,20 +37,10 @@ def run_command(program: str, command: Callable[[], None]) -> None:
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow without the banner that its C++ writes whatever the log level."""
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":
-        return
-    sys.stderr.flush()
-    saved = os.dup(2)
-    try:
-        with open(os.devnull, "w") as null:
-            os.dup2(null.fileno(), 2)
-        import tensorflow as tf
+    """Imports TensorFlow, which is quiet since this package imports it."""
+    import tensorflow as tf
 
-        del tf
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+    del tf
 
 
 def epoch_verbosity() -> int:

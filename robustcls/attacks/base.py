@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from robustcls._notebook import Brief, Briefly
 from robustcls._settings import (
     Choice,
     Epsilon,
@@ -28,8 +29,8 @@ from robustcls.classifiers.adapters import classifier_of
 from robustcls.classifiers.classifier import Classifier
 
 
-@dataclass(frozen=True, eq=False)
-class AttackResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class AttackResult(Briefly):
     """What an attack found.
 
     Attributes:
@@ -48,6 +49,9 @@ class AttackResult:
     def robust_accuracy(self) -> float:
         """The share of images that the attack could not turn, in [0, 1]."""
         return 1.0 - float(self.success.mean())
+
+    def brief(self) -> Brief:
+        return Brief(f"turned {int(self.success.sum()):,} of {len(self.success):,} images")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from robustcls._progress import tqdm
 from robustcls._validation import InputError
 from robustcls.attacks import norms
 from robustcls.attacks.checkpoint import Checkpoint

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
+from robustcls._progress import tqdm
 from robustcls._validation import InputError
 from robustcls.attacks.base import Attack
 from robustcls.attacks.checkpoint import Checkpoint

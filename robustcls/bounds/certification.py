@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from robustcls._notebook import Brief, Briefly
 from robustcls._validation import (
     check_choice,
     check_epsilon,
@@ -23,8 +24,8 @@ BOUNDS = ("ibp", "crown")
 SLACK = 1e-4
 
 
-@dataclass(frozen=True, eq=False)
-class BoundedMargins:
+@dataclass(frozen=True, eq=False, repr=False)
+class BoundedMargins(Briefly):
     """What bounds say of each image.
 
     Attributes:
@@ -39,6 +40,12 @@ class BoundedMargins:
     predicted: np.ndarray
     margin: np.ndarray
     certified: np.ndarray
+
+    def brief(self) -> Brief:
+        clean, certified = 100 * self.clean_accuracy, 100 * self.certified_accuracy
+        return Brief(
+            f"{len(self.labels):,} images, {clean:.1f} % right, {certified:.1f} % certified"
+        )
 
     @property
     def clean_accuracy(self) -> float:

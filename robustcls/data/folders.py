@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
+from robustcls._progress import tqdm
 from robustcls._validation import InputError
 from robustcls.data.decoding import EXTENSIONS, BadImageError, probe, quiet_pillow, read_image
 from robustcls.data.files import check_name, image_files, subfolders

@@ -158,6 +158,43 @@ def evaluation_batches(
     return _finish(dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE), -(-count // batch_size))
 
 
+def gathered(batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what a dataset of `(images, labels)` holds, in its order.
+
+    Args:
+        batches: of images [N, H, W, C], float32 in [0, 1] or uint8, and labels int [N]; or of one
+            image and one label each.
+
+    Returns:
+        Images, uint8 or float32 in [0, 1], and labels int64 [N].
+
+    Raises:
+        InputError: a batch is anything else, or the dataset is empty or has no end.
+    """
+    spec = batches.element_spec
+    if not (isinstance(spec, tuple) and len(spec) == 2):
+        raise InputError(
+            f"data must be a dataset of (images, labels); received elements of {_form(spec)}."
+        )
+    if batches.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise InputError("data must be a dataset with an end; received one that repeats for ever.")
+    if getattr(spec[0], "shape", tf.TensorShape(None)).rank == 3:
+        batches = batches.batch(128)
+    parts = [(images.numpy(), labels.numpy()) for images, labels in batches]
+    if not parts:
+        raise InputError("data must have at least one image; received an empty dataset.")
+    images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if images.dtype != np.uint8:
+        images = check_images(images, "images of data")
+    return images, check_labels(labels, len(images), argument="labels of data")
+
+
+def _form(spec: Any) -> str:
+    if isinstance(spec, dict):
+        return f"a dictionary ({', '.join(map(str, spec))}). Did you mean data.map(...) to a pair?"
+    return f"{len(spec)} parts" if isinstance(spec, tuple) else "one part"
+
+
 def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     """Returns int64 [count], the order of epoch `epoch`: a function of its arguments alone.
 

@@ -8,11 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
+from robustcls._notebook import Brief, Briefly, few
 from robustcls._validation import InputError, check_labels
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
+@dataclass(frozen=True, eq=False, repr=False)
+class Split(Briefly):
     """Images of one split with their labels and names.
 
     Attributes:
@@ -39,6 +40,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def brief(self) -> Brief:
+        count = len(np.unique(self.labels))
+        classes = f"{count} {'class' if count == 1 else 'classes'}"
+        return Brief(f"{len(self):,} images of {_size(self.images)}, {classes}")
+
     def take(self, indices: slice | np.ndarray) -> Split:
         """Returns the images at `indices` as a split of their own.
 
@@ -52,8 +58,8 @@ class Split:
         return np.asarray(self.images, np.float32) / np.float32(255)
 
 
-@dataclass(frozen=True, eq=False)
-class Splits:
+@dataclass(frozen=True, eq=False, repr=False)
+class Splits(Briefly):
     """What `robustcls.load` returns.
 
     Attributes:
@@ -71,6 +77,17 @@ class Splits:
     class_names: tuple[str, ...]
     source: str
     skipped: tuple[str, ...] = field(default=())
+
+    def brief(self) -> Brief:
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        rows = [[f"{name} images", f"{len(part):,}"] for name, part in parts.items()]
+        rows += [["size", _size(self.train.images)]]
+        rows += [[f"{self.num_classes} classes", few(self.class_names)]]
+        if self.skipped:
+            rows.append(["left out, unreadable", f"{len(self.skipped)}: {few(self.skipped, 3)}"])
+        counts = " + ".join(f"{len(part):,}" for part in parts.values())
+        line = f"{self.source}; {counts} images of {_size(self.train.images)}"
+        return Brief(f"{line}, {self.num_classes} classes", ("part", ""), rows)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -92,3 +109,8 @@ class Splits:
             for start in range(0, len(split), 4096):
                 digest.update(np.ascontiguousarray(split.images[start : start + 4096]).data)
         return digest.hexdigest()
+
+
+def _size(images: np.ndarray) -> str:
+    height, width, channels = images.shape[1:]
+    return f"{width} x {height} pixels, {'gray' if channels == 1 else 'colour'}"

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
-from tqdm import tqdm
+import tensorflow as tf
 
+from robustcls._progress import tqdm
 from robustcls._settings import PositiveInt, checked
 from robustcls._validation import check_images, check_labels
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.classifiers.classifier import PROBES, Classifier
+from robustcls.data.pipeline import gathered
 from robustcls.data.splits import Split
 
 Change: TypeAlias = Callable[[np.ndarray, int], Any]
@@ -26,14 +28,15 @@ def floats(images: np.ndarray) -> np.ndarray:
 
 
 def prepared(
-    model: Any, data: Split | tuple[np.ndarray, np.ndarray]
+    model: Any, data: Split | tuple[np.ndarray, np.ndarray] | tf.data.Dataset
 ) -> tuple[Classifier, np.ndarray, np.ndarray]:
     """Returns a model as a classifier, and images and labels that fit it.
 
     Args:
         model: as for an attack: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to
             logits [N, classes], or what `attacks.adapt` takes or returns.
-        data: a split, or (images float32 [N, H, W, C] in [0, 1], labels int [N]).
+        data: a split, (images float32 [N, H, W, C] in [0, 1], labels int [N]), or a dataset of
+            such pairs.
 
     Returns:
         The classifier, the images as they are stored, the labels int64 [N].
@@ -41,8 +44,13 @@ def prepared(
     Raises:
         InputError: the model or the data is unusable, or they do not fit together.
     """
-    images = data.images if isinstance(data, Split) else check_images(data[0])
-    labels = check_labels(data.labels if isinstance(data, Split) else data[1], len(images))
+    if isinstance(data, Split):
+        images, labels = data.images, data.labels
+    elif isinstance(data, tf.data.Dataset):
+        images, labels = gathered(data)
+    else:
+        images = check_images(data[0])
+        labels = check_labels(data[1], len(images))
     classifier = classifier_of(model)
     return classifier, images, check_labels(labels, len(images), prepare(classifier, images))
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
+from robustcls._notebook import Brief, Briefly, few
 from robustcls._settings import NonNegativeInt, PositiveInt, Severity, checked
 from robustcls._validation import check_choice
 from robustcls.attacks import Attack
@@ -20,8 +22,8 @@ from robustcls.evaluation.prediction import prepared, subset
 __all__ = ["Evaluation", "Measurement", "evaluate"]
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Briefly):
     """What was measured of one model.
 
     Attributes:
@@ -38,11 +40,25 @@ class Evaluation:
         """Accuracy in [0, 1] by name."""
         return {measurement.name: measurement.accuracy for measurement in self.measurements}
 
+    def brief(self) -> Brief:
+        shares = [f"{m.name} {100 * m.accuracy:.1f} %" for m in self.measurements]
+        rows = [
+            [
+                m.name,
+                f"{100 * m.accuracy:.1f}",
+                f"{100 * m.low:.1f} – {100 * m.high:.1f}",
+                f"{m.count:,}",
+            ]
+            for m in self.measurements
+        ]
+        head = ("images", "accuracy in %", "95 % interval", "count")
+        return Brief(few(shares), head, rows)
+
 
 @checked
 def evaluate(
     model: Any,
-    data: Split | tuple[np.ndarray, np.ndarray],
+    data: Split | tuple[np.ndarray, np.ndarray] | tf.data.Dataset,
     *,
     attacks: Sequence[Attack] = (),
     corruptions: str | None = "cifar_c",
@@ -57,7 +73,8 @@ def evaluate(
     Args:
         model: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to
             logits [N, classes], or what `attacks.adapt` takes or returns.
-        data: a split, or (images float32 [N, H, W, C] in [0, 1], labels int [N]).
+        data: a split, (images float32 [N, H, W, C] in [0, 1], labels int [N]), or a
+            `tf.data.Dataset` of such pairs, batched or not, of float32 or uint8 images.
         attacks: attacks to run; a measurement bears the attack's name (default ()).
         corruptions: the scale that noise strengths come from: "cifar_c", "tiny_imagenet_c" or
             "imagenet_c"; None adds no noise (str or None, default "cifar_c").

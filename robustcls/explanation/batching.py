@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from tqdm import tqdm
+
+from robustcls._progress import tqdm
 
 
 def in_batches(

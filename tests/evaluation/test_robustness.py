@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from robustcls._validation import InputError
 from robustcls.attacks import FGSM, PGD
@@ -74,6 +75,28 @@ def test_arrays_limits_and_equal_names(classifier, split):
     assert list(report.accuracies) == ["clean", "fgsm", "fgsm (epsilon 0.1)"]
     assert report["clean"].count == 300
     assert report["fgsm"].count == 100
+
+
+def test_datasets_are_measured_as_arrays(classifier, split):
+    images, labels = split.float_images(), split.labels
+    expected = evaluate(classifier, split, attacks=[FGSM(epsilon=0.1)])
+    pixels = tf.data.Dataset.from_tensor_slices((split.images, labels))
+    for dataset in (
+        tf.data.Dataset.from_tensor_slices((images, labels.astype(np.int32))).batch(70),
+        pixels.batch(64),
+        pixels,
+    ):
+        assert evaluate(classifier, dataset, attacks=[FGSM(epsilon=0.1)]) == expected
+    for dataset, message in (
+        (pixels.batch(9).repeat(), "an end; received one that repeats for ever"),
+        (pixels.map(lambda x, y: {"image": x, "label": y}), "a dictionary .image, label."),
+        (pixels.map(lambda x, y: x), r"\(images, labels\); received elements of one part"),
+        (pixels.take(0), "an empty dataset"),
+        (pixels.map(lambda x, y: (tf.cast(x, tf.float32), y)), "Did you mean .* / 255"),
+        (pixels.map(lambda x, y: (x, tf.one_hot(y, 2))), "labels of data must be 300 class ids"),
+    ):
+        with pytest.raises(InputError, match=message):
+            evaluate(classifier, dataset)
 
 
 def test_subset_is_random_seeded_and_without_repeats():

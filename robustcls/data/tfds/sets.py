@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
+from robustcls._progress import tqdm
 from robustcls._validation import InputError
 from robustcls.data.held_out import assign
 from robustcls.data.preparing import prepare

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
+from robustcls._progress import tqdm
 from robustcls._settings import Choice, NonNegativeInt, PositiveInt, checked
 from robustcls._validation import InputError, check_choice
 from robustcls.data.splits import Split

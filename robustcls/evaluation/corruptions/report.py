@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from robustcls._notebook import Brief, Briefly
 from robustcls._validation import InputError
 
 ALL_SEVERITIES = (1, 2, 3, 4, 5)
 
 
-@dataclass(frozen=True, kw_only=True)
-class CorruptionReport:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CorruptionReport(Briefly):
     """What a model is worth on corrupted images.
 
     Attributes:
@@ -38,6 +39,15 @@ class CorruptionReport:
     trained_on: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
+
+    def brief(self) -> Brief:
+        rows = [[name, *(f"{100 * a:.1f}" for a in row)] for name, row in self.accuracies.items()]
+        return Brief(
+            f"{self.scale}, mean accuracy {100 * self.mean_accuracy:.1f} % over "
+            f"{len(self.accuracies)} corruptions of {self.count:,} images",
+            ("accuracy in % by severity", *map(str, self.severities)),
+            rows,
+        )
 
     @property
     def mean_accuracy(self) -> float:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import norm
-from tqdm import tqdm
 
+from robustcls._notebook import Brief, Briefly
+from robustcls._progress import tqdm
 from robustcls._validation import InputError
 from robustcls.classifiers.classifier import Classifier
 from robustcls.data import noise
@@ -24,8 +25,8 @@ ABSTAINED = -1
 _SAVE_SECONDS = 20.0
 
 
-@dataclass(frozen=True, eq=False)
-class Certification:
+@dataclass(frozen=True, eq=False, repr=False)
+class Certification(Briefly):
     """What smoothing certifies for each image.
 
     Attributes:
@@ -38,6 +39,13 @@ class Certification:
     labels: np.ndarray
     predicted: np.ndarray
     radius: np.ndarray
+
+    def brief(self) -> Brief:
+        radii = np.linspace(0, float(self.radius.max(initial=0)), 5)
+        rows = [[f"{radius:.3f}", f"{100 * self.accuracy(radius):.1f}"] for radius in radii]
+        line = f"{len(self.labels):,} images, right {100 * self.accuracy():.1f} %, abstained"
+        line += f" {100 * self.abstained:.1f} %"
+        return Brief(line, ("L2 radius", "certified accuracy in %"), rows)
 
     @property
     def abstained(self) -> float:

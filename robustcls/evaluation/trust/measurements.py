@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
+from robustcls._progress import tqdm
 from robustcls._validation import check_images, check_labels
 from robustcls.attacks import APGD, PGD, Attack, AttackResult, Square, draws, norms
 from robustcls.attacks.task import margins

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from robustcls._notebook import Brief, Briefly
 
-@dataclass(frozen=True, eq=False)
-class Maps:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Maps(Briefly):
     """Raw maps, not scaled to any range; those of different images can be compared.
 
     Attributes:
@@ -27,6 +29,11 @@ class Maps:
     negative: np.ndarray | None = None
     attribution: bool = False
     resolution: tuple[int, int] | None = None
+
+    def brief(self) -> Brief:
+        count, height, width = self.positive.shape
+        signs = "" if self.negative is None else ", for and against"
+        return Brief(f"{count:,} maps of {width} x {height}{signs}")
 
     def __len__(self) -> int:
         return len(self.positive)

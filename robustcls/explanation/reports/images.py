@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from robustcls._notebook import Brief, Briefly
 from robustcls._validation import InputError, check_images, check_labels
 from robustcls.data.splits import Split, Splits
 
 
-@dataclass(frozen=True, eq=False)
-class ExplainedImages:
+@dataclass(frozen=True, eq=False, repr=False)
+class ExplainedImages(Briefly):
     """The images that are explained.
 
     Attributes:
@@ -27,6 +28,9 @@ class ExplainedImages:
     labels: np.ndarray | None
     ids: np.ndarray
     class_names: tuple[str, ...]
+
+    def brief(self) -> Brief:
+        return Brief(f"{len(self.ids):,} images, {len(self.class_names)} classes")
 
     def name(self, label: int) -> str:
         """The class's name; a number for a class that the images do not have."""

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
+from robustcls._notebook import Brief, Briefly
+from robustcls._progress import tqdm
 from robustcls._settings import Choice, NonNegativeInt, PositiveInt, checked
 from robustcls._validation import InputError, check_choice
 from robustcls.attacks import Attack
@@ -36,8 +37,8 @@ RECORDS = "explanations.jsonl"
 _MOST_CLASSES = 20
 
 
-@dataclass(frozen=True, eq=False)
-class Explanations:
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanations(Briefly):
     """What `explain` made.
 
     Attributes:
@@ -49,6 +50,16 @@ class Explanations:
     path: Path
     explained: ExplainedImages
     models: tuple[ModelResults, ...]
+
+    def brief(self) -> Brief:
+        rows = []
+        for model in self.models:
+            labels = self.explained.labels
+            right = "–" if labels is None else str(int((model.predicted == labels).sum()))
+            turned = "–" if model.adversarial is None else str(int(model.flipped.sum()))
+            rows.append([model.name, right, turned, ", ".join(model.maps)])
+        line = f"{len(self.explained.ids):,} images, {self.path}"
+        return Brief(line, ("model", "right", "turned", "maps"), rows, self.path)
 
     @property
     def records(self) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from robustcls._notebook import Brief, Briefly
 from robustcls.explanation.methods.maps import Maps
 from robustcls.explanation.quality.assessment import Quality
 from robustcls.explanation.quality.similarity import spearman, ssim
@@ -17,8 +18,8 @@ from robustcls.runs import atomic
 TOP = 5
 
 
-@dataclass(frozen=True, eq=False)
-class ModelResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelResults(Briefly):
     """What one model says about the images.
 
     Attributes:
@@ -42,6 +43,12 @@ class ModelResults:
     quality: dict[str, Quality]
     layer: str | None
     class_images: np.ndarray | None = None
+
+    def brief(self) -> Brief:
+        line = f"{self.name}: {len(self.predicted):,} images, maps {', '.join(self.maps)}"
+        if self.adversarial is not None:
+            line += f"; {int(self.flipped.sum())} turned"
+        return Brief(line)
 
     @property
     def predicted(self) -> np.ndarray:

@@ -73,6 +73,8 @@
     const forward = event.key === "ArrowRight" || event.key === "j";
     const back = event.key === "ArrowLeft" || event.key === "k";
     if (dialog.open) {
+      // A key that is held down opens the picture once and leaves it open.
+      if (event.key === "Enter" && event.repeat) event.preventDefault();
       if (forward || back) {
         event.preventDefault();
         turn(forward ? 1 : -1);
@@ -87,6 +89,8 @@
       event.preventDefault();
       control("search").focus();
     } else if (event.key === "Enter" && event.target.classList.contains("card")) {
+      // Or the same stroke would press the button of the dialog that it opens.
+      event.preventDefault();
       const first = event.target.querySelector(".view:not([hidden]) .panel button");
       if (first) enlarge(first);
     }
