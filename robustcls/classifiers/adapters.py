@@ -15,6 +15,7 @@ from robustcls._validation import InputError, check_choice
 from robustcls.classifiers.classifier import Classifier
 from robustcls.classifiers.folded import FoldedModels
 from robustcls.classifiers.logits import logits_function
+from robustcls.classifiers.ranges import InputRange, Preprocess, preprocessing
 from robustcls.models.building import load_classifier
 
 _classifiers: weakref.WeakKeyDictionary[keras.Model, Classifier] = weakref.WeakKeyDictionary()
@@ -23,7 +24,8 @@ _classifiers: weakref.WeakKeyDictionary[keras.Model, Classifier] = weakref.WeakK
 def adapt(
     model: Any,
     *,
-    preprocess: Callable[[Any], Any] | None = None,
+    preprocess: Preprocess | None = None,
+    input_range: InputRange | None = None,
     signature: str = "serving_default",
     output: str | None = None,
 ) -> Classifier:
@@ -41,25 +43,31 @@ def adapt(
         preprocess: what the model wants done to images in [0, 1] first, for example `lambda images:
             255 * images`. It gets what the model gets: a tensor, or a NumPy array for a plain
             function. Radii stay in units of [0, 1] (default None).
+        input_range: short for a `preprocess` that scales: what the model wants 0 and 1 to be, for
+            example (0, 255) or (-1, 1). A Keras model whose first layers want another range than
+            [0, 1] is refused without (default None).
         signature: of a SavedModel (str, default "serving_default").
         output: which output of a SavedModel's signature holds the logits, where it has several and
             none is named "logits" (str or None, default None).
 
     Raises:
-        InputError: the model cannot be loaded, or has several inputs or outputs.
+        InputError: the model cannot be loaded, has several inputs or outputs, or wants other pixels
+            than it would get.
     """
     if isinstance(model, str | Path):
         path = Path(model)
         if (path / "saved_model.pb").is_file():
-            return _from_saved_model(path, preprocess, signature, output)
+            before = preprocessing(preprocess=preprocess, input_range=input_range)
+            return _from_saved_model(path, before, signature, output)
         if path.is_dir():
             raise InputError(
                 f"model must be a .keras file or a SavedModel folder; {path} holds no "
                 "saved_model.pb."
             )
         model = load_classifier(path)
+    before = preprocessing(model, preprocess=preprocess, input_range=input_range)
     if isinstance(model, keras.Model):
-        return _from_keras(model, lambda: model, preprocess)
+        return _from_keras(model, lambda: model, before)
     if isinstance(model, Classifier):
         raise InputError("model must not be adapted twice; received a Classifier.")
     if not callable(model):
@@ -69,19 +77,30 @@ def adapt(
         )
     function: Callable[[np.ndarray], Any] = model
     return Classifier(
-        function if preprocess is None else lambda images: function(preprocess(images)),
+        function if before is None else _after(before, function),
         name=getattr(model, "__name__", type(model).__name__),
         differentiable=False,
     )
 
 
-def classifier_of(model: Any) -> Classifier:
-    """Returns `model` as a classifier; the same one for the same Keras model each time."""
+def classifier_of(
+    model: Any, *, preprocess: Preprocess | None = None, input_range: InputRange | None = None
+) -> Classifier:
+    """Returns `model` as a classifier; the same one for the same Keras model each time.
+
+    Args:
+        model: what `adapt` takes or returns.
+        preprocess: as for `adapt` (default None).
+        input_range: as for `adapt` (default None).
+    """
+    if preprocess is not None or input_range is not None:
+        return adapt(model, preprocess=preprocess, input_range=input_range)
     if isinstance(model, Classifier):
         return model
     if not isinstance(model, keras.Model):
         return adapt(model)
     if model not in _classifiers:
+        preprocessing(model)  # refuses pixels that the model was not made for
         # The dictionary's values must not keep its keys alive.
         _classifiers[model] = _from_keras(model, weakref.ref(model), None)
     return _classifiers[model]
@@ -90,7 +109,7 @@ def classifier_of(model: Any) -> Classifier:
 def _from_keras(
     model: keras.Model,
     reference: Callable[[], Any],
-    preprocess: Callable[[Any], Any] | None,
+    preprocess: Preprocess | None,
 ) -> Classifier:
     # A subclassed model knows neither its inputs nor its outputs.
     inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
@@ -120,15 +139,13 @@ def _from_keras(
     )
 
 
-def _after(
-    preprocess: Callable[[Any], Any], function: Callable[[tf.Tensor], tf.Tensor]
-) -> Callable[[tf.Tensor], tf.Tensor]:
+def _after(preprocess: Preprocess, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda images: function(preprocess(images))
 
 
 def _from_saved_model(
     path: Path,
-    preprocess: Callable[[Any], Any] | None,
+    preprocess: Preprocess | None,
     signature: str,
     output: str | None,
 ) -> Classifier:

@@ -13,6 +13,7 @@ from robustcls._settings import PositiveInt, checked
 from robustcls._validation import check_images, check_labels
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.classifiers.classifier import PROBES, Classifier
+from robustcls.classifiers.ranges import InputRange, Preprocess
 from robustcls.data.pipeline import gathered
 from robustcls.data.splits import Split
 
@@ -28,7 +29,11 @@ def floats(images: np.ndarray) -> np.ndarray:
 
 
 def prepared(
-    model: Any, data: Split | tuple[np.ndarray, np.ndarray] | tf.data.Dataset
+    model: Any,
+    data: Split | tuple[np.ndarray, np.ndarray] | tf.data.Dataset,
+    *,
+    preprocess: Preprocess | None = None,
+    input_range: InputRange | None = None,
 ) -> tuple[Classifier, np.ndarray, np.ndarray]:
     """Returns a model as a classifier, and images and labels that fit it.
 
@@ -37,6 +42,8 @@ def prepared(
             logits [N, classes], or what `attacks.adapt` takes or returns.
         data: a split, (images float32 [N, H, W, C] in [0, 1], labels int [N]), or a dataset of
             such pairs.
+        preprocess: as for `attacks.adapt` (default None).
+        input_range: as for `attacks.adapt` (default None).
 
     Returns:
         The classifier, the images as they are stored, the labels int64 [N].
@@ -51,7 +58,7 @@ def prepared(
     else:
         images = check_images(data[0])
         labels = check_labels(data[1], len(images))
-    classifier = classifier_of(model)
+    classifier = classifier_of(model, preprocess=preprocess, input_range=input_range)
     return classifier, images, check_labels(labels, len(images), prepare(classifier, images))
 
 

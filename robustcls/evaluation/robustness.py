@@ -13,6 +13,7 @@ from robustcls._notebook import Brief, Briefly, few
 from robustcls._settings import NonNegativeInt, PositiveInt, Severity, checked
 from robustcls._validation import check_choice
 from robustcls.attacks import Attack
+from robustcls.classifiers.ranges import InputRange, Preprocess
 from robustcls.data import noise
 from robustcls.data.splits import Split
 from robustcls.evaluation.evaluator import NOISES, Evaluator
@@ -66,6 +67,8 @@ def evaluate(
     attack_limit: PositiveInt | None = None,
     batch_size: PositiveInt = 128,
     seed: NonNegativeInt = 0,
+    preprocess: Preprocess | None = None,
+    input_range: InputRange | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Measures accuracy on clean images, under noise and under each attack.
@@ -83,12 +86,18 @@ def evaluate(
             or None, default None).
         batch_size: images a forward pass (int >= 1, default 128).
         seed: seed of the noises and of the subset (int >= 0, default 0).
+        preprocess: what the model wants done to images in [0, 1] first; epsilon stays in units of
+            [0, 1] (default None).
+        input_range: what the model wants 0 and 1 to be, for example (0, 255) or (-1, 1), instead of
+            `preprocess` (default None).
         progress: show progress bars (bool, default False).
 
     Raises:
         InputError: the images, labels, model or a setting is unusable.
     """
-    classifier, images, labels = prepared(model, data)
+    classifier, images, labels = prepared(
+        model, data, preprocess=preprocess, input_range=input_range
+    )
     if corruptions is not None:
         check_choice("corruptions", corruptions, noise.SEVERITIES)
     chosen = subset(len(images), attack_limit, seed)

@@ -323,7 +323,7 @@ def unfit_models():
         (keras.Model([images, second], logits), "one input and one output; received 2 and 1"),
         (keras.Model(images, [logits, logits]), "one input and one output; received 1 and 2"),
         (flat, r"model must take images \[N, H, W, C\]; its input is \(None, 30\)"),
-        (whole, "model must take float images .*; its input is uint8"),
+        (whole, r"take 0 to 255, and images here are in \[0, 1\].*input_range=\(0, 255\)"),
         (mapped, r"model must return logits \[N, classes\]; it returned shape \(8, 4, 3, 3\)"),
         (one, r"it returned shape \(8, 1\) for 8 images"),
         (keras.Model(images, hard), "exactly 0 and 1 .* cannot be recovered"),
