@@ -17,7 +17,7 @@ from robustcls.data.decoding import EXTENSIONS, BadImageError, probe, quiet_pill
 from robustcls.data.files import check_name, image_files, subfolders
 from robustcls.data.held_out import assign
 from robustcls.data.one_class_folders import scan_one_class
-from robustcls.data.resizing import Size
+from robustcls.data.resizing import Size, changes
 from robustcls.data.splits import Split, Splits
 from robustcls.data.storage import allocate
 
@@ -101,6 +101,7 @@ def load_folder(
         tuple(class_names),
         source,
         tuple(sorted(skipped)),
+        changes(shapes.values(), size, channels),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from PIL import Image
 
@@ -59,6 +61,26 @@ def fit(image: np.ndarray, size: Size, channels: int | None) -> np.ndarray:
     if channels not in (None, image.shape[-1]):
         image = np.repeat(image, 3, axis=-1)
     return image
+
+
+def changes(before: Iterable[tuple[int, ...]], size: Size, channels: int | None) -> tuple[str, ...]:
+    """Says in words what `fit` does to images; nothing where it leaves them alone.
+
+    Args:
+        before: (height, width, channels) of the images; repetitions do not matter.
+        size: (height, width) asked for, or None.
+        channels: 1 or 3 asked for, or None.
+    """
+    shapes = sorted(set(before))
+    others = sorted({shape[:2] for shape in shapes if size not in (None, shape[:2])})
+    words = []
+    if others and size is not None:
+        first, last = (f"{height}×{width}" for height, width in (others[0], others[-1]))
+        sizes = first if len(others) == 1 else f"{len(others)} sizes from {first} to {last}"
+        words.append(f"resized from {sizes} to {size[0]}×{size[1]} pixels")
+    if channels is not None and any(shape[2] != channels for shape in shapes):
+        words.append("made gray" if channels == 1 else "made colour by repeating their gray")
+    return tuple(words)
 
 
 def fit_all(images: np.ndarray, size: Size, channels: int | None) -> np.ndarray:

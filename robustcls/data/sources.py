@@ -11,7 +11,7 @@ from robustcls._validation import InputError, nearest
 from robustcls.data import embedded_sets
 from robustcls.data.folders import load_folder
 from robustcls.data.held_out import assign
-from robustcls.data.resizing import Size, check_channels, check_size, fit_all
+from robustcls.data.resizing import Size, changes, check_channels, check_size, fit_all
 from robustcls.data.splits import Split, Splits
 
 
@@ -118,7 +118,12 @@ def _load_embedded(
         parts[part] = Split(fit_all(split.images, size, channels), split.labels, split.ids)
     words = "; ".join([f"{embedded_sets.FASHION_MNIST_MINI} (embedded)", *assignment.notes])
     return Splits(
-        parts["train"], parts["validation"], parts["test"], embedded_sets.CLASS_NAMES, words
+        parts["train"],
+        parts["validation"],
+        parts["test"],
+        embedded_sets.CLASS_NAMES,
+        words,
+        changes=changes([stored["test"].images.shape[1:]], size, channels),
     )
 
 

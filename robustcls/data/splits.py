@@ -69,6 +69,8 @@ class Splits(Briefly):
         class_names: one name a class id.
         source: where the images came from, in words a report can print.
         skipped: names of unreadable files left out on request (default ()).
+        changes: what `image_size` and `channels` did to the images, in words, for example "made
+            gray" (default ()).
     """
 
     train: Split
@@ -77,6 +79,7 @@ class Splits(Briefly):
     class_names: tuple[str, ...]
     source: str
     skipped: tuple[str, ...] = field(default=())
+    changes: tuple[str, ...] = field(default=())
 
     def brief(self) -> Brief:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}

@@ -94,6 +94,15 @@ class EpochCheckpoint(keras.callbacks.Callback):
         return sorted(paths, key=lambda path: int(re.findall(r"\d+", path.stem)[0]))
 
 
+def read_history(path: Path | str) -> list[dict[str, float]]:
+    """Returns the rows of a `history.csv`; what an epoch did not log is left out of its row."""
+    with open(path, encoding="utf-8") as file:
+        return [
+            {key: float(value) for key, value in row.items() if value}
+            for row in csv.DictReader(file)
+        ]
+
+
 def _variables(model: keras.Model) -> list[Any]:
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_weights)

@@ -140,6 +140,23 @@ def test_gray_and_colour(tmp_path):
     gray = mixed.train.images[mixed.train.labels == 0]
     np.testing.assert_array_equal(gray[..., 0], gray[..., 2])
     assert load(tmp_path, channels=1).image_shape == (6, 8, 1)
+    assert mixed.changes == ()
+
+
+def test_what_was_done_to_the_images_is_said(photos):
+    assert load(photos, image_size=(6, 8), channels=3).changes == ()
+    assert load(photos, image_size=4, channels=1).changes == (
+        "resized from 6×8 to 4×4 pixels",
+        "made gray",
+    )
+    picture(0, size=(20, 30), mode="L").save(photos / "dog" / "big.png")
+    assert load(photos, image_size=(6, 8), channels=3).changes == (
+        "resized from 30×20 to 6×8 pixels",
+        "made colour by repeating their gray",
+    )
+    assert load(photos, image_size=5).changes == (
+        "resized from 2 sizes from 6×8 to 30×20 to 5×5 pixels",
+    )
 
 
 def test_sizes_must_agree_or_be_given(photos):

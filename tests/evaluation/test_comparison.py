@@ -262,6 +262,7 @@ def test_another_range_of_pixels(overfitted, tmp_path):
     evaluated = find_models(tmp_path / "pixels.keras", "fashion_mnist_mini", input_range=(0, 255))
     few = evaluated.test.float_images()[:8]
     assert few.shape[1:] == shape
+    assert evaluated.notes[0].startswith("The images were resized from 28×28 to 14×14 pixels, as")
     logits = [classifier_of(model) for model in (evaluated.models[0].load(), overfitted)]
     for classifier in logits:
         classifier.prepare(few)

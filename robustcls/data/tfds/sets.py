@@ -13,7 +13,7 @@ from robustcls._progress import tqdm
 from robustcls._validation import InputError
 from robustcls.data.held_out import assign
 from robustcls.data.preparing import prepare
-from robustcls.data.resizing import Size, fit_all
+from robustcls.data.resizing import Size, changes, fit_all
 from robustcls.data.splits import Split, Splits
 from robustcls.data.storage import allocate
 from robustcls.data.tfds.lookup import (
@@ -80,6 +80,7 @@ def _read(
     if None in (height, width):
         height, width = next(_images(builder, next(iter(roles.values())), image)).shape[1:3]
     depth = channels or (1 if shape[2] == 1 else 3)
+    before: set[tuple[int, ...]] = set()
     arrays = {
         part: allocate((len(indices), height, width, depth))
         for part, (_, indices) in assignment.parts.items()
@@ -101,6 +102,7 @@ def _read(
                         f"{builder.name} has {height}x{width} and "
                         f"{batch.shape[1]}x{batch.shape[2]} (height x width)."
                     )
+                before.add(batch.shape[1:])
                 batch = fit_all(_eight_bits(batch), size, depth)
                 here = slice(done, done + len(batch))
                 for number, part in enumerate(wanted):
@@ -118,6 +120,7 @@ def _read(
         parts["test"],
         class_names=tuple(builder.info.features[label].names),
         source="; ".join([f"TFDS {builder.info.full_name}", *notes, *assignment.notes]),
+        changes=changes(before, size, channels),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from robustcls.evaluation.findings import is_broken
 from robustcls.evaluation.reports.charts import line_chart
 from robustcls.runs import write_text
 
@@ -82,7 +83,7 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
             attacked = metrics["intervals"][model][attack]["count"]
             words += f", and {100 * metrics[model][attack]:.1f} % of {attacked:,} under {attack}"
         sentences.append(words + ".")
-    if attack is not None and len(metrics["models"]) > 1:
+    if attack is not None and not is_broken(metrics, metrics["models"][0]):
         first, *others = metrics["models"]
         for model in others:
             clean = metrics[model]["clean"] - metrics[first]["clean"]

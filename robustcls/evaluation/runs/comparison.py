@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from robustcls.evaluation.corruptions.report import CorruptionReport
+from robustcls.evaluation.findings import findings
 from robustcls.evaluation.reports.charts import write_chart
 from robustcls.evaluation.reports.report import write_report
 from robustcls.evaluation.runs.config import EvaluationConfig
@@ -73,6 +74,7 @@ def evaluate_models(
             results[name][part.name] = ledger.part(name, part.name, depends_on, part.measure)
             complete = not work and part is plan.parts[-1]
             metrics = _metrics(evaluated, config, results, complete)
+            metrics["findings"] = findings(metrics, evaluated.notes)
             write_report(metrics, evaluated.folder / "report" / "evaluation.html")
         del plan
         # The graphs of one model would otherwise stay in memory beside those of the next.
@@ -114,6 +116,8 @@ def print_comparison(metrics: Mapping[str, Any], console: Console | None = None)
         means = [f"{100 * metrics['corruptions'][m]['mean_accuracy']:.1f}" for m in models]
         table.add_row(f"mean over {scale}", *means)
     console.print(table)
+    for words in metrics.get("findings", ()):
+        console.print(f"Mind: {words}", highlight=False, markup=False)
     for model, found in metrics["trust"].items():
         console.print(f"Trust, {model}: {found['summary']}", highlight=False, markup=False)
         for check in found["checks"]:

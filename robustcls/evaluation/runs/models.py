@@ -16,11 +16,13 @@ from robustcls.attacks import Classifier, adapt
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.data.augment import AugmentationPolicy
 from robustcls.data.sources import load
-from robustcls.data.splits import Split
+from robustcls.data.splits import Split, Splits
 from robustcls.evaluation.evaluator import NOISES
 from robustcls.evaluation.runs.data import load_run_splits
 from robustcls.models.building import load_classifier
 from robustcls.runs import Run
+from robustcls.training.checkpoints import read_history
+from robustcls.training.findings import rising_loss
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class ModelsAndImages:
         fingerprint: of the whole image set.
         trained_on: noises that training used; unknown, so empty, for a model file.
         training_seed: seed of the run; None for a model file.
+        notes: what must be known of the images and the training before the figures are read.
     """
 
     title: str
@@ -63,6 +66,7 @@ class ModelsAndImages:
     fingerprint: str
     trained_on: tuple[str, ...] = ()
     training_seed: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def find_models(
@@ -120,6 +124,7 @@ def models_of_run(run: Run | Path | str) -> ModelsAndImages:
         fingerprint=splits.fingerprint,
         trained_on=_noises_in_training(run.config["train"]["augmentation"]),
         training_seed=run.config["train"]["seed"],
+        notes=_of_training(run),
     )
 
 
@@ -156,7 +161,27 @@ def models_of_file(
         class_names=splits.class_names,
         source=splits.source,
         fingerprint=splits.fingerprint,
+        notes=_of_images(splits),
     )
+
+
+def _of_images(splits: Splits) -> tuple[str, ...]:
+    if not splits.changes:
+        return ()
+    return (
+        f"The images were {' and '.join(splits.changes)}, as the model takes them. Its accuracy "
+        "may be far from that on images like those that it was trained on.",
+    )
+
+
+def _of_training(run: Run) -> tuple[str, ...]:
+    """What `history.csv` of each model says against it."""
+    notes = []
+    for name in run.trained:
+        path = run.folder(name) / "history.csv"
+        if path.is_file():
+            notes.append(rising_loss(name, read_history(path)))
+    return tuple(words for words in notes if words)
 
 
 def _load(path: Path, input_range: tuple[float, float]) -> keras.Model | Classifier:
