@@ -13,6 +13,7 @@ MOVED = {
     "attacks.adapters": "classifiers.adapters",
     "attacks.classifier": "classifiers.classifier",
     "attacks.folded": "classifiers.folded",
+    "attacks.hyperplanes": "attacks.fab",
     "attacks.logits": "classifiers.logits",
     "attacks.looped": "attacks.loop",
     "data.builders": "data.tfds.builders",

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from anomaly.detection.fitting import check_anomalies, open_fit, training_parts
-from anomaly.detection.method import Method, restored
-from anomaly.detection.registry import METHODS, check_own_name
-from anomaly.detection.saving import SavedDetector
+from anomaly.detection.method import Method
+from anomaly.detection.registry import check_own_name
+from anomaly.detection.saving import SavedDetector, load_saved
 from anomaly.detection.thresholds import conformal_threshold
 from anomaly.detection.training import Training
 from anomaly.localization.boxes import Box
@@ -91,7 +91,9 @@ class OneClassDetector(Method):
                 threshold; anomalies for a method that takes none, or that are among the normal
                 images; `folder` exists.
         """
-        images, held_out, anomalies = self._fit_arrays(normal_images, anomalies, validation)
+        images, held_out, anomalies = self.check_fit(
+            normal_images, anomalies=anomalies, validation=validation
+        )
         if folder is not None:
             arrays = (images, held_out, anomalies)
             folder = open_fit(folder, self.method, self.get_config(), arrays, resume=resume)
@@ -113,7 +115,7 @@ class OneClassDetector(Method):
 
     def check_fit(
         self, normal_images: Any, *, anomalies: Any = None, validation: Any = None
-    ) -> None:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Raises what `fit` would raise for these images, without training.
 
         Args:
@@ -123,10 +125,29 @@ class OneClassDetector(Method):
             validation: float32 [M, H, W, C] in [0, 1], normal images to take the threshold from;
                 when left out, a tenth of `normal_images` (default None).
 
+        Returns:
+            The images to train on, those for the thresholds, and the anomalies.
+
         Raises:
             InputError: unusable or too few images, or anomalies among the normal ones.
         """
-        self._fit_arrays(normal_images, anomalies, validation)
+        if anomalies is not None:
+            anomalies = self._check(anomalies, "anomalies")
+            if not self.takes_anomalies:
+                raise InputError(
+                    f"anomalies must be None for {self.method}, which learns from normal images "
+                    f"alone; received {len(anomalies)}."
+                )
+        images, held_out = training_parts(
+            self._check(normal_images, "normal_images"),
+            None if validation is None else self._check(validation, "validation"),
+            false_alarm_rate=self.false_alarm_rate,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+        if anomalies is not None:
+            check_anomalies(anomalies, np.concatenate([images, held_out]))
+        return images, held_out, anomalies
 
     @checked
     def calibrate(
@@ -218,7 +239,7 @@ class OneClassDetector(Method):
         """
         self.require_fitted("save")
         check_own_name(type(self))
-        return self.state().write(Path(folder))
+        return SavedDetector.of(self).write(Path(folder))
 
     @classmethod
     def load(cls: type[Detector], folder: Path | str) -> Detector:
@@ -233,18 +254,7 @@ class OneClassDetector(Method):
             InputError: there is no detector in `folder`, it is of another method or version, or
                 its files are damaged.
         """
-        saved = SavedDetector.read(Path(folder))
-        if saved.method not in METHODS:
-            raise InputError(
-                f"method must be one of {', '.join(METHODS)}; {folder} holds {saved.method!r}. "
-                "Import the module that defines it first (--import MODULE)."
-            )
-        kind = METHODS[saved.method]
-        if not issubclass(kind, cls):
-            raise InputError(
-                f"folder must hold a detector of {cls.method}; {folder} holds {kind.method}."
-            )
-        return restored(kind, saved)
+        return load_saved(Path(folder), cls)
 
     def export(
         self,
@@ -280,25 +290,3 @@ class OneClassDetector(Method):
             images = embedded_images(self.image_shape)
         name = name or self.method
         return write_detector(self, out, images=images, name=name, version=version)
-
-    def _fit_arrays(
-        self, normal_images: Any, anomalies: Any, validation: Any
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Returns the images to train on, those for the thresholds, and the anomalies."""
-        if anomalies is not None:
-            anomalies = self._check(anomalies, "anomalies")
-            if not self.takes_anomalies:
-                raise InputError(
-                    f"anomalies must be None for {self.method}, which learns from normal images "
-                    f"alone; received {len(anomalies)}."
-                )
-        images, held_out = training_parts(
-            self._check(normal_images, "normal_images"),
-            None if validation is None else self._check(validation, "validation"),
-            false_alarm_rate=self.false_alarm_rate,
-            batch_size=self.batch_size,
-            seed=self.seed,
-        )
-        if anomalies is not None:
-            check_anomalies(anomalies, np.concatenate([images, held_out]))
-        return images, held_out, anomalies

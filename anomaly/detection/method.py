@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import keras
 import numpy as np
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from robustcls.serving.exports.cases import Case
     from robustcls.serving.exports.endpoints import Endpoint
     from robustcls.serving.exports.samples import Samples
-
-Detector = TypeVar("Detector", bound="Method")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -208,40 +206,5 @@ class Method(Configurable, abc.ABC):
             raise InputError(f"{argument} must have shape [N, {expected}]; received {array.shape}.")
         return array
 
-    def state(self) -> SavedDetector:
-        """Returns all that makes this detector."""
-        thresholds = {name: getattr(self, name) for name in self.threshold_names}
-        arrays = {
-            f"{name}/{index}": array
-            for name, network in self.networks.items()
-            for index, array in enumerate(network.get_weights())
-        }
-        return SavedDetector(self.method, self.get_config(), thresholds, arrays)
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return restored, (type(self), self.state())
-
-
-def restored(kind: type[Detector], saved: SavedDetector) -> Detector:
-    """Returns a detector as it was saved."""
-    detector = kind.from_config(saved.settings)
-    # Networks need not have weights, but what was fitted has thresholds.
-    if saved.arrays or not all(map(math.isnan, saved.thresholds.values())):
-        networks = detector.build()
-        try:
-            for name, network in networks.items():
-                count = len(network.get_weights())
-                network.set_weights([saved.arrays[f"{name}/{index}"] for index in range(count)])
-                for layer in network.layers:
-                    # Keras' Normalization and the like keep more than weights.
-                    if hasattr(layer, "finalize_state"):
-                        layer.finalize_state()
-        except (KeyError, ValueError):
-            raise InputError(
-                f"folder must hold the weights that {saved.method} builds now; received others. "
-                "Has its class changed since?"
-            ) from None
-        detector.networks = networks
-    for name in kind.threshold_names:
-        setattr(detector, name, saved.thresholds[name])
-    return detector
+        return SavedDetector.restore, (SavedDetector.of(self), type(self))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from anomaly.detection.registry import METHODS
 from robustcls._validation import InputError
 from robustcls.runs import CONFIG, atomic, read_json, versions, write_json
 
@@ -34,6 +36,45 @@ class SavedDetector:
     settings: Mapping[str, Any]
     thresholds: Mapping[str, float]
     arrays: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, detector: Any) -> SavedDetector:
+        """Returns all that makes a detector."""
+        thresholds = {name: getattr(detector, name) for name in detector.threshold_names}
+        arrays = {
+            f"{name}/{index}": array
+            for name, network in detector.networks.items()
+            for index, array in enumerate(network.get_weights())
+        }
+        return cls(detector.method, detector.get_config(), thresholds, arrays)
+
+    def restore(self, kind: Any) -> Any:
+        """Returns the detector, of the class `kind`, as it was saved.
+
+        Raises:
+            InputError: a setting that the class does not take, or weights of other networks.
+        """
+        detector = kind.from_config(self.settings)
+        # Networks need not have weights, but what was fitted has thresholds.
+        if self.arrays or not all(map(math.isnan, self.thresholds.values())):
+            networks = detector.build()
+            try:
+                for name, network in networks.items():
+                    count = len(network.get_weights())
+                    network.set_weights([self.arrays[f"{name}/{index}"] for index in range(count)])
+                    for layer in network.layers:
+                        # Keras' Normalization and the like keep more than weights.
+                        if hasattr(layer, "finalize_state"):
+                            layer.finalize_state()
+            except (KeyError, ValueError):
+                raise InputError(
+                    f"folder must hold the weights that {self.method} builds now; received "
+                    "others. Has its class changed since?"
+                ) from None
+            detector.networks = networks
+        for name in kind.threshold_names:
+            setattr(detector, name, self.thresholds[name])
+        return detector
 
     def write(self, folder: Path) -> Path:
         """Writes into `folder`, replacing a detector that is there.
@@ -80,6 +121,26 @@ class SavedDetector:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = dict(archive)
         return cls(config["method"], config["settings"], config["thresholds"], arrays)
+
+
+def load_saved(folder: Path, base: Any) -> Any:
+    """Returns the detector saved in `folder`, whose method is `base` or derived from it.
+
+    Raises:
+        InputError: as for `OneClassDetector.load`.
+    """
+    saved = SavedDetector.read(folder)
+    if saved.method not in METHODS:
+        raise InputError(
+            f"method must be one of {', '.join(METHODS)}; {folder} holds {saved.method!r}. "
+            "Import the module that defines it first (--import MODULE)."
+        )
+    kind = METHODS[saved.method]
+    if not issubclass(kind, base):
+        raise InputError(
+            f"folder must hold a detector of {base.method}; {folder} holds {kind.method}."
+        )
+    return saved.restore(kind)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -113,7 +113,9 @@ class EBGAN(ReconstructionDetector):
         """
         self.require_fitted("unlearn")
         anomalies = self._check(anomalies, "anomalies")
-        images, held_out, _ = self._fit_arrays(normal_images, anomalies, validation)
+        images, held_out, _ = self.check_fit(
+            normal_images, anomalies=anomalies, validation=validation
+        )
         epochs = self.unlearning_epochs if epochs is None else epochs
         training = Training(
             images=images, validation=held_out, anomalies=anomalies, verbose=verbose

@@ -6,7 +6,6 @@ from . import norms as norms
 from .apgd import APGD as APGD
 from .auto_attack import AutoAttack as AutoAttack
 from .base import Attack as Attack
-from .base import AttackResult as AttackResult
 from .base import Classifier as Classifier
 from .base import adapt as adapt
 from .fab import FAB as FAB
@@ -18,6 +17,7 @@ from .loop import LoopedAttack as LoopedAttack
 from .pgd import PGD as PGD
 from .registry import ATTACKS as ATTACKS
 from .square import Square as Square
+from .task import AttackResult as AttackResult
 from .task import Batch as Batch
 
 __all__ = [

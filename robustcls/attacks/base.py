@@ -1,4 +1,4 @@
-"""What all attacks share: their settings, how they are called, what they return."""
+"""What all attacks share: their settings and how they are called."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from robustcls._notebook import Brief, Briefly
 from robustcls._settings import (
     Choice,
     Epsilon,
@@ -23,35 +22,11 @@ from robustcls._validation import InputError, check_images, check_labels
 from robustcls.attacks import norms
 from robustcls.attacks.batched import perturb_in_batches
 from robustcls.attacks.registry import ATTACKS
+from robustcls.attacks.task import AttackResult as AttackResult
 from robustcls.attacks.task import Options, Task
 from robustcls.classifiers.adapters import adapt as adapt
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.classifiers.classifier import Classifier
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class AttackResult(Briefly):
-    """What an attack found.
-
-    Attributes:
-        adversarial: float32 [N, H, W, C] in [0, 1], within the ball around each image. Where the
-            attack failed, the iterate that came closest: the one with the least margin between
-            the logit of the label and the next. Where the image was misclassified to begin
-            with, the image itself.
-        success: bool [N], the model misclassifies `adversarial`; for a targeted attack, it
-            takes it for the target.
-    """
-
-    adversarial: np.ndarray
-    success: np.ndarray
-
-    @property
-    def robust_accuracy(self) -> float:
-        """The share of images that the attack could not turn, in [0, 1]."""
-        return 1.0 - float(self.success.mean())
-
-    def brief(self) -> Brief:
-        return Brief(f"turned {int(self.success.sum()):,} of {len(self.success):,} images")
 
 
 @dataclass(frozen=True, kw_only=True)

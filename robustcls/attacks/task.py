@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from robustcls._notebook import Brief, Briefly
 from robustcls.attacks.draws import image_keys
 from robustcls.classifiers.classifier import Classifier
 
@@ -49,6 +50,31 @@ class Batch:
     keys: np.ndarray
     run: np.ndarray
     step: np.ndarray
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AttackResult(Briefly):
+    """What an attack found.
+
+    Attributes:
+        adversarial: float32 [N, H, W, C] in [0, 1], within the ball around each image. Where the
+            attack failed, the iterate that came closest: the one with the least margin between
+            the logit of the label and the next. Where the image was misclassified to begin
+            with, the image itself.
+        success: bool [N], the model misclassifies `adversarial`; for a targeted attack, it
+            takes it for the target.
+    """
+
+    adversarial: np.ndarray
+    success: np.ndarray
+
+    @property
+    def robust_accuracy(self) -> float:
+        """The share of images that the attack could not turn, in [0, 1]."""
+        return 1.0 - float(self.success.mean())
+
+    def brief(self) -> Brief:
+        return Brief(f"turned {int(self.success.sum()):,} of {len(self.success):,} images")
 
 
 class Task:

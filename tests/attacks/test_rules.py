@@ -6,8 +6,7 @@ import tensorflow as tf
 
 from robustcls.attacks import APGD, FAB, Square, draws
 from robustcls.attacks.apgd import AutoStep
-from robustcls.attacks.fab import BoundaryStep
-from robustcls.attacks.hyperplanes import towards_hyperplane
+from robustcls.attacks.fab import BoundaryStep, towards_hyperplane
 from robustcls.attacks.losses import logit_difference
 from robustcls.attacks.square import _square
 from robustcls.attacks.task import Batch
