@@ -1,6 +1,8 @@
 """The public names, listed once. Each loads on first use."""
 
 from . import attacks as attacks
+from . import callbacks as callbacks
+from . import plots as plots
 from ._validation import InputError as InputError
 from .data.augment import AugmentationPolicy as AugmentationPolicy
 from .data.pipeline import evaluation_batches as evaluation_batches
@@ -41,6 +43,7 @@ __all__ = [
     "WeightAverage",
     "attacks",
     "build_classifier",
+    "callbacks",
     "evaluate",
     "evaluation_batches",
     "explain",
@@ -49,6 +52,7 @@ __all__ = [
     "load_classifier",
     "load_pretrained",
     "objectives",
+    "plots",
     "register_backbone",
     "register_corruption",
     "register_explanation",

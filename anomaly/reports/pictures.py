@@ -9,30 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from anomaly.localization.boxes import Box
+from robustcls.plots.scores import score_histogram
 
 _COLOURS = ((0, "normal", "tab:blue"), (1, "anomalies", "tab:orange"))
 
 
-def draw_scores(scores: np.ndarray, labels: np.ndarray, threshold: float) -> Figure:
-    """Returns histograms of normal images' and anomalies' scores with the threshold.
-
-    Args:
-        scores: float [N].
-        labels: int [N], 0 normal, 1 anomaly.
-        threshold: scores above it are alarms.
-    """
-    figure = Figure(figsize=(6, 4), layout="constrained", dpi=150)
-    axes = figure.add_subplot()
-    edges = np.histogram_bin_edges(np.append(scores, threshold), 60).tolist()
-    for kind, name, colour in _COLOURS:
-        chosen = scores[labels == kind]
-        weights = np.full(len(chosen), 100 / max(len(chosen), 1))
-        axes.hist(chosen, edges, weights=weights, alpha=0.6, label=name, color=colour)
-    axes.axvline(threshold, color="black", linestyle="--", label="threshold")
-    axes.set_xlabel("anomaly score")
-    axes.set_ylabel("images of their kind in %")
-    axes.legend()
-    return figure
+#: Its name in 0.1.
+draw_scores = score_histogram
 
 
 def draw_training(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:

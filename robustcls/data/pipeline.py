@@ -158,19 +158,23 @@ def evaluation_batches(
     return _finish(dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE), -(-count // batch_size))
 
 
-def gathered(batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what a dataset of `(images, labels)` holds, in its order.
+def arrays_of(data: Split | Arrays | tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the images of any kind of data, uint8 or float32 in [0, 1], and labels int64 [N].
 
     Args:
-        batches: of images [N, H, W, C], float32 in [0, 1] or uint8, and labels int [N]; or of one
-            image and one label each.
-
-    Returns:
-        Images, uint8 or float32 in [0, 1], and labels int64 [N].
+        data: a split, (images float32 [N, H, W, C] in [0, 1], labels int [N]), or a dataset of
+            such pairs, in batches or one by one.
 
     Raises:
-        InputError: a batch is anything else, or the dataset is empty or has no end.
+        InputError: it is nothing of the kind, or holds no image.
     """
+    if isinstance(data, tf.data.Dataset):
+        return _gathered(data)
+    source = _source(data)
+    return source.images, source.labels
+
+
+def _gathered(batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
     spec = batches.element_spec
     if not (isinstance(spec, tuple) and len(spec) == 2):
         raise InputError(

@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from robustcls._progress import tqdm
 from robustcls._settings import PositiveInt, checked
-from robustcls._validation import check_images, check_labels
+from robustcls._validation import check_labels
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.classifiers.classifier import PROBES, Classifier
 from robustcls.classifiers.ranges import InputRange, Preprocess
-from robustcls.data.pipeline import gathered
+from robustcls.data.pipeline import arrays_of
 from robustcls.data.splits import Split
 
 Change: TypeAlias = Callable[[np.ndarray, int], Any]
@@ -51,13 +51,7 @@ def prepared(
     Raises:
         InputError: the model or the data is unusable, or they do not fit together.
     """
-    if isinstance(data, Split):
-        images, labels = data.images, data.labels
-    elif isinstance(data, tf.data.Dataset):
-        images, labels = gathered(data)
-    else:
-        images = check_images(data[0])
-        labels = check_labels(data[1], len(images))
+    images, labels = arrays_of(data)
     classifier = classifier_of(model, preprocess=preprocess, input_range=input_range)
     return classifier, images, check_labels(labels, len(images), prepare(classifier, images))
 
