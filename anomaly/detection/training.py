@@ -86,6 +86,8 @@ class Training:
             after = f", after epoch {first_epoch}" if first_epoch else ""
             print(f"Training {stage} ({epochs} epochs{after})", flush=True)
         bars, lines = shown(self.verbose)
+        if not model.optimizer.built:  # else Keras traces the first step twice
+            model.optimizer.build(model.trainable_weights)
         source, held_out = _unlabelled(self.images), _unlabelled(self.validation)
         batches = train_batches(
             source,

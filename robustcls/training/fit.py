@@ -59,8 +59,11 @@ def train(
     """
     splits = load_splits(config)
     # Every setting is tried before the folder is made and hours are spent.
-    weights = {name: _assemble(name, config, splits).weights for name in config.models}
-    keras.backend.clear_session()
+    trainings = {}
+    for name in config.models:
+        keras.backend.clear_session()  # layers are numbered as if each model were alone
+        trainings[name] = _assemble(name, config, splits)
+    weights = {name: training.weights for name, training in trainings.items()}
     record = {
         "train": config.to_dict(),
         "data": {
@@ -82,7 +85,7 @@ def train(
             continue
         if verbose:
             print(f"Training {name} ({config.epochs} epochs)", flush=True)
-        _train_one(_assemble(name, config, splits), config, splits, run.folder(name), verbose)
+        _train_one(trainings.pop(name), config, splits, run.folder(name), verbose)
         # The graph of the first model would otherwise stay in memory beside the second.
         keras.backend.clear_session()
         gc.collect()
@@ -171,6 +174,7 @@ def _train_one(
     watch = _watch(training.model, config, splits, checkpoint)
     if verbose and first_epoch:
         print(f"Resuming after epoch {first_epoch}", flush=True)
+    _make_variables(training.model, splits.num_classes)
     bars, lines = shown(verbose)
     callbacks = [training.epoch, unfreezing, average, FiniteLoss(), watch, checkpoint]
     training.model.fit(
@@ -190,6 +194,16 @@ def _train_one(
         average.finish(training.batches)
     with atomic(folder / "model.keras") as path:
         save_classifier(training.base_model, path)
+
+
+def _make_variables(model: keras.Model, num_classes: int) -> None:
+    """Makes what Keras makes while it traces the first step, and traces it once more for."""
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_weights)
+    model.compute_metrics(
+        None, np.zeros(1, np.int64), np.zeros((1, num_classes), np.float32), sample_weight=None
+    )
+    model.reset_metrics()
 
 
 def objective_of(name: str, settings: Mapping[str, Any]) -> Objective:
