@@ -19,6 +19,7 @@ from jsonargparse import (
 
 from robustcls._command_line.spelling import mend_settings, spell
 from robustcls._validation import InputError
+from robustcls.reports.evaluations import DEFAULT
 
 #: By subcommand, what its arguments are given to.
 Runners = dict[str, Callable[[Namespace], None]]
@@ -39,10 +40,12 @@ class CommandParser(ArgumentParser):
         kept_settings: returns the settings of a stopped run from its folder; with `--resume` they
             are the defaults. None for a command that has none.
         kept_in: the argument that names the folder.
+        kept_beside: where in it is what `--name` names; None for a command without.
     """
 
     kept_settings: Callable[[str], Mapping[str, Any]] | None = None
     kept_in = "out"
+    kept_beside: str | None = None
 
     def parse_args(self, args: Sequence[str], *more: Any, **options: Any) -> Namespace:  # type: ignore[override]
         """Parses arguments, all of which are strings."""
@@ -50,6 +53,9 @@ class CommandParser(ArgumentParser):
         if {"--resume", "--overwrite"} <= set(spelled):
             raise InputError("resume and overwrite exclude each other; received both.")
         folder = _value_of(spelled, self.kept_in) if "--resume" in spelled else None
+        name = _value_of(spelled, "name") if self.kept_beside else None
+        if folder is not None and name not in (None, DEFAULT):
+            folder = f"{folder}/{self.kept_beside}/{name}"
         if folder is not None and self.kept_settings is not None:
             try:
                 self._take_settings(self.kept_settings(folder))

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from robustcls.attacks.registry import ATTACKS
 from robustcls.evaluation.corruptions.registry import CORRUPTIONS
 from robustcls.evaluation.runs.config import EvaluationConfig
 from robustcls.evaluation.smoothing.config import SmoothingConfig
+from robustcls.reports.evaluations import DEFAULT, EVALUATIONS
 from robustcls.runs import read_json, write_json
 
 
@@ -32,6 +33,13 @@ def add_commands(commands: Any) -> Runners:
     made.add_argument(
         "--strict", action="store_true", help="as --trust, and exit with status 1 if they cannot"
     )
+    made.add_argument(
+        "--name",
+        type=str | None,
+        help="of the evaluation, whose results go into RUN/evaluations/NAME; by default they go "
+        "into the run, and beside an evaluation with other settings under a name made of those",
+    )
+    made.kept_beside = EVALUATIONS
     commands.add_subcommand("evaluate", made, help=first_line(made.description))
     made = _models_parser("certify", certify.__doc__)
     made.add_class_arguments(SmoothingConfig, as_group=False)
@@ -47,9 +55,9 @@ def add_commands(commands: Any) -> Runners:
 
 def _evaluate(values: Namespace) -> None:
     flags, where = _split(values)
-    resume, strict = flags.pop("resume"), flags.pop("strict")
+    resume, strict, name = flags.pop("resume"), flags.pop("strict"), flags.pop("name")
     flags["trust"] |= strict
-    evaluate(EvaluationConfig(**flags), where, resume, strict)
+    evaluate(EvaluationConfig(**flags), where, resume, strict, name)
 
 
 def _certify(values: Namespace) -> None:
@@ -73,15 +81,31 @@ def _split(values: Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     return flags, {"path": flags.pop("run"), **where}
 
 
-def evaluate(config: EvaluationConfig, where: dict[str, Any], resume: bool, strict: bool) -> None:
+def evaluate(
+    config: EvaluationConfig,
+    where: dict[str, Any],
+    resume: bool,
+    strict: bool,
+    name: str | None = None,
+) -> None:
     """Measure models on clean, corrupted and attacked test images, side by side.
 
     Takes a run, or a .keras file or SavedModel with --data. Writes metrics.json,
     report/evaluation.html and report/accuracy_over_epsilon.svg.
     """
-    from robustcls.evaluation.runs.comparison import evaluate_models, print_comparison
+    from robustcls.evaluation.runs.comparison import (
+        chosen_evaluation,
+        evaluate_models,
+        print_comparison,
+    )
 
-    with _models("evaluate", where, config) as evaluated:
+    choose = functools.partial(chosen_evaluation, config=config, name=name, resume=resume)
+    with _models("evaluate", where, config, choose) as evaluated:
+        if name is None and evaluated.evaluation != DEFAULT:
+            print(
+                f"The evaluation with other settings stays; this one is {evaluated.evaluation}.",
+                file=sys.stderr,
+            )
         metrics = evaluate_models(evaluated, config, resume=resume, progress=sys.stderr.isatty())
         print_comparison(metrics)
     doubtful = [name for name, found in metrics["trust"].items() if not found["believable"]]
@@ -155,17 +179,21 @@ def _models_parser(command: str, description: str | None) -> CommandParser:
 
 
 @contextlib.contextmanager
-def _models(command: str, where: dict[str, Any], config: Any) -> Iterator[Any]:
+def _models(
+    command: str, where: dict[str, Any], config: Any, choose: Callable[[Any], Any] = lambda it: it
+) -> Iterator[Any]:
     """Finds the models; prints where the results are, or how to go on after an interruption."""
     from robustcls.evaluation.runs.models import find_models
 
-    evaluated = find_models(**where)
+    evaluated = choose(find_models(**where))
     _keep_settings(command, evaluated.folder, config)
     try:
         yield evaluated
     except KeyboardInterrupt:
+        named = evaluated.evaluation not in (None, DEFAULT)
+        flags = f"--resume --name {evaluated.evaluation}" if named else "--resume"
         print(
-            f"\nrobustcls: {evaluated.folder} keeps what was found; --resume goes on",
+            f"\nrobustcls: {evaluated.folder} keeps what was found; {flags} goes on",
             file=sys.stderr,
         )
         raise

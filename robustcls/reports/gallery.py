@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jinja2
 
+from robustcls.reports.evaluations import LINKS
 from robustcls.runs import write_text
 
 
@@ -171,6 +172,7 @@ def render(page: Page) -> str:
     cards = sorted(page.cards, key=lambda card: -max(view.rank for view in card.views))
     return environment.get_template("gallery.html").render(
         page=page,
+        links=LINKS,
         cards=cards,
         groups={view.group: view.group for card in cards for view in card.views},
         categories={name: name for name in sorted({card.category for card in cards})},

@@ -184,6 +184,32 @@ def test_what_is_kept_is_taken_over(evaluated, config, metrics, loaded):
     assert again["base"]["gaussian"] != metrics["base"]["gaussian"]
 
 
+def test_a_second_evaluation_stands_beside_the_first(evaluated, tmp_path, monkeypatch, capsys):
+    few = dataclasses.replace(
+        evaluated, models=evaluated.models[1:], folder=tmp_path, test=evaluated.test.take(slice(8))
+    )
+    monkeypatch.setattr("robustcls.evaluation.runs.models.find_models", lambda **_: few)
+    flags = ["evaluate", str(tmp_path), "--attack", "fgsm", "--curve_limit", "0"]
+    cli.main([*flags, "--epsilon", "0.1"])
+    first = (tmp_path / "metrics.json").read_text()
+    capsys.readouterr()
+    cli.main([*flags, "--epsilon", "0.2"])
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-1] == str(tmp_path / "evaluations" / "epsilon-0.2")
+    assert "stays; this one is epsilon-0.2" in printed.err
+    cli.main([*flags, "--epsilon", "0.2", "--name", "mine"])
+    cli.main(["evaluate", str(tmp_path), "--resume", "--name", "mine"])
+    assert (tmp_path / "metrics.json").read_text() == first
+    mine = json.loads((tmp_path / "evaluations" / "mine" / "metrics.json").read_text())
+    assert (mine["evaluation"], mine["epsilon"], mine["attacks"]) == ("mine", 0.2, ["fgsm"])
+    page = (tmp_path / "report" / "evaluation.html").read_text()
+    for name in ("mine", "epsilon-0.2"):
+        assert f'href="../evaluations/{name}/report/evaluation.html"' in page
+    with pytest.raises(SystemExit):
+        cli.main([*flags, "--epsilon", "0.3", "--name", "mine"])
+    assert "name must be free" in capsys.readouterr().err
+
+
 def test_ledger(tmp_path):
     states = []
 
@@ -240,7 +266,9 @@ def test_a_model_file_and_strictness(overfitted, splits, tmp_path, capsys):
     assert (folder / "report" / "certified_accuracy.svg").exists()
 
 
-def test_an_interruption_says_how_to_go_on(evaluated, monkeypatch, capsys):
+def test_an_interruption_says_how_to_go_on(evaluated, monkeypatch, tmp_path, capsys):
+    evaluated = dataclasses.replace(evaluated, folder=tmp_path)
+
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
@@ -252,6 +280,11 @@ def test_an_interruption_says_how_to_go_on(evaluated, monkeypatch, capsys):
     printed = capsys.readouterr().err
     assert f"{evaluated.folder} keeps what was found; --resume goes on" in printed
     assert printed.endswith("robustcls: interrupted\n")
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "runs/mine", "--name", "x"])
+    assert (
+        "evaluations/x keeps what was found; --resume --name x goes on" in capsys.readouterr().err
+    )
 
 
 def test_another_range_of_pixels(overfitted, tmp_path):

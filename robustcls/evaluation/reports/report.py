@@ -10,6 +10,7 @@ import jinja2
 
 from robustcls.evaluation.findings import is_broken
 from robustcls.evaluation.reports.charts import line_chart
+from robustcls.reports.evaluations import LINKS
 from robustcls.runs import write_text
 
 WORST_CLASSES = 5
@@ -49,6 +50,7 @@ def render(metrics: Mapping[str, Any]) -> str:
     attack = strongest(metrics)
     return environment.get_template("evaluation.html").render(
         metrics=metrics,
+        links=LINKS,
         attack=attack,
         summary=summary(metrics),
         epsilon_chart=_over_epsilon(metrics),

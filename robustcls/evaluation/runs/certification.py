@@ -17,6 +17,7 @@ from robustcls.evaluation.runs.models import ModelsAndImages, StoredModel
 from robustcls.evaluation.runs.parts import Ledger
 from robustcls.evaluation.smoothing.config import SmoothingConfig
 from robustcls.evaluation.smoothing.randomized import certify, radius_of
+from robustcls.reports.evaluations import link_pages
 from robustcls.runs import versions, write_json
 
 CERTIFICATION = "certification.json"
@@ -76,6 +77,7 @@ def certify_models(
         x_label=f"L2 radius, images in [0, 1] (sigma {config.sigma:g})",
         y_label="certified accuracy in %",
     )
+    link_pages(evaluated.folder)
     return found
 
 

@@ -20,10 +20,39 @@ from robustcls.evaluation.runs.config import EvaluationConfig
 from robustcls.evaluation.runs.models import ModelsAndImages
 from robustcls.evaluation.runs.parts import Ledger
 from robustcls.evaluation.runs.plan import EvaluationPlan, attacks_of
+from robustcls.reports.evaluations import choose_evaluation, evaluation_folder, link_pages
 from robustcls.runs import METRICS, versions, write_json
 
 Results = dict[str, dict[str, Any]]
 """What was measured, by model and part."""
+
+
+def chosen_evaluation(
+    evaluated: ModelsAndImages,
+    config: EvaluationConfig,
+    *,
+    name: str | None = None,
+    resume: bool = False,
+) -> ModelsAndImages:
+    """Returns the same models and images, with the folder of one evaluation of them.
+
+    Args:
+        evaluated: the models and the images; see `find_models`.
+        config: what to measure.
+        name: of the evaluation; when None `default`, or, where that has other settings, what
+            differs from them (str or None, default None).
+        resume: go on with that evaluation, whatever its settings (bool, default False).
+
+    Raises:
+        InputError: the name is none, or that of an evaluation with other settings.
+    """
+    chosen = choose_evaluation(evaluated.folder, _settings(config), name=name, resume=resume)
+    folder = evaluation_folder(evaluated.folder, chosen)
+    return dataclasses.replace(evaluated, folder=folder, evaluation=chosen)
+
+
+def _settings(config: EvaluationConfig) -> dict[str, Any]:
+    return dataclasses.asdict(config) | {"attack": list(config.attacks)}
 
 
 def evaluate_models(
@@ -35,10 +64,11 @@ def evaluate_models(
 ) -> dict[str, Any]:
     """Evaluates every model on the test images.
 
-    Writes `metrics.json`, `report/evaluation.html` and `report/accuracy_over_epsilon.svg`. The
-    report is written after each part with what is known so far, and the parts are kept in
-    `evaluation/`. Besides the images themselves, memory does not grow with their number, but for
-    the logits.
+    Writes `metrics.json`, `report/evaluation.html` and `report/accuracy_over_epsilon.svg`; beside
+    an evaluation with other settings, which stays, into `evaluations/NAME` (`chosen_evaluation`
+    says the name). The report is written after each part with what is known so far, and the parts
+    are kept in `evaluation/`. Besides the images themselves, memory does not grow with their
+    number, but for the logits.
 
     Args:
         evaluated: the models and the images; see `find_models`.
@@ -54,6 +84,8 @@ def evaluate_models(
         InputError: a model does not fit the images, or a setting is unusable.
     """
     config = config or EvaluationConfig()
+    if evaluated.evaluation is None:
+        evaluated = chosen_evaluation(evaluated, config, resume=resume)
     # All are made before the first is measured: wrong settings cost no time.
     work = [EvaluationPlan(evaluated, stored, config, progress) for stored in evaluated.models]
     ledger = Ledger(evaluated.folder / "evaluation", reuse=resume)
@@ -91,6 +123,7 @@ def evaluate_models(
             x_label=f"epsilon ({ball}, images in [0, 1])",
             y_label=f"accuracy under {metrics['curve_attack']} in %",
         )
+    link_pages(evaluated.folder)
     return metrics
 
 
@@ -135,6 +168,7 @@ def _metrics(
     }
     return {
         "title": evaluated.title,
+        "evaluation": evaluated.evaluation,
         "complete": complete,
         "models": list(results),
         "epsilon": config.epsilon,
@@ -158,7 +192,7 @@ def _metrics(
         },
         "corruptions": _corruptions(results),
         "trust": {model: parts["trust"] for model, parts in results.items() if "trust" in parts},
-        "settings": dataclasses.asdict(config) | {"attack": list(config.attacks)},
+        "settings": _settings(config),
         "training_seed": evaluated.training_seed,
         "versions": versions(),
         "class_names": list(evaluated.class_names),

@@ -55,6 +55,7 @@ class ModelsAndImages:
         trained_on: noises that training used; unknown, so empty, for a model file.
         training_seed: seed of the run; None for a model file.
         notes: what must be known of the images and the training before the figures are read.
+        evaluation: whose results `folder` holds; None when that is not chosen yet.
     """
 
     title: str
@@ -67,6 +68,7 @@ class ModelsAndImages:
     trained_on: tuple[str, ...] = ()
     training_seed: int | None = None
     notes: tuple[str, ...] = ()
+    evaluation: str | None = None
 
 
 def find_models(

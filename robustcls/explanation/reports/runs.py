@@ -14,6 +14,7 @@ from robustcls.data.decoding import BadImageError, probe, read_image
 from robustcls.evaluation.runs.data import load_run_splits
 from robustcls.explanation.reports.report import DEFAULT_METHODS, Explanations, explain
 from robustcls.models.building import load_classifier
+from robustcls.reports.evaluations import link_pages
 from robustcls.runs import METRICS, Run, read_json
 
 
@@ -54,7 +55,7 @@ def explain_run(
         "Data": {"fingerprint of the training data": run.config["data"]["fingerprint"]},
         "Training": {"run": run.path.name, "seed": str(run.config["seed"]), **_weights(run)},
     }
-    return explain(
+    explanations = explain(
         {name: load_classifier(run.folder(name) / "model.keras") for name in run.trained},
         data,
         run.path / "report" if out is None else out,
@@ -67,6 +68,8 @@ def explain_run(
         facts=facts,
         **settings,
     )
+    link_pages(run.path)
+    return explanations
 
 
 def _read(run: Run, paths: Sequence[Path | str]) -> np.ndarray:
