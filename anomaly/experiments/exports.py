@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from anomaly.experiments.runs import open_detector_run
+from anomaly.experiments.runs import open_tested
 from robustcls._validation import InputError
 from robustcls.data.splits import Splits
 from robustcls.runs import METRICS, Run, read_json
@@ -42,11 +42,11 @@ def export_detector(
     from robustcls.serving.exports.configuration import usable_name
     from robustcls.serving.exports.exporting import sample
 
-    run, detector, splits, parts = open_detector_run(run)
+    run, detector, splits, test = open_tested(run)
     return write_detector(
         detector,
         run.path / "export" if out is None else out,
-        images=sample(parts.test),
+        images=sample(test),
         name=name or usable_name(run.path.resolve().name),
         version=version,
         card=card_of(run, splits),
@@ -92,7 +92,7 @@ def export_gate(
     from robustcls.serving.exports.samples import COUNT
     from robustcls.serving.exports.servable import write_export
 
-    run, detector, splits, parts = open_detector_run(detector_run)
+    run, detector, splits, test = open_tested(detector_run)
     classifier, images, facts = open_run(Run.open(classifier_run), model)
     if images.image_shape != detector.image_shape:
         raise InputError(
@@ -101,7 +101,7 @@ def export_gate(
         )
     half = COUNT // 2
     samples = np.concatenate(
-        [sample(parts.test, COUNT - half), sample(images.test, half)]
+        [sample(test, COUNT - half), sample(images.test, half)]
     )  # of the detector's test split and of the classifier's
     rows = gate_rows(detector, classifier, images.test)
     card = gate_card(card_of(run, splits), facts, rows)

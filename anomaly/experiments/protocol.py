@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,18 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from anomaly.detection.detector import OneClassDetector
 from anomaly.detection.fitting import is_among
 from anomaly.detection.thresholds import hold_out, smallest_sample
+from anomaly.localization.boxes import smooth
+from anomaly.localization.measures import aupro, pixel_auroc
 from robustcls._notebook import Brief, Briefly
 from robustcls._progress import tqdm
 from robustcls._validation import InputError, check_choice, check_labels, check_number
+from robustcls.data.one_class_folders import read_masks
 from robustcls.data.splits import Split, Splits
 from robustcls.evaluation.intervals import measurement
 
-# Images whose floats are in memory at once.
+# Images whose floats are in memory at once, and those whose maps are made from them.
 _CHUNK = 4096
+_MAPS_CHUNK = 512
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,7 +87,7 @@ def one_class_splits(
     last = splits.num_classes - 1
     check_number("normal_class", normal_class, minimum=0, maximum=last, integer=True)
     train, validation = (
-        _relabelled(part.take(np.flatnonzero(part.labels == normal_class)), normal_class)
+        relabelled(part.take(np.flatnonzero(part.labels == normal_class)), normal_class)
         for part in (splits.train, splits.validation)
     )
     if len(validation) < smallest_sample(false_alarm_rate):
@@ -93,7 +98,7 @@ def one_class_splits(
         )
         to_learn, held_out = hold_out(np.arange(len(both)), false_alarm_rate, seed)
         train, validation = both.take(to_learn), both.take(held_out)
-    test = _relabelled(splits.test, normal_class)
+    test = relabelled(splits.test, normal_class)
     if splits.num_classes > 1:
         _check_both(test.labels, "The test split")
     return OneClassSplits(normal_class, train, validation, test)
@@ -199,7 +204,51 @@ def evaluate_scores(
     }
 
 
-def _relabelled(split: Split, normal_class: int) -> Split:
+def evaluate_maps(
+    detector: OneClassDetector, test: Split, data: str, batch_size: int = 256
+) -> dict[str, Any]:
+    """Measures maps over the test images whose masks are in the folder.
+
+    Normal images count as such everywhere; anomalies without a mask are left out.
+
+    Args:
+        detector: fitted.
+        test: labels 0 normal, 1 anomaly.
+        data: what the images were loaded from.
+        batch_size: images a forward pass (int, default 256).
+
+    Returns:
+        `pixel_auroc`, `aupro` and `images_with_masks`; nothing where the detector makes no maps or
+        there are no masks.
+    """
+    root = Path(data).expanduser()
+    if not (detector.makes_maps and root.is_dir()):
+        return {}
+    masks, known = read_masks(root, test.ids, detector.image_shape[:2])
+    chosen = np.flatnonzero(known | (test.labels == 0))
+    if not masks[chosen].any():
+        return {}
+    starts = range(0, len(chosen), _MAPS_CHUNK)
+    parts = (test.take(chosen[start : start + _MAPS_CHUNK]).float_images() for start in starts)
+    maps = smooth(
+        np.concatenate(
+            [detector.run_batches("anomaly_map_batch", part, batch_size) for part in parts]
+        )
+    )
+    return {
+        "pixel_auroc": pixel_auroc(maps, masks[chosen]),
+        "aupro": aupro(maps, masks[chosen]),
+        "images_with_masks": int(known.sum()),
+    }
+
+
+def relabelled(split: Split, normal_class: int) -> Split:
+    """Returns a split with labels 0 for the normal class and 1 for anomalies.
+
+    Args:
+        split: labels are class ids.
+        normal_class: the id of the normal one.
+    """
     return Split(split.images, (split.labels != normal_class).astype(np.int64), split.ids)
 
 

@@ -5,31 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from anomaly.detection.detector import OneClassDetector
 from anomaly.detection.registry import detector_class
 from anomaly.experiments.config import DetectorConfig
 from anomaly.experiments.protocol import (
     OneClassSplits,
+    evaluate_maps,
     evaluate_scores,
     known_anomalies,
     one_class_splits,
+    relabelled,
     score_split,
 )
-from anomaly.localization.boxes import smooth
-from anomaly.localization.measures import aupro, pixel_auroc
 from anomaly.reports.overview import write_overview
-from anomaly.reports.report import write_image_gallery
 from robustcls._validation import InputError
-from robustcls.data.one_class_folders import read_masks
 from robustcls.data.sources import load
 from robustcls.data.splits import Split, Splits
 from robustcls.runs import CONFIG, METRICS, Run, versions, write_json
 
 _DETECTOR = "detector"
-# Images whose floats are in memory at once.
-_CHUNK = 512
 
 
 def train_detector(
@@ -56,7 +50,8 @@ def train_detector(
     own = {"image_shape", "epochs", "augmentation", "false_alarm_rate", "seed"}
     for name in own & config.settings.keys():
         raise InputError(f"settings must not hold {name}, which has a place of its own.")
-    splits, parts = _load(config)
+    splits = _load_images(config)
+    parts = _parts(splits, config)
     anomalies = None
     if config.labelled_anomalies:
         anomalies = known_anomalies(splits, parts, config.labelled_anomalies, config.seed)
@@ -125,59 +120,24 @@ def evaluate_detector(
     Raises:
         InputError: there is no run or no trained detector, or the images have changed since.
     """
-    run, detector, splits, parts = open_detector_run(run)
-    scores = score_split(detector, parts.test, batch_size, progress)
+    run, detector, splits, test = open_tested(run)
+    scores = score_split(detector, test, batch_size, progress)
     metrics = {
         "method": detector.method,
         "normal_class": run.config["data"]["normal_class"],
         **evaluate_scores(
             scores,
-            parts.test.labels,
+            test.labels,
             threshold=detector.threshold,
             false_alarm_rate=detector.false_alarm_rate,
         ),
-        **_evaluate_maps(run, detector, parts.test, batch_size),
+        **evaluate_maps(detector, test, run.config["train"]["data"], batch_size),
         "versions": versions(),
         "data_fingerprint": splits.fingerprint,
     }
     write_json(run.path / METRICS, metrics)
-    write_overview(run, detector, parts.test, scores, metrics)
-    if detector.makes_maps:
-        write_image_gallery(run, detector, parts.test, scores)
+    write_overview(run, detector, test, scores, metrics)
     return metrics
-
-
-def _evaluate_maps(
-    run: Run, detector: OneClassDetector, test: Split, batch_size: int
-) -> dict[str, Any]:
-    """Returns `pixel_auroc` and `aupro` over the test images whose masks are in the folder.
-
-    Normal images count as such everywhere; anomalies without a mask are left out.
-    """
-    root = Path(run.config["train"]["data"])
-    if not (detector.makes_maps and root.is_dir()):
-        return {}
-    masks, known = read_masks(root, test.ids, detector.image_shape[:2])
-    chosen = np.flatnonzero(known | (test.labels == 0))
-    if not masks[chosen].any():
-        return {}
-    maps = smooth(
-        np.concatenate(
-            [
-                detector.run_batches(
-                    "anomaly_map_batch",
-                    test.take(chosen[start : start + _CHUNK]).float_images(),
-                    batch_size,
-                )
-                for start in range(0, len(chosen), _CHUNK)
-            ]
-        )
-    )
-    return {
-        "pixel_auroc": pixel_auroc(maps, masks[chosen]),
-        "aupro": aupro(maps, masks[chosen]),
-        "images_with_masks": int(known.sum()),
-    }
 
 
 def load_detector(run: Run | Path | str) -> OneClassDetector:
@@ -189,17 +149,36 @@ def load_detector(run: Run | Path | str) -> OneClassDetector:
     Raises:
         InputError: there is no run, or no trained detector in it.
     """
-    run = Run.open(run)
-    if "detector" not in run.config:
-        raise InputError(f"run must be one of `anomaly train`; {run.path} is another kind of run.")
-    run.require_trained(kind="detector", folder=_DETECTOR, file=CONFIG)
-    return OneClassDetector.load(run.folder(_DETECTOR))
+    return _open(run)[1]
+
+
+def open_tested(run: Run | Path | str) -> tuple[Run, OneClassDetector, Splits, Split]:
+    """Returns a run with its detector, its images as at its training, and its test split.
+
+    Args:
+        run: a run of `anomaly train`, or its folder.
+
+    Returns:
+        The run, its detector, all images with the labels they have, and the images to test on,
+        labels 0 normal and 1 anomaly.
+
+    Raises:
+        InputError: there is no run or no trained detector, or the images have changed since.
+    """
+    run, detector = _open(run)
+    splits = _load_images(DetectorConfig(**run.config["train"]))
+    if splits.fingerprint != run.config["data"]["fingerprint"]:
+        raise InputError(
+            f"data must be what the run was trained on; {splits.source} has changed since."
+        )
+    normal_class = splits.class_names.index(run.config["data"]["normal_class"])
+    return run, detector, splits, relabelled(splits.test, normal_class)
 
 
 def open_detector_run(
     run: Run | Path | str,
 ) -> tuple[Run, OneClassDetector, Splits, OneClassSplits]:
-    """Returns a run with its detector and its images, the same as at its training.
+    """Returns what `open_tested` does, with all parts that the training cut in place of the last.
 
     Args:
         run: a run of `anomaly train`, or its folder.
@@ -207,18 +186,20 @@ def open_detector_run(
     Raises:
         InputError: there is no run or no trained detector, or the images have changed since.
     """
+    run, detector, splits, _ = open_tested(run)
+    return run, detector, splits, _parts(splits, DetectorConfig(**run.config["train"]))
+
+
+def _open(run: Run | Path | str) -> tuple[Run, OneClassDetector]:
     run = Run.open(run)
-    detector = load_detector(run)
-    splits, parts = _load(DetectorConfig(**run.config["train"]))
-    if splits.fingerprint != run.config["data"]["fingerprint"]:
-        raise InputError(
-            f"data must be what the run was trained on; {splits.source} has changed since."
-        )
-    return run, detector, splits, parts
+    if "detector" not in run.config:
+        raise InputError(f"run must be one of `anomaly train`; {run.path} is another kind of run.")
+    run.require_trained(kind="detector", folder=_DETECTOR, file=CONFIG)
+    return run, OneClassDetector.load(run.folder(_DETECTOR))
 
 
-def _load(config: DetectorConfig) -> tuple[Splits, OneClassSplits]:
-    splits = load(
+def _load_images(config: DetectorConfig) -> Splits:
+    return load(
         config.data,
         image_size=config.image_size,
         channels=config.channels,
@@ -226,10 +207,12 @@ def _load(config: DetectorConfig) -> tuple[Splits, OneClassSplits]:
         one_class=True,
         data_dir=config.data_dir,
     )
-    parts = one_class_splits(
+
+
+def _parts(splits: Splits, config: DetectorConfig) -> OneClassSplits:
+    return one_class_splits(
         splits,
         config.normal_class,
         false_alarm_rate=config.false_alarm_rate,
         seed=config.seed,
     )
-    return splits, parts

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from anomaly.detection.detector import OneClassDetector
 from anomaly.reports.pictures import draw_image_rows, draw_projection, draw_scores, draw_training
+from anomaly.reports.report import write_image_gallery
 from robustcls.data.splits import Split
 from robustcls.runs import Run, write_text
 
@@ -55,6 +56,8 @@ def write_overview(
 ) -> Path:
     """Writes `report/anomaly.html` into a run: one file that opens without a network.
 
+    Where the detector makes maps, `report/images.html` shows them (`write_image_gallery`).
+
     Args:
         run: of `train_detector`.
         detector: its detector.
@@ -88,6 +91,8 @@ def write_overview(
         pictures=pictures,
         settings=json.dumps(run.config["detector"], indent=2),
     )
+    if detector.makes_maps:
+        write_image_gallery(run, detector, test, scores)
     write_text(path, text)
     return path
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from robustcls.data.splits import Split
+from robustcls.data.held_out import assign
+from robustcls.data.resizing import changes, fit_all
+from robustcls.data.splits import Reading, Split, Splits
 
 FASHION_MNIST_MINI = "fashion_mnist_mini"
 
@@ -44,6 +46,34 @@ def read_fashion_mnist_mini() -> tuple[Split, Split]:
     records = np.load(io.BytesIO(lzma.decompress(packed)), allow_pickle=False)
     return _split(records[records["test"] == 0], "train"), _split(
         records[records["test"] == 1], "test"
+    )
+
+
+def load_embedded(name: str, reading: Reading) -> Splits:
+    """Reads the embedded set.
+
+    Args:
+        name: of the set.
+        reading: how.
+    """
+    stored = dict(zip(("train", "test"), read_fashion_mnist_mini(), strict=True))
+    assignment = assign(
+        {part: (split.labels, split.ids) for part, split in stored.items()},
+        reading.validation_fraction,
+        reading.seed,
+    )
+    parts = {}
+    for part, (source, indices) in assignment.parts.items():
+        split = stored[source].take(indices)
+        images = fit_all(split.images, reading.size, reading.channels)
+        parts[part] = Split(images, split.labels, split.ids)
+    return Splits(
+        parts["train"],
+        parts["validation"],
+        parts["test"],
+        CLASS_NAMES,
+        source="; ".join([f"{name} (embedded)", *assignment.notes]),
+        changes=changes([stored["test"].images.shape[1:]], reading.size, reading.channels),
     )
 
 

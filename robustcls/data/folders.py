@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from robustcls.data.files import check_name, image_files, subfolders
 from robustcls.data.held_out import assign
 from robustcls.data.one_class_folders import scan_one_class
 from robustcls.data.resizing import Size, changes
-from robustcls.data.splits import Split, Splits
+from robustcls.data.splits import Reading, Split, Splits
 from robustcls.data.storage import allocate
 
 Result = TypeVar("Result")
@@ -35,29 +36,25 @@ _SPLIT_NAMES = {
 _LISTED = 5
 
 
-def load_folder(
-    root: Path,
-    *,
-    size: Size,
-    channels: int | None,
-    validation_fraction: float,
-    seed: int,
-    skip_bad_images: bool,
-    one_class: bool = False,
-) -> Splits:
-    """Reads an image folder; the arguments are those of `robustcls.load`.
+def load_folder(name: str | os.PathLike[str], reading: Reading) -> Splits:
+    """Reads an image folder.
+
+    Args:
+        name: the folder; "~" is the user's.
+        reading: how.
 
     Raises:
         InputError: the folder is missing or holds no classes, a class has no images, a file
             cannot be read, or sizes differ and no size is asked for.
     """
-    found, class_names = (scan_one_class(root) if one_class else None) or _scan(root)
+    root, size, channels = Path(name).expanduser(), reading.size, reading.channels
+    found, class_names = (scan_one_class(root) if reading.one_class else None) or _scan(root)
     skipped: list[str] = []
     shapes: dict[str, tuple[int, int, int]] = {}
     stored = {}
     for part, (names, labels) in found.items():
         paths = [root / name for name in names]
-        results = _for_each(probe, paths, skip_bad_images, f"Checking {part}")
+        results = _for_each(probe, paths, reading.skip_bad_images, f"Checking {part}")
         good = np.array([isinstance(result, tuple) for result in results], bool)
         skipped += [name for name, fine in zip(names, good, strict=True) if not fine]
         shapes |= {
@@ -73,7 +70,7 @@ def load_folder(
     height, width = size or next(iter(shapes.values()))[:2]
     depth = channels or max(shape[2] for shape in shapes.values())
 
-    assignment = assign(stored, validation_fraction, seed)
+    assignment = assign(stored, reading.validation_fraction, reading.seed)
     parts = {}
     for part in ("train", "validation", "test"):
         source, indices = assignment.parts[part]
@@ -81,7 +78,7 @@ def load_folder(
         images = allocate((len(ids), height, width, depth))
 
         decode = partial(_decode_into, images, root, ids, size, depth)
-        done = _for_each(decode, range(len(ids)), skip_bad_images, f"Reading {part}")
+        done = _for_each(decode, range(len(ids)), reading.skip_bad_images, f"Reading {part}")
         good = np.array([result is not None for result in done], bool)
         skipped += list(ids[~good])
         parts[part] = Split(_keep(images, good), labels[good], ids[good])

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from robustcls._settings import NonNegativeInt, Range, checked
 from robustcls._validation import InputError, nearest
-from robustcls.data import embedded_sets
+from robustcls.data.embedded_sets import FASHION_MNIST_MINI, load_embedded
 from robustcls.data.folders import load_folder
-from robustcls.data.held_out import assign
-from robustcls.data.resizing import Size, changes, check_channels, check_size, fit_all
-from robustcls.data.splits import Split, Splits
+from robustcls.data.resizing import check_channels, check_size
+from robustcls.data.splits import Reading, Splits
 
 
 @checked
@@ -73,58 +73,33 @@ def load(
         >>> len(splits.train), len(splits.validation), len(splits.test), splits.image_shape
         (9000, 1000, 2000, (28, 28, 1))
     """
-    size, channels = check_size(image_size), check_channels(channels)
-    if name == embedded_sets.FASHION_MNIST_MINI:
-        return _load_embedded(size, channels, validation_fraction, seed)
-    if isinstance(name, str) and name and _is_tfds_name(name):
-        from robustcls.data.tfds.sets import load_tfds
-
-        return load_tfds(
-            name,
-            size=size,
-            channels=channels,
-            validation_fraction=validation_fraction,
-            seed=seed,
-            data_dir=data_dir,
-        )
-    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
-        raise InputError(f"name must be a set's name or a folder; received {name!r}.")
-    folder = Path(name).expanduser()
-    if isinstance(name, str) and not folder.exists() and not _looks_like_path(name):
-        raise InputError(_unknown(name))
-    return load_folder(
-        folder,
-        size=size,
-        channels=channels,
+    reading = Reading(
+        size=check_size(image_size),
+        channels=check_channels(channels),
         validation_fraction=validation_fraction,
         seed=seed,
         skip_bad_images=skip_bad_images,
         one_class=one_class,
+        data_dir=data_dir,
     )
+    read = _reader(name)
+    return read(name, reading)
 
 
-def _load_embedded(
-    size: Size, channels: int | None, validation_fraction: float, seed: int
-) -> Splits:
-    stored = dict(zip(("train", "test"), embedded_sets.read_fashion_mnist_mini(), strict=True))
-    assignment = assign(
-        {part: (split.labels, split.ids) for part, split in stored.items()},
-        validation_fraction,
-        seed,
-    )
-    parts = {}
-    for part, (source, indices) in assignment.parts.items():
-        split = stored[source].take(indices)
-        parts[part] = Split(fit_all(split.images, size, channels), split.labels, split.ids)
-    words = "; ".join([f"{embedded_sets.FASHION_MNIST_MINI} (embedded)", *assignment.notes])
-    return Splits(
-        parts["train"],
-        parts["validation"],
-        parts["test"],
-        embedded_sets.CLASS_NAMES,
-        words,
-        changes=changes([stored["test"].images.shape[1:]], size, channels),
-    )
+def _reader(name: Any) -> Callable[[Any, Reading], Splits]:
+    """Returns what reads the set or the folder of that name."""
+    if name == FASHION_MNIST_MINI:
+        return load_embedded
+    if isinstance(name, str) and name and _is_tfds_name(name):
+        from robustcls.data.tfds.sets import load_tfds
+
+        return load_tfds
+    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
+        raise InputError(f"name must be a set's name or a folder; received {name!r}.")
+    missing = not Path(name).expanduser().exists()
+    if isinstance(name, str) and missing and not _looks_like_path(name):
+        raise InputError(_unknown(name))
+    return load_folder
 
 
 def _is_tfds_name(name: str) -> bool:
@@ -142,8 +117,8 @@ def _looks_like_path(name: str) -> bool:
 def _unknown(name: str) -> str:
     from robustcls.data.catalog import image_set_names
 
-    known = [embedded_sets.FASHION_MNIST_MINI, *image_set_names()]
+    known = [FASHION_MNIST_MINI, *image_set_names()]
     return (
-        f"name must be an image folder, {embedded_sets.FASHION_MNIST_MINI}, tiny_imagenet or an "
+        f"name must be an image folder, {FASHION_MNIST_MINI}, tiny_imagenet or an "
         f"image set of TFDS; received {name!r}." + nearest(name, known)
     )

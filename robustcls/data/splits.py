@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,6 +11,29 @@ import numpy as np
 
 from robustcls._notebook import Brief, Briefly, few
 from robustcls._validation import InputError, check_labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How `load` reads a set, whatever its kind; the attributes are arguments of `load`.
+
+    Attributes:
+        size: (height, width) to resize to, or None.
+        channels: 1, 3 or None.
+        validation_fraction: share of each training class, where no validation split is stored.
+        seed: chooses what is held out.
+        skip_bad_images: leaves unreadable files out.
+        one_class: takes folders of one normal class too.
+        data_dir: where TensorFlow Datasets keeps prepared sets, or None.
+    """
+
+    size: tuple[int, int] | None
+    channels: int | None
+    validation_fraction: float
+    seed: int
+    skip_bad_images: bool
+    one_class: bool
+    data_dir: str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)

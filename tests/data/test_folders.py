@@ -80,7 +80,7 @@ def test_a_name_that_tfds_knows_is_no_folder(photos, tmp_path, monkeypatch):
     photos.rename(tmp_path / "mnist_corrupted")
     assert load("./mnist_corrupted").class_names == ("cat", "dog")
     monkeypatch.setattr(
-        "robustcls.data.tfds.sets.load_tfds", lambda name, **_: pytest.fail(f"asked for {name}")
+        "robustcls.data.tfds.sets.load_tfds", lambda name, reading: pytest.fail(f"asked for {name}")
     )
     with pytest.raises(pytest.fail.Exception, match="asked for mnist_corrupted"):
         load("mnist_corrupted")

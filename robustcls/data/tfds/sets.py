@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +12,8 @@ from robustcls._progress import tqdm
 from robustcls._validation import InputError
 from robustcls.data.held_out import assign
 from robustcls.data.preparing import prepare
-from robustcls.data.resizing import Size, changes, fit_all
-from robustcls.data.splits import Split, Splits
+from robustcls.data.resizing import changes, fit_all
+from robustcls.data.splits import Reading, Split, Splits
 from robustcls.data.storage import allocate
 from robustcls.data.tfds.lookup import (
     get_builder,
@@ -27,22 +26,18 @@ from robustcls.data.tfds.lookup import (
 _ID_FEATURES = ("id", "file_name", "image/filename")
 
 
-def load_tfds(
-    name: str,
-    *,
-    size: Size,
-    channels: int | None,
-    validation_fraction: float,
-    seed: int,
-    data_dir: str | os.PathLike[str] | None,
-) -> Splits:
-    """Reads a TFDS set, preparing it first when needed; the arguments are those of `load`.
+def load_tfds(name: str, reading: Reading) -> Splits:
+    """Reads a TFDS set, preparing it first when needed.
+
+    Args:
+        name: of the set, with or without config and version.
+        reading: how.
 
     Raises:
         InputError: the set is unknown, holds no image and class label, cannot be prepared, or has
             images of different sizes and no size is asked for.
     """
-    builder = get_builder(name, data_dir)
+    builder = get_builder(name, reading.data_dir)
     keys = image_and_label(builder)
     if keys is None:
         raise InputError(
@@ -50,11 +45,11 @@ def load_tfds(
             f"{', '.join(builder.info.features)}."
         )
     if not is_prepared(builder):
-        prepare(name, data_dir)
-        builder = get_builder(name, data_dir)
+        prepare(name, reading.data_dir)
+        builder = get_builder(name, reading.data_dir)
     try:
         with quiet_tfds():
-            return _read(builder, *keys, size, channels, validation_fraction, seed)
+            return _read(builder, *keys, reading)
     except InputError:
         raise
     except Exception as error:
@@ -64,17 +59,10 @@ def load_tfds(
         ) from error
 
 
-def _read(
-    builder: Any,
-    image: str,
-    label: str,
-    size: Size,
-    channels: int | None,
-    validation_fraction: float,
-    seed: int,
-) -> Splits:
+def _read(builder: Any, image: str, label: str, reading: Reading) -> Splits:
+    size, channels = reading.size, reading.channels
     roles, stored, notes = _roles(builder, label)
-    assignment = assign(stored, validation_fraction, seed)
+    assignment = assign(stored, reading.validation_fraction, reading.seed)
     shape = builder.info.features[image].shape
     height, width = size or shape[:2]
     if None in (height, width):
