@@ -48,6 +48,18 @@ class PGD(GradientAttack):
     section 2.1. An image counts as fallen when any iterate of any restart is misclassified.
     The loss is cross-entropy, in a form whose gradient does not vanish when the model is sure.
 
+    For one image x with label y, and for every restart as long as it stands:
+
+        point = clip(x + uniform draw from the ball, 0, 1)
+        for step in range(steps):
+            if argmax f(point) != y: the image has fallen
+            gradient = the loss's, at point
+            point = point + step_size * sign(gradient)     # norm "2": gradient / its length
+            point = clip(projection of point to the ball around x, 0, 1)
+        the last point is checked too
+
+    `Loop` does that for a batch, whose places are filled again as images fall.
+
     Args:
         epsilon: radius of the ball; above 1 only for norm "2" (float in (0, 1], default 8/255).
         norm: of the ball ("inf" or "2", default "inf").
