@@ -1,7 +1,10 @@
+import contextlib
 import importlib.util
+import io
 import os
 import shutil
 import tempfile
+import types
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts files with slow tests first, so that no process is left alone with one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session")
+def run_here():
+    """A function that runs a command in this process, where TensorFlow is there already.
+
+    It takes the command's `main` and its arguments and returns what `subprocess.run` would.
+    """
+
+    def run(main, *arguments):
+        out, errors = io.StringIO(), io.StringIO()
+        status = 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+            try:
+                main([str(argument) for argument in arguments])
+            except SystemExit as left:
+                status = left.code or 0
+        return types.SimpleNamespace(
+            returncode=status, stdout=out.getvalue(), stderr=errors.getvalue()
+        )
+
+    return run
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ COMMAND = str(Path(sys.executable).with_name("anomaly"))
 ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-def run_command(*arguments):
-    command = [COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+@pytest.fixture
+def run_command(run_here):
+    return lambda *arguments: run_here(cli.main, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,10 @@ def arguments(folder, out, *more):
 
 
 @pytest.mark.slow
-def test_train_and_evaluate(folder, tmp_path):
+def test_train_and_evaluate(folder, tmp_path, run_command):
     out = tmp_path / "run"
-    done = run_command(*arguments(folder, out, "--epochs", 15, "--seed", 3))
+    command = [COMMAND, *map(str, arguments(folder, out, "--epochs", 15, "--seed", 3))]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == str(out)
@@ -119,7 +120,7 @@ def test_train_and_evaluate(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_training_resumes_to_the_same_result(folder, tmp_path):
+def test_a_killed_training_resumes_to_the_same_result(folder, tmp_path, run_command):
     more = ("--epochs", 15, "--augmentation.crop_padding", 2, "--augmentation.hue", 0)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = run_command(*arguments(folder, whole, *more))

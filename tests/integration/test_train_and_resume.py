@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustcls import load_classifier
+from robustcls import cli, load_classifier
+from robustcls.models import BACKBONES
 from robustcls.runs import Run
 
 COMMAND = [str(Path(sys.executable).with_name("robustcls")), "--import", "mine"]
@@ -45,15 +46,15 @@ def four_blocks(images):
 """
 
 
-def run_command(*arguments, **options):
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        **options,
-    )
+@pytest.fixture
+def run_command(run_here, here, monkeypatch):
+    """A function that runs `robustcls` with the backbone; what it registers is gone afterwards."""
+    dict(BACKBONES)
+    monkeypatch.setattr(BACKBONES, "_places", dict(BACKBONES._places))
+    monkeypatch.setattr(BACKBONES, "_found", dict(BACKBONES._found))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    return lambda *arguments: run_here(cli.main, "--import", "mine", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def write_config(path: Path, folder: Path, models: str) -> Path:
 
 
 @pytest.mark.slow
-def test_a_killed_training_resumes_to_the_same_result(folder, here):
+def test_a_killed_training_resumes_to_the_same_result(folder, here, run_command):
     config = write_config(here / "config.yaml", folder, "adversarial")
     done = run_command("train", "--config", config, "--out", here / "whole")
     assert done.returncode == 0, done.stderr
@@ -133,7 +134,7 @@ def test_a_killed_training_resumes_to_the_same_result(folder, here):
 
 
 @pytest.mark.slow
-def test_train_and_evaluate_side_by_side(folder, here):
+def test_train_and_evaluate_side_by_side(folder, here, run_command):
     config = write_config(here / "config.yaml", folder, "base, adversarial")
     out = here / "run"
     done = run_command(
