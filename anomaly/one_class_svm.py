@@ -24,7 +24,7 @@ class OneClassSVM(OneClassDetector):
         image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
         augmentation: none (None, default None); this method takes images as they are.
         epochs: it is solved, not trained by steps (int in [1, 1], default 1).
-        batch_size: has no effect (int >= 2, default 64).
+        batch_size: has no effect (int >= 2 or None, default None).
         false_alarm_rate: share of normal images that may be called anomalies (float in (0, 1),
             default 0.05).
         seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).

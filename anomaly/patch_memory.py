@@ -22,6 +22,8 @@ from robustcls.models.building import build_classifier
 LAYERS = ("block_2_add", "block_7_add", "block_13_project_BN")
 # Farther than any patch is, and its square still a float.
 _UNUSED = 1e18
+# What the network needs, and what it gets where images are smaller.
+_SMALLEST_SIDE, _SMALL_SIDE = 32, 64
 
 
 @dataclass(kw_only=True, eq=False)
@@ -35,8 +37,7 @@ class PatchMemory(MapDetector):
     (equation 7 of the paper). Nothing is trained: one pass over the images.
 
     Args:
-        image_shape: (height, width, channels) of the images, sides ≥ 32 unless `resize_to` is set,
-            channels 1 or 3.
+        image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
         augmentation: none (None, default None); patches are remembered as they are.
         epochs: the one pass (int in [1, 1], default 1).
         batch_size: images a forward pass (int >= 2, default 16).
@@ -48,8 +49,8 @@ class PatchMemory(MapDetector):
             "block_13_project_BN")).
         grid: the patches' distance in pixels of the image that the network sees (int >= 1,
             default 8).
-        resize_to: side that the network resizes images to; None keeps their size (int >= 32 or
-            None, default None).
+        resize_to: side that the network resizes images to; None keeps their size, and makes 64 of
+            sides below 32 (int >= 32 or None, default None).
         coreset: share of the normal patches to remember (float in (0, 1], default 0.02).
         max_patches: patches to remember at most (int >= 9, default 4000).
         neighbors: remembered patches that an image's score is weighed by (int >= 1, default 9); 1
@@ -88,11 +89,6 @@ class PatchMemory(MapDetector):
         self.layers = tuple(self.layers)
         if self.augmentation is not None:
             raise InputError("augmentation must be None for patch_memory; received a policy.")
-        if min(self._seen) < 32:
-            raise InputError(
-                f"image_shape must be at least 32 pixels high and wide, or resize_to be set; "
-                f"received {self.image_shape}."
-            )
         if self.neighbors > self.max_patches:
             raise InputError(
                 f"neighbors must be at most max_patches, {self.max_patches}; received "
@@ -102,7 +98,13 @@ class PatchMemory(MapDetector):
     @property
     def _seen(self) -> tuple[int, int]:
         height, width, _ = self.image_shape
-        return (height, width) if self.resize_to is None else (self.resize_to, self.resize_to)
+        return (height, width) if self._side is None else (self._side, self._side)
+
+    @property
+    def _side(self) -> int | None:
+        if self.resize_to is None and min(self.image_shape[:2]) < _SMALLEST_SIDE:
+            return _SMALL_SIDE
+        return self.resize_to
 
     def build(self) -> dict[str, keras.Model]:
         features = self._features(None)
@@ -147,7 +149,7 @@ class PatchMemory(MapDetector):
             num_classes=2,
             weights=weights,
             output_stride=32,
-            resize_to=self.resize_to,
+            resize_to=self._side,
             seed=self.seed,
         )
         known = [layer.name for layer in classifier.layers if len(layer.output.shape) == 4]

@@ -165,6 +165,11 @@ class Run:
         """
         return run if isinstance(run, Run) else cls(run)
 
+    @staticmethod
+    def is_at(path: Path | str) -> bool:
+        """Whether there is a run in the folder `path`."""
+        return (Path(path) / CONFIG).is_file()
+
     def folder(self, model: str) -> Path:
         """The folder of one model of the run, for example `base`."""
         return self.path / model

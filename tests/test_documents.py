@@ -23,6 +23,8 @@ NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 QUICKSTART = "runs/quickstart"
 SMALL = "--limit 8 --curve_limit 0"
+TROUSERS = "anomaly train --method autoencoder --data fashion_mnist_mini --normal-class 1"
+PARTS = "anomaly train --method autoencoder --data parts --normal-class good"
 # What would take minutes, ask the network or run this test again, and what stands in for it.
 CHEAPER = {
     "bash scripts/quickstart": "true",  # the fixture has run it
@@ -49,11 +51,19 @@ CHEAPER = {
     ),
     f"robustcls export {QUICKSTART} --name shirts --out exports/shirts": "true",
     "robustcls check-export exports/shirts": "robustcls check-export exports/fitted",
+    f"{TROUSERS} --out runs/trousers": f"{TROUSERS} --epochs 2 --out runs/trousers",
+    f"{PARTS} --out runs/parts": f"{PARTS} --epochs 2 --out runs/parts",
     "pip install .": f"pip install --dry-run --no-deps --no-build-isolation {ROOT}",
     "pip install '.[serving]'": "true",
 }
 # The same for parts of Python blocks.
-CHEAPER_PYTHON = {"batch_size=64), epochs=1)": "batch_size=64).take(3), epochs=1)"}
+CHEAPER_PYTHON = {
+    "batch_size=64), epochs=1)": "batch_size=64).take(3), epochs=1)",
+    "AutoEncoder(image_shape=splits.image_shape)": (
+        "AutoEncoder(image_shape=splits.image_shape, epochs=1)"
+    ),
+    "AutoEncoder(image_shape=(28, 28, 1))": "AutoEncoder(image_shape=(28, 28, 1), epochs=2)",
+}
 
 # MobileNetV2 with one block a stage: what blocks cost is the tracing of all its layers.
 SHALLOW = """

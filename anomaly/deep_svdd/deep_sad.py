@@ -20,15 +20,17 @@ class DeepSAD(DeepSVDD):
         image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
         augmentation: what training images go through (AugmentationPolicy or None, default None);
             None changes nothing.
-        epochs: passes over the normal images in the one-class training (int >= 1, default 30).
-        batch_size: images a training step (int >= 2, default 64).
+        epochs: passes over the normal images in the one-class training; None is 30, more where
+            images are few (int >= 1 or None, default None).
+        batch_size: images a training step; None is 64, fewer where images are few (int >= 2 or
+            None, default None).
         false_alarm_rate: share of normal images that may be called anomalies (float in (0, 1),
             default 0.05).
         seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).
         contrast_normalization: whether the encoder sees images of one mean and one contrast (bool,
             default False).
-        pretraining_epochs: passes in the training of the autoencoder before it (int >= 0, default
-            30).
+        pretraining_epochs: passes in the training of the autoencoder before it; None as for
+            `epochs` (int >= 0 or None, default None).
         learning_rate: of both Adams, with a weight decay of 1e-6 (float > 0, default 1e-3).
         eta: η, weight of an anomaly beside a normal image (float > 0, default 1).
 

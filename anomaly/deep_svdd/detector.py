@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from anomaly.detection.contrast import ContrastDetector
 from anomaly.detection.layers import NORM_MOMENTUM, crop
 from anomaly.detection.reconstruction import Reconstruction
 from anomaly.detection.training import Training, draw
-from robustcls._settings import NonNegativeInt, PositiveFloat, PositiveInt
+from robustcls._settings import NonNegativeInt, PositiveFloat
 from robustcls.models.reproducible import finish
 
 # Paper's distance to the anomalies' centre is inverted; this keeps the inverse finite.
@@ -34,15 +35,17 @@ class DeepSVDD(ContrastDetector):
         image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
         augmentation: what training images go through (AugmentationPolicy or None, default None);
             None changes nothing.
-        epochs: passes over the normal images in the one-class training (int >= 1, default 30).
-        batch_size: images a training step (int >= 2, default 64).
+        epochs: passes over the normal images in the one-class training; None is 30, more where
+            images are few (int >= 1 or None, default None).
+        batch_size: images a training step; None is 64, fewer where images are few (int >= 2 or
+            None, default None).
         false_alarm_rate: share of normal images that may be called anomalies (float in (0, 1),
             default 0.05).
         seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).
         contrast_normalization: whether the encoder sees images of one mean and one contrast, as the
             paper has it (bool, default False).
-        pretraining_epochs: passes in the training of the autoencoder before it (int >= 0, default
-            30).
+        pretraining_epochs: passes in the training of the autoencoder before it; None as for
+            `epochs` (int >= 0 or None, default None).
         learning_rate: of both Adams, with a weight decay of 1e-6 (float > 0, default 1e-3).
 
     Attributes:
@@ -59,8 +62,9 @@ class DeepSVDD(ContrastDetector):
 
     method: ClassVar[str] = "deep_svdd"
 
-    epochs: PositiveInt = 30
-    pretraining_epochs: NonNegativeInt = 30
+    usual: ClassVar[Mapping[str, int]] = {"epochs": 30, "pretraining_epochs": 30}
+
+    pretraining_epochs: NonNegativeInt | None = None
     learning_rate: PositiveFloat = 1e-3
 
     def build(self) -> dict[str, keras.Model]:
@@ -80,7 +84,7 @@ class DeepSVDD(ContrastDetector):
         encoder.get_layer("sphere").set_center(features)
         model = self._sphere(training)
         model.compile(self._optimizer())
-        self.run_stage(training, "2_sphere", model, self.epochs)
+        self.run_stage(training, "2_sphere", model, int(self.epochs or 0))
 
     def _sphere(self, training: Training) -> Sphere:
         return Sphere(self.networks["encoder"])

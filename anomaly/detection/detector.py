@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from anomaly.detection.fitting import check_anomalies, open_fit, training_parts
+from anomaly.detection.fitting import check_anomalies, kept_settings, open_fit, training_parts
 from anomaly.detection.method import Method
 from anomaly.detection.registry import check_own_name
 from anomaly.detection.saving import SavedDetector, load_saved
@@ -40,8 +40,10 @@ class OneClassDetector(Method):
         image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
         augmentation: what training images go through (AugmentationPolicy or None, default None);
             None changes nothing.
-        epochs: passes over the normal images (int >= 1, default 20).
-        batch_size: images a training step (int >= 2, default 64).
+        epochs: passes over the normal images; None is 20, more where images are few (int >= 1 or
+            None, default None).
+        batch_size: images a training step; None is 64, fewer where images are few (int >= 2 or
+            None, default None).
         false_alarm_rate: share of normal images that may be called anomalies (float in (0, 1),
             default 0.05).
         seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).
@@ -94,6 +96,9 @@ class OneClassDetector(Method):
         images, held_out, anomalies = self.check_fit(
             normal_images, anomalies=anomalies, validation=validation
         )
+        words = self.choose(len(images), kept_settings(folder) if resume else None)
+        if verbose and words:
+            print(words, flush=True)
         if folder is not None:
             arrays = (images, held_out, anomalies)
             folder = open_fit(folder, self.method, self.get_config(), arrays, resume=resume)
@@ -138,11 +143,12 @@ class OneClassDetector(Method):
                     f"anomalies must be None for {self.method}, which learns from normal images "
                     f"alone; received {len(anomalies)}."
                 )
+        given = self.counts_epochs and "batch_size" not in self.chosen and self.batch_size
         images, held_out = training_parts(
             self._check(normal_images, "normal_images"),
             None if validation is None else self._check(validation, "validation"),
             false_alarm_rate=self.false_alarm_rate,
-            batch_size=self.batch_size,
+            batch_size=given or 2,
             seed=self.seed,
         )
         if anomalies is not None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from anomaly.detection.thresholds import hold_out, smallest_sample
 from robustcls._validation import InputError
-from robustcls.runs import Run, versions
+from robustcls.runs import CONFIG, Run, read_json, versions
 
 
 def training_parts(
@@ -65,6 +65,13 @@ def check_anomalies(anomalies: np.ndarray, images: np.ndarray) -> None:
         raise InputError(
             f"anomalies must not be among the normal images; {shared} of {len(anomalies)} are."
         )
+
+
+def kept_settings(folder: Path | str | None) -> Mapping[str, Any] | None:
+    """Returns the settings of the fit that `open_fit` began in a folder; None without one."""
+    if folder is None or not (Path(folder) / CONFIG).is_file():
+        return None
+    return read_json(Path(folder) / CONFIG).get("settings")
 
 
 def open_fit(

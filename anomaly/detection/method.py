@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -29,11 +29,15 @@ from robustcls._settings import (
 )
 from robustcls._validation import InputError, check_images
 from robustcls.data.augment import AugmentationPolicy
+from robustcls.training.choosing import small_batch
 
 if TYPE_CHECKING:
     from robustcls.serving.exports.cases import Case
     from robustcls.serving.exports.endpoints import Endpoint
     from robustcls.serving.exports.samples import Samples
+
+#: Steps of a pass, which few images are repeated for.
+LEAST_STEPS = 30
 
 
 @dataclass(kw_only=True, eq=False)
@@ -44,8 +48,10 @@ class Method(Configurable, abc.ABC):
         image_shape: (height, width, channels); the one setting that has no default.
         augmentation: an `AugmentationPolicy` that training images go through; None changes nothing
             (default None).
-        epochs: passes over the normal images (int >= 1, default 20).
-        batch_size: images a training step (int >= 2, default 64).
+        epochs: passes over the normal images; None is as `usual` says, more where images are few
+            (int >= 1 or None, default None).
+        batch_size: images a training step; None is 64, fewer where images are few (int >= 2 or
+            None, default None).
         false_alarm_rate: share of normal images that may be called anomalies (float in (0, 1),
             default 0.05).
         seed: of everything random (int >= 0, default 0).
@@ -61,12 +67,16 @@ class Method(Configurable, abc.ABC):
     makes_maps: ClassVar[bool] = False
     #: The attributes that `calibrate` sets and `save` keeps.
     threshold_names: ClassVar[tuple[str, ...]] = ("threshold",)
+    #: What passes are on many images, by the setting that counts them.
+    usual: ClassVar[Mapping[str, int]] = {"epochs": 20}
 
-    epochs: PositiveInt = 20
-    batch_size: Annotated[int, Range(minimum=2)] = 64
+    epochs: PositiveInt | None = None
+    batch_size: Annotated[int, Range(minimum=2)] | None = None
     false_alarm_rate: Rate = 0.05
     seed: NonNegativeInt = 0
     threshold: float = field(default=math.nan, init=False)
+    #: What `choose` filled in last.
+    chosen: Mapping[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -143,6 +153,41 @@ class Method(Configurable, abc.ABC):
         self._networks = networks
         self._compiled: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {}
 
+    def choose(self, count: int, kept: Mapping[str, Any] | None = None) -> str:
+        """Fills in the settings that were left out, by the number of images; `fit` calls it.
+
+        What an earlier `choose` filled in is chosen anew, what was given stays.
+
+        Args:
+            count: normal images to train on.
+            kept: settings of an interrupted training that goes on, which are taken instead
+                (default None).
+
+        Returns:
+            What was chosen and why, in one line; "" when nothing was.
+        """
+        for name in self.chosen:
+            setattr(self, name, None)
+        wanted: dict[str, Any] = self.sensible(count)
+        wanted |= {n: kept[n] for n in wanted if kept and kept.get(n) is not None}
+        self.chosen = {n: v for n, v in wanted.items() if getattr(self, n, 0) is None}
+        for name, value in self.chosen.items():
+            setattr(self, name, value)
+        words = ", ".join(f"{name} {value:g}" for name, value in self.chosen.items())
+        return words and f"Chosen for {count:,} normal images: {words}."
+
+    def sensible(self, count: int) -> dict[str, int]:
+        """Returns the batch size and the passes for so many images, where none are given.
+
+        A subclass adds settings of its own whose default is None.
+
+        Args:
+            count: normal images to train on.
+        """
+        batch_size = self.batch_size or small_batch(count)
+        repeated = -(-LEAST_STEPS // max(1, count // batch_size))
+        return {"batch_size": batch_size, **{n: v * repeated for n, v in self.usual.items()}}
+
     def run_stage(
         self,
         training: Training,
@@ -156,7 +201,7 @@ class Method(Configurable, abc.ABC):
             stage,
             model,
             epochs=epochs,
-            batch_size=self.batch_size,
+            batch_size=int(self.batch_size or 0),
             seed=self.seed + int(stage[0]),
             policy=self.augmentation,
             steps=steps,

@@ -28,8 +28,10 @@ class ReconstructionDetector(MapDetector):
         image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
         augmentation: what training images go through (AugmentationPolicy or None, default None);
             None changes nothing.
-        epochs: passes over the normal images (int >= 1, default 20).
-        batch_size: images a training step (int >= 2, default 64).
+        epochs: passes over the normal images; None is 20, more where images are few (int >= 1 or
+            None, default None).
+        batch_size: images a training step; None is 64, fewer where images are few (int >= 2 or
+            None, default None).
         false_alarm_rate: share of normal images that may be called anomalies, and share that may
             have boxes (float in (0, 1), default 0.05).
         seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).

@@ -39,8 +39,10 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
         image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
         augmentation: what training images go through (AugmentationPolicy or None, default None);
             its noise is only in the input, so that the network removes it. None changes nothing.
-        epochs: passes over the normal images (int >= 1, default 30).
-        batch_size: images a training step (int >= 2, default 64).
+        epochs: passes over the normal images; None is 30, more where images are few (int >= 1 or
+            None, default None).
+        batch_size: images a training step; None is 64, fewer where images are few (int >= 2 or
+            None, default None).
         false_alarm_rate: share of normal images that may be called anomalies, and share that may
             have boxes (float in (0, 1), default 0.05).
         seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).
@@ -76,7 +78,8 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
 
     former_settings: ClassVar[Mapping[str, Any]] = {"patience": None}
 
-    epochs: PositiveInt = 30
+    usual: ClassVar[Mapping[str, int]] = {"epochs": 30}
+
     code_size: PositiveInt | None = None
     relativity: UnitFloat = 0.0
     residual_pooling: PositiveInt = 1
@@ -133,8 +136,8 @@ class ResidualDetector(ContrastDetector, ReconstructionDetector):
         training.run(
             self.method,
             model,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
+            epochs=int(self.epochs or 0),
+            batch_size=int(self.batch_size or 0),
             seed=self.seed,
             policy=others,
         )

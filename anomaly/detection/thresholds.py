@@ -74,9 +74,12 @@ def hold_out(
     needed = smallest_sample(false_alarm_rate)
     count = max(round(HELD_OUT * len(images)), needed)
     if count > len(images) / 2:
+        # Half of the images would do for this rate, rounded up.
+        possible = math.ceil(100 / (len(images) // 2 + 1)) / 100
         raise InputError(
             f"normal_images must be at least {2 * needed} for a false-alarm rate of "
             f"{false_alarm_rate:g}, half of them to set the threshold; received {len(images)}."
+            + (f" Did you mean false_alarm_rate={possible:g}?" if possible < 1 else "")
         )
     order = np.random.default_rng(seed).permutation(len(images))
     return images[np.sort(order[count:])], images[np.sort(order[:count])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -40,14 +41,17 @@ class EBGAN(ReconstructionDetector):
         image_shape: (height, width, channels) of the images, sides ≥ 16, channels 1 or 3.
         augmentation: what training images go through (AugmentationPolicy or None, default None);
             None changes nothing.
-        epochs: passes over the normal images in the adversarial training (int >= 1, default 10).
-        batch_size: images a training step (int >= 2, default 64).
+        epochs: passes over the normal images in the adversarial training; None is 10, more where
+            images are few (int >= 1 or None, default None).
+        batch_size: images a training step; None is 64, fewer where images are few (int >= 2 or
+            None, default None).
         false_alarm_rate: share of normal images that may be called anomalies, and share that may
             have boxes (float in (0, 1), default 0.05).
         seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).
-        pretraining_epochs: passes before it, of the discriminator as a plain autoencoder (int >= 0,
-            default 5).
-        unlearning_epochs: passes after it, when `fit` gets anomalies (int >= 1, default 5).
+        pretraining_epochs: passes before it, of the discriminator as a plain autoencoder; None is
+            5, more where images are few (int >= 0 or None, default None).
+        unlearning_epochs: passes after it, when `fit` gets anomalies; None is 5, more where
+            images are few (int >= 1 or None, default None).
         margin: energy that generated images and known anomalies are raised to (float > 0 or None,
             default None); None is max(1, batch_size / 64).
         pulling_weight: of the pulling-away term (float >= 0, default 0.1).
@@ -72,9 +76,14 @@ class EBGAN(ReconstructionDetector):
     method: ClassVar[str] = "ebgan"
     takes_anomalies: ClassVar[bool] = True
 
-    epochs: PositiveInt = 10
-    pretraining_epochs: NonNegativeInt = 5
-    unlearning_epochs: PositiveInt = 5
+    usual: ClassVar[Mapping[str, int]] = {
+        "epochs": 10,
+        "pretraining_epochs": 5,
+        "unlearning_epochs": 5,
+    }
+
+    pretraining_epochs: NonNegativeInt | None = None
+    unlearning_epochs: PositiveInt | None = None
     margin: PositiveFloat | None = None
     pulling_weight: NonNegativeFloat = 0.1
     noise_size: PositiveInt = 64
@@ -83,7 +92,7 @@ class EBGAN(ReconstructionDetector):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.margin is None:
-            self.margin = max(1.0, self.batch_size / 64)
+            self.margin = max(1.0, (self.batch_size or 64) / 64)
 
     @checked
     def unlearn(
@@ -116,7 +125,7 @@ class EBGAN(ReconstructionDetector):
         images, held_out, _ = self.check_fit(
             normal_images, anomalies=anomalies, validation=validation
         )
-        epochs = self.unlearning_epochs if epochs is None else epochs
+        epochs = int(self.unlearning_epochs or 0) if epochs is None else epochs
         training = Training(
             images=images, validation=held_out, anomalies=anomalies, verbose=verbose
         )
@@ -137,9 +146,9 @@ class EBGAN(ReconstructionDetector):
             discriminator, generator, float(self.margin or 0), self.pulling_weight, self.seed
         )
         model.compile(self._optimizer(), self._optimizer())
-        self.run_stage(training, "2_ebgan", model, self.epochs)
+        self.run_stage(training, "2_ebgan", model, int(self.epochs or 0))
         if training.anomalies is not None:
-            self._train_unlearning(training, self.unlearning_epochs)
+            self._train_unlearning(training, int(self.unlearning_epochs or 0))
 
     def _train_unlearning(self, training: Training, epochs: int) -> None:
         discriminator = self.networks["discriminator"]

@@ -19,8 +19,8 @@ class DetectorConfig:
             in the layout of MVTec AD, LOCO, AD 2 or VisA.
         normal_class: the class to learn, by its number or its name; all others are anomalies. Left
             out, the only class of the training images (int or str, default None).
-        image_size: side in pixels that images are resized to; null keeps theirs (int >= 1 or None,
-            default None).
+        image_size: side in pixels that images are resized to; null keeps theirs, and chooses one
+            for a folder of several sizes or of large images (int >= 1 or None, default None).
         channels: 1 gray, 3 colour; null keeps theirs (int or None, default None).
         skip_bad_images: leave unreadable files out and list them (bool, default False).
         data_dir: where TFDS keeps prepared sets; null is its default (str or None, default None).

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from anomaly.detection.detector import OneClassDetector
 from anomaly.detection.registry import detector_class
 from anomaly.experiments.config import DetectorConfig
+from anomaly.experiments.control import compare_with_control, mean_image_scores
 from anomaly.experiments.protocol import (
     OneClassSplits,
     evaluate_maps,
@@ -19,11 +22,12 @@ from anomaly.experiments.protocol import (
 )
 from anomaly.reports.overview import write_overview
 from robustcls._validation import InputError
-from robustcls.data.sources import load
+from robustcls.data.sources import LARGEST_SIDE, load, sensible_side
 from robustcls.data.splits import Split, Splits
 from robustcls.runs import CONFIG, METRICS, Run, versions, write_json
 
 _DETECTOR = "detector"
+_LARGEST_SIDE = 128
 
 
 def train_detector(
@@ -50,6 +54,10 @@ def train_detector(
     own = {"image_shape", "epochs", "augmentation", "false_alarm_rate", "seed"}
     for name in own & config.settings.keys():
         raise InputError(f"settings must not hold {name}, which has a place of its own.")
+    kept = Run.open(out).config if resume and Run.is_at(out) else None
+    resized = ""
+    if config.image_size is None:
+        config, resized = _sized(config, kind, kept)
     splits = _load_images(config)
     parts = _parts(splits, config)
     anomalies = None
@@ -69,6 +77,11 @@ def train_detector(
         **config.settings,
     }
     detector = kind.from_config(settings)
+    images, validation = parts.train.float_images(), parts.validation.float_images()
+    # Before a run that is there is overwritten.
+    detector.check_fit(images, anomalies=anomalies, validation=validation)
+    chosen = detector.choose(len(images), kept.get("detector") if kept else None)
+    chosen = " ".join(filter(None, [resized, chosen]))
     record = {
         "train": config.to_dict(),
         "detector": detector.get_config(),
@@ -82,11 +95,11 @@ def train_detector(
             "skipped": list(splits.skipped),
         },
         "seed": config.seed,
+        **({"chosen": chosen} if chosen and not kept else {}),
         "versions": versions(),
     }
-    images, validation = parts.train.float_images(), parts.validation.float_images()
-    # Before a run that is there is overwritten.
-    detector.check_fit(images, anomalies=anomalies, validation=validation)
+    if verbose and resized:
+        print(resized, flush=True)
     run = Run.create(out, record, resume=resume, overwrite=overwrite)
     if not (run.folder(_DETECTOR) / CONFIG).is_file():
         detector.fit(
@@ -120,7 +133,8 @@ def evaluate_detector(
     Raises:
         InputError: there is no run or no trained detector, or the images have changed since.
     """
-    run, detector, splits, test = open_tested(run)
+    run, detector, splits, parts = open_detector_run(run)
+    test = parts.test
     scores = score_split(detector, test, batch_size, progress)
     metrics = {
         "method": detector.method,
@@ -131,6 +145,7 @@ def evaluate_detector(
             threshold=detector.threshold,
             false_alarm_rate=detector.false_alarm_rate,
         ),
+        **compare_with_control(scores, mean_image_scores(parts.train, test), test.labels),
         **evaluate_maps(detector, test, run.config["train"]["data"], batch_size),
         "versions": versions(),
         "data_fingerprint": splits.fingerprint,
@@ -196,6 +211,18 @@ def _open(run: Run | Path | str) -> tuple[Run, OneClassDetector]:
         raise InputError(f"run must be one of `anomaly train`; {run.path} is another kind of run.")
     run.require_trained(kind="detector", folder=_DETECTOR, file=CONFIG)
     return run, OneClassDetector.load(run.folder(_DETECTOR))
+
+
+def _sized(
+    config: DetectorConfig, kind: type[OneClassDetector], kept: Mapping[str, Any] | None
+) -> tuple[DetectorConfig, str]:
+    """Returns settings with a size for images that need one, and why; those of a run stay."""
+    if kept is not None:
+        return replace(config, image_size=kept["train"].get("image_size")), ""
+    # What trains for many steps on each pixel gets fewer of them.
+    largest = _LARGEST_SIDE if kind.counts_epochs else LARGEST_SIDE
+    side, words = sensible_side(config.data, largest=largest, one_class=True)
+    return replace(config, image_size=side), words
 
 
 def _load_images(config: DetectorConfig) -> Splits:

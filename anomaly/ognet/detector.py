@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -59,13 +60,15 @@ class OGNet(ReconstructionDetector):
         image_shape: (height, width, channels) of the images, sides ≥ 20, channels 1 or 3.
         augmentation: what training images go through (AugmentationPolicy or None, default None);
             None changes nothing.
-        epochs: passes over the normal images in phase one (int >= 2, default 2).
-        batch_size: images a training step (int >= 2, default 64).
+        epochs: passes over the normal images in phase one; None is 2, more where images are few
+            (int >= 2 or None, default None).
+        batch_size: images a training step; None is 64, fewer where images are few (int >= 2 or
+            None, default None).
         false_alarm_rate: share of normal images that may be called anomalies, and share that may
             have boxes (float in (0, 1), default 0.05).
         seed: of weights, order, augmentation and the held-out images (int >= 0, default 0).
-        old_epochs: epochs of phase one after which G_old is copied, fewer than `epochs` (int >= 1,
-            default 1).
+        old_epochs: epochs of phase one after which G_old is copied, fewer than `epochs`; None
+            is half of them (int >= 1 or None, default None).
         iterations: steps of phase two, in whole checks of 25 (or of an epoch, if that has fewer)
             (int >= 0, default 900); 0 leaves phase two out.
         width: multiplies the generator's filters (float > 0, default 0.0625); 1 is the paper's
@@ -107,8 +110,10 @@ class OGNet(ReconstructionDetector):
 
     method: ClassVar[str] = "ognet"
 
-    epochs: Annotated[int, Range(minimum=2)] = 2
-    old_epochs: PositiveInt = 1
+    usual: ClassVar[Mapping[str, int]] = {"epochs": 2}
+
+    epochs: Annotated[int, Range(minimum=2)] | None = None
+    old_epochs: PositiveInt | None = None
     iterations: NonNegativeInt = 900
     width: PositiveFloat = 0.0625
     discriminator_width: PositiveFloat = 0.25
@@ -130,7 +135,24 @@ class OGNet(ReconstructionDetector):
                 f"image_shape must be of at least {_MINIMUM_SIDE} pixels a side for ognet; "
                 f"received {self.image_shape!r}."
             )
-        if self.old_epochs >= self.epochs:
+        self._check_epochs()
+
+    def choose(self, count: int, kept: Mapping[str, Any] | None = None) -> str:
+        words = super().choose(count, kept)
+        self._check_epochs()
+        return words
+
+    def sensible(self, count: int) -> dict[str, int]:
+        """Returns also `old_epochs`.
+
+        Args:
+            count: normal images to train on.
+        """
+        found = super().sensible(count)
+        return {**found, "old_epochs": max(1, (self.epochs or found["epochs"]) // 2)}
+
+    def _check_epochs(self) -> None:
+        if self.epochs and self.old_epochs and self.old_epochs >= self.epochs:
             raise InputError(
                 f"old_epochs must be below epochs, {self.epochs}; received {self.old_epochs}."
             )
@@ -152,10 +174,11 @@ class OGNet(ReconstructionDetector):
             keras.optimizers.Adam(self.learning_rate),
             keras.optimizers.Adam(self.discriminator_rate),
         )
-        self.run_stage(training, "1_old", first, self.old_epochs)
+        first_epochs = int(self.old_epochs or 0)
+        self.run_stage(training, "1_old", first, first_epochs)
         old = keras.models.clone_model(generator)
         old.set_weights(generator.get_weights())
-        self.run_stage(training, "2_generator", first, self.epochs - self.old_epochs)
+        self.run_stage(training, "2_generator", first, int(self.epochs or 0) - first_epochs)
         if not self.iterations:
             return
         second = PhaseTwo(
@@ -168,7 +191,7 @@ class OGNet(ReconstructionDetector):
             self.averaging,
             self.seed,
         )
-        steps = min(_CHECK_EVERY, len(training.images) // self.batch_size)
+        steps = min(_CHECK_EVERY, len(training.images) // int(self.batch_size or 1))
         epochs = -(-self.iterations // steps)
         # To zero, so that the last step is as good a place to stop as any.
         rate = keras.optimizers.schedules.CosineDecay(self.phase_two_rate, epochs * steps)

@@ -88,6 +88,7 @@ def write_overview(
         title=f"{metrics['method']}, normal: {metrics['normal_class']}",
         source=run.config["data"]["source"],
         figures=table_lines(metrics),
+        findings=metrics["findings"],
         pictures=pictures,
         settings=json.dumps(run.config["detector"], indent=2),
     )
@@ -167,7 +168,10 @@ def print_evaluation(metrics: dict[str, Any], console: Console | None = None) ->
     table.add_column("beside it")
     for line in table_lines(metrics):
         table.add_row(*line)
-    (console or Console()).print(table)
+    console = console or Console()
+    console.print(table)
+    for words in metrics["findings"]:
+        console.print(f"Mind: {words}", highlight=False, markup=False)
 
 
 def table_lines(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -180,6 +184,9 @@ def table_lines(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
             ("AUPR", f"{100 * metrics['aupr']:.1f}", f"chance {share:.1f}"),
             ("F1", f"{100 * metrics['f1']:.1f}", f"threshold {metrics['threshold']:.4g}"),
         ]
+    if "mean_image_auroc" in metrics:
+        control = f"{100 * metrics['mean_image_auroc']:.1f}"
+        lines.append(("AUROC of a control", control, "distance to the mean normal image"))
     if "aupro" in metrics:
         count = f"{metrics['images_with_masks']} masks"
         lines.append(("AUROC of pixels", f"{100 * metrics['pixel_auroc']:.1f}", count))

@@ -102,6 +102,22 @@ def load_folder(name: str | os.PathLike[str], reading: Reading) -> Splits:
     )
 
 
+def image_sizes(root: Path, one_class: bool = False) -> list[tuple[int, int]]:
+    """Returns (height, width) of each readable image of a folder, from the files' headers.
+
+    Args:
+        root: as for `load_folder`.
+        one_class: take folders of one normal class too (bool, default False).
+
+    Raises:
+        InputError: the folder is missing or holds no classes, or a class has no images.
+    """
+    found, _ = (scan_one_class(root) if one_class else None) or _scan(root)
+    paths = [root / name for names, _ in found.values() for name in names]
+    shapes = _for_each(probe, paths, True, "Checking sizes")
+    return [shape[:2] for shape in shapes if shape is not None]
+
+
 def _decode_into(
     images: np.ndarray, root: Path, ids: np.ndarray, size: Size, channels: int, place: int
 ) -> bool:

@@ -7,12 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+
 from robustcls._settings import NonNegativeInt, Range, checked
 from robustcls._validation import InputError, nearest
 from robustcls.data.embedded_sets import FASHION_MNIST_MINI, load_embedded
-from robustcls.data.folders import load_folder
+from robustcls.data.folders import image_sizes, load_folder
 from robustcls.data.resizing import check_channels, check_size
 from robustcls.data.splits import Reading, Splits
+
+#: What ImageNet's networks are mostly trained on, and enough for a small set.
+LARGEST_SIDE = 224
 
 
 @checked
@@ -84,6 +89,38 @@ def load(
     )
     read = _reader(name)
     return read(name, reading)
+
+
+def sensible_side(
+    name: str | os.PathLike[str], *, largest: int = LARGEST_SIDE, one_class: bool = False
+) -> tuple[int | None, str]:
+    """Chooses the side that a folder's images are to be resized to, where nobody says.
+
+    Images of one size that is not too large keep it. Others get the median of their shorter sides
+    in steps of 32 pixels, `largest` at most. Sets that are no folders keep theirs.
+
+    Args:
+        name: as for `load`.
+        largest: no side of an image may be longer (int, default 224).
+        one_class: as for `load` (bool, default False).
+
+    Returns:
+        The side, or None for the size that they have, and why in one line.
+
+    Raises:
+        InputError: an unknown name or an unusable folder.
+    """
+    if _reader(name) is not load_folder:
+        return None, ""
+    sizes = image_sizes(Path(name).expanduser(), one_class)
+    different = sorted(set(sizes))
+    if not sizes or (len(different) == 1 and max(different[0]) <= largest):
+        return None, ""
+    side = int(np.median([min(size) for size in sizes])) // 32 * 32
+    side = max(32, min(side, largest))
+    first, last = (f"{height}×{width}" for height, width in (different[0], different[-1]))
+    whose = first if len(different) == 1 else f"{len(different)} sizes from {first} to {last}"
+    return side, f"Images of {whose} pixels are resized to {side}×{side}."
 
 
 def _reader(name: Any) -> Callable[[Any, Reading], Splits]:

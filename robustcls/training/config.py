@@ -43,8 +43,8 @@ class DataConfig:
 
     Args:
         name: an embedded set, a TFDS name or an image folder (str, default "fashion_mnist_mini").
-        image_size: side in pixels that images are resized to; null keeps theirs (int >= 1 or None,
-            default None).
+        image_size: side in pixels that images are resized to; null keeps theirs, and chooses one
+            for a folder of several sizes or of sides above 224 (int >= 1 or None, default None).
         channels: 1 gray, 3 colour; null keeps theirs (int or None, default None).
         skip_bad_images: leave unreadable files out and list them (bool, default False).
         data_dir: where TFDS keeps prepared sets; null is its default (str or None, default None).
@@ -119,13 +119,14 @@ class OptimizerConfig:
     """SGD with Nesterov momentum and a cosine learning rate.
 
     Args:
-        learning_rate: the highest rate, reached after the warm-up (float > 0, default 0.02).
+        learning_rate: the highest rate, reached after the warm-up; left out, chosen (float > 0 or
+            None, default None).
         momentum: of SGD (float in [0, 1], default 0.9).
         warmup: share of all steps in which the rate rises from 0 (float in [0, 1], default 0.1).
         weight_decay: decoupled weight decay of each step; 0 is none (float >= 0, default 0.0).
     """
 
-    learning_rate: PositiveFloat = 0.02
+    learning_rate: PositiveFloat | None = None
     momentum: UnitFloat = 0.9
     warmup: UnitFloat = 0.1
     weight_decay: NonNegativeFloat = 0.0
@@ -139,16 +140,17 @@ class UnfreezingConfig:
     """Training from the head downward; see `robustcls.PlateauUnfreezing`.
 
     Args:
-        patience: epochs without improvement before a block opens; 0 trains all from the start (int
-            >= 0, default 0).
+        patience: epochs without improvement before a block opens; 0 trains all from the start;
+            left out, chosen (int >= 0 or None, default None).
         min_delta: improvement that counts, as a share of the best loss (float in [0, 1], default
             0.01).
-        blocks_at_start: blocks that are open from the beginning (int >= 1, default 1).
+        blocks_at_start: blocks that are open from the beginning; left out, chosen (int >= 1 or
+            None, default None).
     """
 
-    patience: NonNegativeInt = 0
+    patience: NonNegativeInt | None = None
     min_delta: UnitFloat = 0.01
-    blocks_at_start: PositiveInt = 1
+    blocks_at_start: PositiveInt | None = None
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -158,6 +160,10 @@ class UnfreezingConfig:
 class TrainConfig:
     """A training run: a reference model and its robust twins.
 
+    Of the settings that are left out, those of the optimizer, the unfreezing, the epochs and the
+    batches are chosen by the number of training images and by whether weights are given; see
+    `robustcls.training.choosing`.
+
     Args:
         data: the images.
         model: the network, the same for both.
@@ -165,8 +171,8 @@ class TrainConfig:
         adversarial: the twin's adversarial term.
         optimizer: the optimizer, the same for both.
         unfreezing: training from the head downward.
-        epochs: epochs of each model (int >= 1, default 10).
-        batch_size: images a step (int >= 2, default 128).
+        epochs: epochs of each model; left out, chosen (int >= 1 or None, default None).
+        batch_size: images a step; left out, chosen (int >= 2 or None, default None).
         seed: seed of weights, order, augmentation and random starts (int >= 0, default 0).
         models: which to train: base, adversarial, or objectives by name: pgd, fgsm_rs, n_fgsm,
             free, trades, mart, noise, augmix, ibp, crown_ibp (str, default ("base",
@@ -185,8 +191,8 @@ class TrainConfig:
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     unfreezing: UnfreezingConfig = field(default_factory=UnfreezingConfig)
-    epochs: PositiveInt = 10
-    batch_size: Annotated[int, Range(minimum=2)] = 128
+    epochs: PositiveInt | None = None
+    batch_size: Annotated[int, Range(minimum=2)] | None = None
     seed: NonNegativeInt = 0
     models: tuple[Annotated[str, Choice(_Trainable())], ...] = MODELS
     objectives: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from scipy.stats import binomtest
+
+from robustcls.data.splits import Splits
+from robustcls.training.checkpoints import read_history
 
 #: A class with fewer training images is named.
 FEW_IMAGES = 10
@@ -44,6 +48,23 @@ def constant_answer(
         f"{model} classifies {100 * right / count:.1f} % of {count:,} {what} right, {relation} "
         f"the one answer {name!r} for all of them would reach ({100 * share:.1f} %)."
     )
+
+
+def training_findings(model: str, history: Path, splits: Splits) -> list[str]:
+    """Returns what a finished training's validation figures say against it, in sentences.
+
+    Args:
+        model: its name.
+        history: its `history.csv`.
+        splits: the images that it was trained on.
+    """
+    rows = read_history(history)
+    found = [rising_loss(model, rows)]
+    if rows and "val_accuracy" in rows[-1]:
+        labels = splits.validation.labels
+        right = round(rows[-1]["val_accuracy"] * len(labels))
+        found.append(constant_answer(model, right, labels, splits.class_names, "validation images"))
+    return [words for words in found if words]
 
 
 def rising_loss(model: str, history: Sequence[Mapping[str, float]]) -> str | None:

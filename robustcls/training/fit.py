@@ -24,7 +24,9 @@ from robustcls.runs import Run, atomic, versions
 from robustcls.training.adversarial import AdversarialRegularization
 from robustcls.training.averaging import WeightAverage
 from robustcls.training.checkpoints import EpochCheckpoint
+from robustcls.training.choosing import choose, choose_side, fill
 from robustcls.training.config import OptimizerConfig, TrainConfig
+from robustcls.training.findings import few_images, training_findings
 from robustcls.training.objectives.objective import Objective
 from robustcls.training.objectives.registry import OBJECTIVES
 from robustcls.training.progress import shown
@@ -57,7 +59,13 @@ def train(
     Raises:
         InputError: a setting is unusable, `out` exists, or the loss is no longer finite.
     """
+    if resume and Run.is_at(out):
+        config, resized = fill(config, Run.open(out).config.get("train", {})), ""
+    else:
+        config, resized = choose_side(config)
     splits = load_splits(config)
+    config, chosen = choose(config, len(splits.train))
+    chosen = " ".join(filter(None, [resized, chosen]))
     # Every setting is tried before the folder is made and hours are spent.
     trainings = {}
     for name in config.models:
@@ -75,11 +83,14 @@ def train(
         },
         "weights": weights,
         "seed": config.seed,
+        **({"chosen": chosen} if chosen else {}),
         "versions": versions(),
     }
     run = Run.create(out, record, resume=resume, overwrite=overwrite)
     if verbose and splits.skipped:
         print(f"Left out, as unreadable: {', '.join(splits.skipped)}", flush=True)
+    if verbose:
+        _say(chosen, few_images(splits.train.labels, splits.class_names))
     for name in config.models:
         if (run.folder(name) / "model.keras").is_file():
             continue
@@ -89,7 +100,15 @@ def train(
         # The graph of the first model would otherwise stay in memory beside the second.
         keras.backend.clear_session()
         gc.collect()
+        if verbose:
+            _say(*training_findings(name, run.folder(name) / "history.csv", splits))
     return run
+
+
+def _say(*sentences: str | None) -> None:
+    for words in sentences:
+        if words:
+            print(words, flush=True)
 
 
 def load_splits(config: TrainConfig) -> Splits:
@@ -132,7 +151,7 @@ def _assemble(name: str, config: TrainConfig, splits: Splits) -> _Training:
     if config.augmentation is not None:
         policy = AugmentationPolicy.from_config(config.augmentation)
     batches = train_batches(
-        splits, policy, batch_size=config.batch_size, seed=config.seed, epochs=epoch
+        splits, policy, batch_size=int(config.batch_size or 0), seed=config.seed, epochs=epoch
     )
     base_model = build_classifier(
         **dataclasses.asdict(config.model),
@@ -141,7 +160,7 @@ def _assemble(name: str, config: TrainConfig, splits: Splits) -> _Training:
         seed=config.seed,
     )
     model = base_model
-    steps = config.epochs * len(batches)
+    steps = int(config.epochs or 0) * len(batches)
     if name == "adversarial":
         model = AdversarialRegularization(
             base_model, **dataclasses.asdict(config.adversarial), seed=config.seed
@@ -242,10 +261,11 @@ def _watch(
 
 def _optimizer(config: OptimizerConfig, steps: int) -> keras.optimizers.Optimizer:
     warmup = int(config.warmup * steps)
+    rate = float(config.learning_rate or 0)
     schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else config.learning_rate,
+        0.0 if warmup else rate,
         decay_steps=max(steps - warmup, 1),
-        warmup_target=config.learning_rate if warmup else None,
+        warmup_target=rate if warmup else None,
         warmup_steps=warmup,
     )
     return keras.optimizers.SGD(

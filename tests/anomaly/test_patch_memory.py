@@ -140,7 +140,6 @@ def test_two_fits_remember_the_same(detector):
         ({"neighbors": 0}, "neighbors must be"),
         ({"max_patches": 2}, "max_patches must be"),
         ({"epochs": 2}, "epochs must be"),
-        ({"image_shape": (28, 28, 1)}, "image_shape must be at least 32 pixels .*resize_to"),
         ({"weights": "imagenot"}, "weights must be"),
     ],
 )

@@ -79,5 +79,11 @@ def test_holding_out():
     assert not np.array_equal(hold_out(images, 0.05, seed=4)[1], held)
     assert len(hold_out(images, 0.005, seed=3)[1]) == 199
     assert len(hold_out(images[:38], 0.05, seed=3)[1]) == 19
+    for count in range(2, 38):
+        with pytest.raises(InputError, match=rf"received {count}\. Did you mean") as found:
+            hold_out(np.zeros((count, 1)), 0.05, seed=0)
+        rate = float(str(found.value).split("=")[1].rstrip("?"))
+        kept, held_out = hold_out(np.zeros((count, 1)), rate, seed=0)
+        assert len(kept) >= len(held_out) >= smallest_sample(rate)
     with pytest.raises(InputError, match=r"normal_images must be at least 38 .*; received 37"):
         hold_out(images[:37], 0.05, seed=3)

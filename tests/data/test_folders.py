@@ -13,6 +13,7 @@ from robustcls._validation import InputError
 from robustcls.data import load
 from robustcls.data.decoding import BadImageError, probe, quiet_pillow, read_image
 from robustcls.data.files import image_files
+from robustcls.data.sources import sensible_side
 
 
 def picture(seed, size=(8, 6), mode="RGB"):
@@ -157,6 +158,26 @@ def test_what_was_done_to_the_images_is_said(photos):
     assert load(photos, image_size=5).changes == (
         "resized from 2 sizes from 6×8 to 30×20 to 5×5 pixels",
     )
+
+
+def test_a_side_for_images_of_any_sizes(photos, tmp_path):
+    assert sensible_side(photos) == (None, "")
+    assert sensible_side("fashion_mnist_mini") == (None, "")
+    assert sensible_side(photos, largest=7) == (
+        32,
+        "Images of 6×8 pixels are resized to 32×32.",
+    )
+    for number in range(40):
+        picture(number, size=(90, 70)).save(photos / "dog" / f"larger{number}.png")
+    (photos / "dog" / "broken.png").write_bytes(b"no image")
+    side, words = sensible_side(photos)
+    assert side == 64
+    assert words == "Images of 2 sizes from 6×8 to 70×90 pixels are resized to 64×64."
+    assert sensible_side(photos, largest=48)[0] == 48
+    fill(tmp_path / "parts", 3, size=(300, 240))
+    assert sensible_side(tmp_path / "parts", one_class=True)[0] == 224
+    with pytest.raises(InputError, match="does not exist"):
+        sensible_side(tmp_path / "none")
 
 
 def test_sizes_must_agree_or_be_given(photos):
