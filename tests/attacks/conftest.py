@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -25,9 +27,14 @@ def _model(shape, classes):
 
 @pytest.fixture(scope="session")
 def problem():
-    """A function that makes (model, images, labels), the first three labels wrong."""
+    """A function that gives (model, images, labels), the first three labels wrong.
 
-    def make(shape, count=37, classes=CLASSES):
+    The model is the same for the same arguments, so that an attack on it is traced once for all
+    tests; `fresh` makes a new one.
+    """
+
+    @functools.cache
+    def kept(shape, count, classes):
         model = _model(shape, classes)
         # Many pixels lie on the border of [0, 1], as in real images.
         images = np.random.default_rng(0).uniform(-0.2, 1.2, (count, *shape)).clip(0, 1)
@@ -35,6 +42,10 @@ def problem():
         labels = np.argmax(model.predict(images, verbose=0), -1)
         labels[:3] = (labels[:3] + 1) % classes
         return model, images, labels
+
+    def make(shape, count=37, classes=CLASSES, fresh=False):
+        model, images, labels = (kept.__wrapped__ if fresh else kept)(shape, count, classes)
+        return model, images.copy(), labels.copy()
 
     return make
 

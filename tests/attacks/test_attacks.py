@@ -71,7 +71,7 @@ def test_contract(attack, shape, problem):
 
 @pytest.mark.parametrize("attack", ROWS + NEW, ids=str)
 def test_result_depends_on_neither_batch_size_nor_order(attack, problem):
-    model, images, labels = problem((8, 8, 1))
+    model, images, labels = problem((8, 8, 1), count=13)
     whole = attack(model, images, labels, batch_size=64)
     np.testing.assert_array_equal(
         whole.adversarial, attack(model, images, labels, batch_size=64).adversarial
@@ -226,7 +226,7 @@ def test_first_fooling_iterate_is_kept_though_later_ones_fail():
 
 
 def test_attacks_are_traced_once_for_all_settings(problem):
-    model, images, labels = problem((8, 8, 1))
+    model, images, labels = problem((8, 8, 1), fresh=True)
     for epsilon in (0.01, 0.02):
         for batch_size in (3, 64):
             PGD(epsilon=epsilon, steps=2)(model, images, labels, batch_size=batch_size)
@@ -236,7 +236,7 @@ def test_attacks_are_traced_once_for_all_settings(problem):
 
 
 def test_compiled_functions_do_not_keep_the_model_alive(problem):
-    model, images, labels = problem((8, 8, 1))
+    model, images, labels = problem((8, 8, 1), fresh=True)
     FGSM()(model, images, labels)
     alive = weakref.ref(model)
     del model

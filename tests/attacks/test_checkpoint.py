@@ -42,7 +42,7 @@ def stopping(monkeypatch):
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_a_stopped_attack_goes_on_to_the_same_result(attack, problem, stopping, tmp_path):
-    model, images, labels = problem((8, 8, 1))
+    model, images, labels = problem((8, 8, 1), fresh=True)
     left = stopping(10**6)
     expected = attack(model, images, labels, batch_size=8)
     total = 10**6 - left[0]
@@ -61,7 +61,7 @@ def test_a_stopped_attack_goes_on_to_the_same_result(attack, problem, stopping, 
 
 
 def test_goes_on_with_another_batch_size(problem, stopping, tmp_path):
-    model, images, labels = problem((8, 8, 1))
+    model, images, labels = problem((8, 8, 1), fresh=True)
     attack = Square(epsilon=0.04, queries=25)
     expected = attack(model, images, labels)
     stopping(9)
@@ -74,7 +74,7 @@ def test_goes_on_with_another_batch_size(problem, stopping, tmp_path):
 
 
 def test_radii_attacks_and_images_share_a_folder(problem, stopping, tmp_path):
-    model, images, labels = problem((8, 8, 1))
+    model, images, labels = problem((8, 8, 1), fresh=True)
     attack = PGD(epsilon=0.04, steps=3)
     attack.over(model, images, labels, epsilons=[0.02, 0.04], checkpoint=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
@@ -91,7 +91,7 @@ def test_radii_attacks_and_images_share_a_folder(problem, stopping, tmp_path):
 
 def test_a_model_that_fails_leaves_what_it_did(problem, tmp_path):
     """Without waiting for the next save."""
-    model, images, labels = problem((8, 8, 1))
+    model, images, labels = problem((8, 8, 1), fresh=True)
     attack = Square(epsilon=0.04, queries=25)
     queries = []
 
@@ -117,7 +117,7 @@ def test_a_model_that_fails_leaves_what_it_did(problem, tmp_path):
 
 
 def test_another_model_or_a_damaged_file_is_refused(problem, tmp_path):
-    model, images, labels = problem((8, 8, 1))
+    model, images, labels = problem((8, 8, 1), fresh=True)
     attack = PGD(epsilon=0.04, steps=3)
     attack(model, images, labels, checkpoint=tmp_path)
     wrong = labels != np.argmax(model.predict(images, verbose=0), -1)

@@ -10,7 +10,7 @@ from robustcls.attacks.square import _pattern
 
 
 def test_works_on_a_function_and_asks_no_more_than_it_may(problem):
-    model, images, labels = problem((9, 7, 3), count=10)
+    model, images, labels = problem((9, 7, 3), count=10, fresh=True)
     asked = np.zeros(10, int)
 
     def scores(batch):
@@ -34,7 +34,7 @@ def test_works_on_a_function_and_asks_no_more_than_it_may(problem):
 
 def test_needs_no_gradient(problem):
     """A model that rounds its images has none; Square finds what PGD cannot."""
-    model, images, labels = problem((8, 8, 1), count=60)
+    model, images, labels = problem((8, 8, 1), count=60, fresh=True)
 
     def scores(batch):
         return model(np.round(batch * 16) / 16, training=False).numpy()
@@ -47,7 +47,7 @@ def test_needs_no_gradient(problem):
 
 
 def test_probabilities_serve_as_well_as_logits(problem):
-    model, images, labels = problem((8, 8, 1))
+    model, images, labels = problem((8, 8, 1), fresh=True)
     attack = Square(epsilon=0.05, queries=40)
     by_logits = attack(lambda x: 9 * model(x).numpy(), images, labels)
     by_probabilities = attack(lambda x: tf.nn.softmax(9 * model(x)).numpy(), images, labels)
@@ -82,7 +82,7 @@ def test_sides_shrink_on_the_published_schedule():
 
 
 def test_every_pixel_of_the_start_lies_on_the_boundary(problem):
-    model, images, labels = problem((8, 8, 1))
+    model, images, labels = problem((8, 8, 1), fresh=True)
     images = np.clip(images, 0.3, 0.7)
     labels = np.argmax(model.predict(images, verbose=0), -1)
     offsets = Square(epsilon=0.01, queries=1)(model, images, labels).adversarial - images
