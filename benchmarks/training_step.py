@@ -85,7 +85,7 @@ def serve(arguments: argparse.Namespace) -> None:
     """The process of the real NSL wrapper: a turn for each line that comes in."""
     import tensorflow as tf
 
-    from robustcls.training._nsl import nsl
+    from robustcls.training.adversarial._nsl import nsl
 
     keras = tf.keras
     base = keras.applications.MobileNetV2(

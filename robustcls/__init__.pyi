@@ -24,6 +24,7 @@ from .models.zoo.loading import load_pretrained as load_pretrained
 from .serving import export as export
 from .training import objectives as objectives
 from .training.adversarial import AdversarialRegularization as AdversarialRegularization
+from .training.adversarial import adversarial_loss as adversarial_loss
 from .training.averaging import WeightAverage as WeightAverage
 from .training.robust_trainer import RobustTrainer as RobustTrainer
 from .training.unfreezing import PlateauUnfreezing as PlateauUnfreezing
@@ -41,6 +42,7 @@ __all__ = [
     "Split",
     "Splits",
     "WeightAverage",
+    "adversarial_loss",
     "attacks",
     "build_classifier",
     "callbacks",

@@ -38,6 +38,7 @@ FOLDERS = {
     ),
     "robustcls.evaluation.smoothing": ("ABSTAINED", "Certification", "certify", "radius_of"),
     "robustcls.evaluation.trust": ("Check", "believable", "check", "summary"),
+    "robustcls.training.adversarial": ("AdversarialRegularization",),
     "robustcls.explanation.quality": (
         "SURVIVES",
         "Quality",

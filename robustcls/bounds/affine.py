@@ -72,7 +72,7 @@ def _rescaling(layer: Any) -> Affine:
 
 def _averaging(layer: Any) -> Affine:
     """A layer whose weights are fixed and not negative."""
-    return Affine(lambda points, absolute: layer(points))
+    return Affine(lambda points, absolute: _float(layer.call(points)))
 
 
 def _identity(layer: Any) -> Affine:

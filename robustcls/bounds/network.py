@@ -161,11 +161,12 @@ def _through_affine(step: Step, box: Box, maps: dict[str, Affine], training: boo
     maps[step.output] = affine
     if box.clean is not None:
         is_dropout = isinstance(layer, layers.Dropout)
-        clean = layer(box.clean, training=training) if is_dropout else affine(box.clean)
+        clean = layer.call(box.clean, training=training) if is_dropout else affine(box.clean)
     center, radius = affine(box.center), affine.linear(box.radius, True)
     return Box(center - radius, center + radius, clean)
 
 
+# Bounds are float32 whatever a layer's precision, so layers are called without their casts.
 def _steps(layer: Any, inputs: tuple[str, ...], output: str) -> list[Step]:
     kind = type(layer)
     activation = getattr(layer, "activation", keras.activations.linear)
@@ -177,16 +178,16 @@ def _steps(layer: Any, inputs: tuple[str, ...], output: str) -> list[Step]:
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         raise _unsupported(layer, "channels first")
     if kind in _JOINING:
-        return [Step("join", layer, inputs, output, layer)]
+        return [Step("join", layer, inputs, output, layer.call)]
     if kind in _RISING_LAYERS:
-        return [Step("rising", layer, inputs, output, layer)]
+        return [Step("rising", layer, inputs, output, layer.call)]
     if kind is layers.ReLU:
         if layer.negative_slope < 0 or layer.threshold:
             raise _unsupported(layer, "a threshold or a negative slope below 0")
         plain = layer.max_value is None and not layer.negative_slope
-        return [Step("relu" if plain else "rising", layer, inputs, output, layer)]
+        return [Step("relu" if plain else "rising", layer, inputs, output, layer.call)]
     if kind is layers.LeakyReLU and layer.negative_slope >= 0:
-        return [Step("rising", layer, inputs, output, layer)]
+        return [Step("rising", layer, inputs, output, layer.call)]
     if kind is layers.Activation:
         return [_activation(layer, inputs, output)]
     if kind in NORMALIZATIONS:

@@ -11,6 +11,7 @@ from robustcls._settings import PositiveInt, checked
 from robustcls._validation import InputError
 from robustcls.attacks import Attack
 from robustcls.data.pipeline import arrays_of
+from robustcls.training.trainer import base_model_of
 
 
 class RobustAccuracy(keras.callbacks.Callback):
@@ -73,7 +74,7 @@ class RobustAccuracy(keras.callbacks.Callback):
         if not self._measured or last or epoch % self.every == 0:
             model: Any = self.model
             result = self.attack(
-                getattr(model, "base_model", model),
+                base_model_of(model),
                 self._images,
                 self._labels,
                 batch_size=self.batch_size,

@@ -2,6 +2,7 @@
 
 from . import objectives as objectives
 from .adversarial import AdversarialRegularization as AdversarialRegularization
+from .adversarial import adversarial_loss as adversarial_loss
 from .averaging import WeightAverage as WeightAverage
 from .config import TrainConfig as TrainConfig
 from .fit import train as train
@@ -16,6 +17,7 @@ __all__ = [
     "RobustnessWatch",
     "TrainConfig",
     "WeightAverage",
+    "adversarial_loss",
     "objectives",
     "train",
 ]

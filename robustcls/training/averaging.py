@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from robustcls._settings import Range, checked
+from robustcls.training.trainer import base_model_of
 
 AverageDecay = Annotated[float, Range(above=0, below=1)]
 # Batches that batch-norm statistics are measured on: about ten count.
@@ -43,7 +44,7 @@ class WeightAverage(keras.callbacks.Callback):
         Args:
             model: the base model or a trainer around it.
         """
-        base_model = getattr(model, "base_model", model)
+        base_model = base_model_of(model)
         self._weights = [w for layer in base_model.layers for w in _own_weights(layer)]
         self.variables = [tf.Variable(weight, trainable=False) for weight in self._weights]
         self._steps = tf.Variable(0.0, trainable=False)
@@ -64,7 +65,7 @@ class WeightAverage(keras.callbacks.Callback):
             batches: of training, (images, labels); taken again and again when they are few.
         """
         model: Any = self.model
-        base_model = getattr(model, "base_model", model)
+        base_model = base_model_of(model)
         for weight, average in zip(self._weights, self.variables, strict=False):
             weight.assign(average)
         kind = keras.layers.BatchNormalization

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from robustcls._validation import check_choice
+from robustcls._validation import InputError, check_choice
 from robustcls.data.augment import AugmentationPolicy
 from robustcls.data.pipeline import evaluation_batches, train_batches
 from robustcls.data.sources import load
@@ -21,7 +21,7 @@ from robustcls.data.splits import Splits
 from robustcls.models.building import build_classifier
 from robustcls.models.stock import save_classifier
 from robustcls.runs import Run, atomic, versions
-from robustcls.training.adversarial import AdversarialRegularization
+from robustcls.training.adversarial.regularization import AdversarialRegularization
 from robustcls.training.averaging import WeightAverage
 from robustcls.training.checkpoints import EpochCheckpoint
 from robustcls.training.choosing import choose, choose_side, fill
@@ -167,6 +167,11 @@ def _assemble(name: str, config: TrainConfig, splits: Splits) -> _Training:
         )
     elif name != "base":
         objective = objective_of(name, config.objectives.get(name, {}))
+        if objective.weight_steps > int(config.batch_size or 0):
+            raise InputError(
+                f"objectives.{name} must take at most batch_size steps of the weights for a batch, "
+                f"{config.batch_size}; received {objective.weight_steps}."
+            )
         objective.prepare(base_model, config.seed, config.model.weights is None)
         model = RobustTrainer(base_model, objective, seed=config.seed)
         steps *= objective.weight_steps

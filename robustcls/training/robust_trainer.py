@@ -9,30 +9,41 @@ import keras
 import tensorflow as tf
 
 from robustcls._validation import InputError
-from robustcls.models.stock import with_stock_layers
-from robustcls.training.losses import loss_for
+from robustcls.classifiers.outputs import Returned, logits_of, outputs_of
+from robustcls.classifiers.ranges import UNIT, InputRange, preprocessing
+from robustcls.training.batches import BatchForm
+from robustcls.training.checks import require
+from robustcls.training.losses import no_distributions
 from robustcls.training.objectives.objective import Batch, Objective
+from robustcls.training.trainer import Trainer
 
 
-class RobustTrainer(keras.Model):
+class RobustTrainer(Trainer):
     """Trains `base_model` with a robust objective.
 
     `compile` and `fit` are Keras' own, so callbacks, `tf.data`, mixed precision and distribution
     work as ever. `save` and `export` act on `base_model`, which is also what to call, evaluate and
-    attack. Regularization losses of the base model are added to the objective's.
+    attack. Regularization losses of the base model are added to the objective's. The `loss` of
+    `compile` is what `evaluate` reports; what is trained is the objective's.
 
     Args:
-        base_model: Keras model, float32 images [N, H, W, C] in [0, 1] to logits [N, classes].
+        base_model: Keras model, images [N, H, W, C] to logits or softmax [N, classes], or to one
+            logit or sigmoid [N, 1] for two classes.
         objective: how the loss of a batch is made.
+        input_range: (low, high), the pixels that the images have and `base_model` takes, for
+            example (0, 255); the objective's radii are for images in [0, 1], and scaled. None is
+            (0, 1) (default None).
         seed: seed of the objective's draws, >= 0 (int, default 0).
         name: of the trainer (str, default "robust_trainer").
 
     Raises:
-        InputError: `base_model` is a trainer itself.
+        InputError: `base_model` is a trainer itself, has several inputs or outputs, or returns
+            several sigmoids.
 
-    Batches are `(images, labels)` or `(images, labels, sample_weight)`; labels are class ids [N]
-    or one-hot rows. `fit` reports `loss`, the objective's, and the compiled metrics on the logits
-    that the objective names; `evaluate` the compiled loss and metrics on the images as they are.
+    Batches are `(images, labels)`, `(images, labels, sample_weight)` or one dictionary with the
+    labels as "label"; labels are class ids [N] or one-hot rows. `fit` reports `loss`, the
+    objective's, and the compiled metrics on the logits that the objective names; `evaluate` the
+    compiled loss and metrics on the images as they are.
 
     Example:
         >>> trainer = RobustTrainer(model, TRADES(epsilon=8 / 255, beta=6))
@@ -46,50 +57,35 @@ class RobustTrainer(keras.Model):
         base_model: keras.Model,
         objective: Objective,
         *,
+        input_range: InputRange | None = None,
         seed: int = 0,
         name: str = "robust_trainer",
     ) -> None:
-        super().__init__(name=name)
-        if hasattr(base_model, "base_model"):
+        super().__init__(
+            base_model, form=BatchForm(), input_range=input_range, bounded=True, name=name
+        )
+        for what in ("inputs", "outputs"):
+            count = len(getattr(base_model, what, None) or [0])
+            if count != 1:
+                raise InputError(
+                    f"base_model must have one input and one output; received {count} {what}."
+                )
+        if not isinstance(objective, Objective):
             raise InputError(
-                f"base_model must be the model to train; received the trainer {base_model.name}. "
-                "Did you mean its base_model?"
+                f"objective must be an Objective, as of rc.objectives; received {objective!r}."
             )
-        self.base_model = base_model
         self.objective = objective
         self._seeds = keras.random.SeedGenerator(seed)
         # Steps of an epoch and epochs, for schedules.
         self._plan = self.add_weight(
-            shape=(2,), initializer="ones", trainable=False, autocast=False, name="plan"
+            shape=(2,),
+            initializer="ones",
+            dtype="float32",
+            trainable=False,
+            autocast=False,
+            name="plan",
         )
         self._kept: dict[str, tf.Variable] = {}
-        self.built = True
-
-    def compile(
-        self, optimizer: Any = None, loss: Any = None, metrics: Any = None, **kwargs: Any
-    ) -> None:
-        """As `keras.Model.compile`.
-
-        Args:
-            optimizer: SGD (learning rate 0.01, Nesterov momentum 0.9) when None.
-            loss: what `evaluate` reports; sparse categorical cross-entropy on logits when None.
-                What is trained is the objective's.
-            metrics: as for Keras.
-            **kwargs: as for Keras.
-
-        Raises:
-            InputError: the loss takes probabilities while the base model returns logits.
-        """
-        if optimizer is None:
-            optimizer = keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True)
-        if loss is None:
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        loss = loss_for(loss, self.base_model)
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Returns the base model's logits."""
-        return self.base_model(inputs, training=training)
 
     def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`."""
@@ -102,12 +98,21 @@ class RobustTrainer(keras.Model):
         return super().fit(*args, callbacks=callbacks, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        images, labels, weights = self._unpack(data)
         batch = self._batch(images, labels)
         for _ in range(self.objective.weight_steps):
             loss, logits = self._step(batch, weights)
         self._loss_tracker.update_state(loss, sample_weight=tf.shape(images)[0])
-        return self.compute_metrics(images, labels, logits, weights)
+        return self.compute_metrics(images, labels, outputs_of(logits, *self._returned()), weights)
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        images, labels, weights = self._unpack(data)
+        outputs = self.base_model(images, training=False)
+        loss = self.losses_of_outputs(labels, outputs, weights)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        loss = replicas * loss + self._penalty()
+        self._loss_tracker.update_state(loss, sample_weight=tf.shape(images)[0])
+        return self.compute_metrics(images, labels, outputs, weights)
 
     def update_statistics(self, images: tf.Tensor, labels: tf.Tensor) -> None:
         """Moves the batch-norm statistics as a step would, and no weights.
@@ -119,14 +124,6 @@ class RobustTrainer(keras.Model):
         batch = self._batch(images, labels)
         start = self.objective.start(batch)
         self.objective.loss(batch if start is None else dataclasses.replace(batch, images=start))
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """Saves the base model, with stock Keras layers; arguments as for `keras.Model.save`."""
-        with_stock_layers(self.base_model).save(*args, **kwargs)
-
-    def export(self, *args: Any, **kwargs: Any) -> None:
-        """Exports the base model."""
-        self.base_model.export(*args, **kwargs)
 
     def forget(self) -> None:
         """Sets to 0 what the objective has carried from batch to batch."""
@@ -144,8 +141,7 @@ class RobustTrainer(keras.Model):
             losses, logits = self.objective.loss(seen)
             if weights is not None:
                 losses *= tf.cast(tf.reshape(weights, [-1]), losses.dtype)
-            loss = tf.reduce_mean(losses)
-            loss += tf.add_n([tf.cast(x, loss.dtype) for x in self.base_model.losses] or [0.0])
+            loss = tf.reduce_mean(losses) + self._penalty()
             # Gradients of several replicas are added up.
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
             scaled = self.optimizer.scale_loss(loss / replicas)
@@ -157,24 +153,50 @@ class RobustTrainer(keras.Model):
         return loss, logits
 
     def _batch(self, images: Any, labels: Any) -> Batch:
-        if labels is None:
-            raise InputError("batches must be (images, labels); received images alone.")
+        low, high = self.input_range
         images = tf.cast(images, tf.float32)
+        if self.input_range != UNIT:
+            images = (images - low) / (high - low)
         labels = tf.convert_to_tensor(labels)
-        one_hot = labels.shape.rank == 2 and labels.shape[-1] != 1
-        labels = tf.argmax(labels, -1) if one_hot else tf.cast(tf.reshape(labels, [-1]), tf.int64)
+        if labels.shape.rank == 2 and labels.shape[-1] != 1:
+            shares = tf.reduce_sum(tf.cast(labels, tf.float32), -1)
+            good = tf.reduce_all(tf.abs(shares - 1) < 1e-2)
+            labels = require(good, "one_hot", [], tf.argmax(labels, -1))
+        else:
+            labels = tf.cast(tf.reshape(labels, [-1]), tf.int64)
         plan = tf.convert_to_tensor(self._plan)
         batches = tf.cast(self.optimizer.iterations, tf.float32) / self.objective.weight_steps
         return Batch(
             images=images,
             labels=labels,
             model=self.base_model,
+            inputs=preprocessing(input_range=self.input_range) or tf.identity,
+            scores=self._scores,
             draw=lambda: tf.cast(self._seeds.next(), tf.int32),
             epoch=batches / plan[0],
             epochs=plan[1],
             scale_loss=self.optimizer.scale_loss,
             keep=lambda name: self._keep(name, images),
         )
+
+    def _scores(self, outputs: tf.Tensor) -> tf.Tensor:
+        kind, width = self._returned()
+        if kind is None:
+            outputs = no_distributions(outputs)
+        if kind == "sigmoid" and width != 1:
+            raise InputError(
+                f"base_model must return a score for each class, one of which is right; "
+                f"{self.base_model.name} ends in {width} sigmoids. AdversarialRegularization "
+                "takes them."
+            )
+        return logits_of(outputs, kind)
+
+    def _returned(self) -> tuple[Returned | None, int | None]:
+        outputs = getattr(self.base_model, "outputs", None)
+        return self.losses_of_outputs.returned, outputs[0].shape[-1] if outputs else None
+
+    def _penalty(self) -> tf.Tensor:
+        return tf.add_n([tf.cast(loss, tf.float32) for loss in self.base_model.losses] or [0.0])
 
     def _keep(self, name: str, images: tf.Tensor) -> tf.Variable:
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:

@@ -9,6 +9,7 @@ import keras
 from robustcls._settings import PositiveInt, UnitFloat, checked
 from robustcls._validation import InputError
 from robustcls.models.backbones import unfreezing_blocks
+from robustcls.training.trainer import base_model_of
 
 
 class PlateauUnfreezing(keras.callbacks.Callback):
@@ -69,7 +70,7 @@ class PlateauUnfreezing(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         model: Any = self.model
-        base_model = getattr(model, "base_model", model)
+        base_model = base_model_of(model)
         self._blocks = unfreezing_blocks(base_model)
         for layer in base_model.layers:
             layer.trainable = True

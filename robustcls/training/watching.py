@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from robustcls._settings import Epsilon, PositiveInt, Range, checked
 from robustcls._validation import InputError, check_images, check_labels
+from robustcls.training.trainer import base_model_of
 
 ROBUST_ACCURACY = "watched_robust_accuracy"
 # A few hundred images of a model that is hardly robust yet go up and down by that much.
@@ -91,7 +92,7 @@ class RobustnessWatch(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         model: Any = self.model
-        self._base_model = getattr(model, "base_model", model)
+        self._base_model = base_model_of(model)
         self._attacked = tf.function(self._accuracy, autograph=False)
         if self.best:
             # What a training goes on from is good: it would have ended otherwise.

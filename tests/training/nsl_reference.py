@@ -13,9 +13,11 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import numpy as np
 import tensorflow as tf
 
-from robustcls.training._nsl import nsl
+from robustcls.training.adversarial._nsl import nsl
 
 tf_keras = tf.keras
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
 def build(weights):
@@ -33,12 +35,47 @@ def build(weights):
     return model
 
 
+def trained_by_replicas():
+    """Weights after a step of our trainer on dictionaries, on one replica and on two."""
+    import keras
+
+    from robustcls import AdversarialRegularization
+
+    images = np.linspace(0, 1, 16, dtype=np.float32).reshape(8, 2)
+    batch = {"feature": images, "label": np.arange(8) % 2}
+    weights = {}
+    for devices in (["CPU:0"], ["CPU:0", "CPU:1"]):
+        for source in ("arrays", "dataset", "distributed"):
+            strategy = tf.distribute.MirroredStrategy(devices)
+            with strategy.scope():
+                keras.utils.set_random_seed(0)
+                base = keras.Sequential(
+                    [
+                        keras.Input((2,), name="feature"),
+                        keras.layers.Dense(
+                            2,
+                            kernel_regularizer=keras.regularizers.L2(0.1),
+                            activity_regularizer=keras.regularizers.L2(0.1),
+                        ),
+                    ]
+                )
+                model = AdversarialRegularization(base, multiplier=0.5, step_size=0.1)
+                model.compile(keras.optimizers.SGD(1.0), metrics=["accuracy"])
+            data = tf.data.Dataset.from_tensor_slices(batch).batch(8)
+            if source == "distributed":
+                data = strategy.experimental_distribute_dataset(data)
+            logs = model.fit(batch if source == "arrays" else data, verbose=0, shuffle=False)
+            weights[f"{len(devices)}_{source}"] = base.get_weights()[0]
+            weights[f"{len(devices)}_{source}_loss"] = logs.history["loss"][0]
+    return weights
+
+
 def main(cases_path, out_path):
     with np.load(cases_path) as data:
         cases = json.loads(str(data["cases"]))
         images, labels = data["images"], data["labels"]
         weights = [data[f"w{index}"] for index in range(int(data["count"]))]
-    results = {}
+    results = trained_by_replicas()
     for number, case in enumerate(cases):
         base = build(weights)
         # NSL looks bounds up by feature name; a bare number would be ignored.

@@ -112,8 +112,8 @@ def test_random_start_is_seeded_and_stays_in_the_ball(data, grad_norm):
             seed=seed,
         )
         model.compile()
-        made = model._neighbours(tf.constant(images), labels, None, None, training=False)
-        neighbours.append(made.numpy())
+        made = model.perturb_on_batch(images, labels)
+        neighbours.append(made)
     np.testing.assert_array_equal(neighbours[0], neighbours[1])
     assert np.abs(neighbours[0] - neighbours[2]).max() > 0.01
     offsets = (neighbours[0] - images).reshape(len(images), -1)
@@ -207,7 +207,9 @@ def test_bad_batches(data):
     images, labels = data
     model = AdversarialRegularization(small_model())
     model.compile()
-    with pytest.raises(InputError, match="must hold 'label' and one entry of images"):
+    with pytest.raises(InputError, match="must hold 'label' beside the images"):
         model.train_on_batch({"feature": images, "labels": labels})
-    with pytest.raises(InputError, match="loss must be one loss"):
+    with pytest.raises(
+        InputError, match="loss must be one for each output of the model, 1; received 2"
+    ):
         model.compile(loss=["mse", "mse"])

@@ -125,3 +125,13 @@ def test_loss_gradients_and_statistics_equal_nsl(problem, number):
         np.testing.assert_allclose(
             keras.ops.convert_to_numpy(statistic), reference[f"{number}_s{index}"], atol=1e-5
         )
+
+
+@pytest.mark.parametrize("source", ["arrays", "dataset", "distributed"])
+def test_two_replicas_train_as_one_on_dictionaries(problem, source):
+    reference = problem[-1]
+    one, two = (reference[f"{count}_{source}"] for count in (1, 2))
+    np.testing.assert_allclose(two, one, atol=1e-6)
+    np.testing.assert_allclose(one, reference["1_arrays"], atol=1e-6)
+    losses = [float(reference[f"{count}_{source}_loss"]) for count in (1, 2)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)

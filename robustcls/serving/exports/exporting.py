@@ -26,6 +26,7 @@ from robustcls.serving.exports.portable import CALIBRATION_IMAGES, export_file
 from robustcls.serving.exports.run_card import run_card
 from robustcls.serving.exports.samples import COUNT
 from robustcls.serving.exports.servable import write_export
+from robustcls.training.trainer import base_model_of
 
 FORMATS = ("saved_model", "bfloat16", "int8", "onnx")
 
@@ -66,7 +67,7 @@ def export(
         InputError: not a functional classifier of logits, as many names as classes are wanted,
             the version exists, or `out` cannot be written.
     """
-    model = getattr(model, "base_model", model)
+    model = base_model_of(model)
     with tempfile.TemporaryDirectory() as folder:
         servable = classifier_servable(
             model,

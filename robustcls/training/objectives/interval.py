@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from robustcls._settings import Epsilon, Flag, NonNegativeFloat, UnitFloat, check_settings
+from robustcls._validation import InputError
 from robustcls.bounds.initialization import initialize_for_bounds
 from robustcls.bounds.margins import Boxes, Maps, backward_margins, interval_margins
 from robustcls.bounds.network import Network
@@ -62,8 +64,14 @@ class IBP(Objective):
         epsilon, kappa = self.epsilon * ramp, 1.0 - (1.0 - self.kappa) * ramp
         lower = tf.maximum(batch.images - epsilon, 0.0)
         upper = tf.minimum(batch.images + epsilon, 1.0)
-        boxes, maps = network.boxes(lower, upper, clean=batch.images, training=True)
-        logits = boxes[network.output].clean
+        lower, clean, upper = (batch.inputs(images) for images in (lower, batch.images, upper))
+        boxes, maps = network.boxes(lower, upper, clean=clean, training=True)
+        logits: Any = boxes[network.output].clean
+        if logits.shape[-1] == 1:
+            raise InputError(
+                f"{self.name} must train a model of a logit for each class; "
+                f"{batch.model.name} returns one number."
+            )
         margins = self._margins(network, boxes, maps, batch, ramp)
         worst = cross_entropy(-margins, batch.labels)
         return kappa * cross_entropy(logits, batch.labels) + (1.0 - kappa) * worst, logits

@@ -21,6 +21,8 @@ class Batch:
         images: float32 [N, H, W, C] in [0, 1].
         labels: int64 [N].
         model: the model that is trained.
+        inputs: images in [0, 1] as the model takes them.
+        scores: what the model returns as logits.
         draw: returns a new seed, int32 [2], for `tf.random.stateless_*`.
         epoch: float32 scalar, epochs done so far with the share of the present one.
         epochs: float32 scalar, epochs of the whole training.
@@ -33,6 +35,8 @@ class Batch:
     images: tf.Tensor
     labels: tf.Tensor
     model: keras.Model
+    inputs: Callable[[tf.Tensor], tf.Tensor]
+    scores: Callable[[tf.Tensor], tf.Tensor]
     draw: Callable[[], tf.Tensor]
     epoch: tf.Tensor
     epochs: tf.Tensor
@@ -46,7 +50,8 @@ class Batch:
             images: float32 [N, H, W, C].
             training: batch norm and dropout as in training.
         """
-        return tf.cast(self.model(images, training=training), tf.float32)
+        outputs = self.model(self.inputs(images), training=training)
+        return tf.cast(self.scores(outputs), tf.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
