@@ -10,8 +10,8 @@ import keras
 import tensorflow as tf
 
 from robustcls._validation import InputError
-from robustcls.classifiers.outputs import Returned, returned
 from robustcls.training.checks import require
+from robustcls.training.outputs import Returned, returned
 
 _losses = keras.losses
 _BINARY = (_losses.BinaryCrossentropy, _losses.BinaryFocalCrossentropy)

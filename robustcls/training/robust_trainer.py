@@ -9,12 +9,12 @@ import keras
 import tensorflow as tf
 
 from robustcls._validation import InputError
-from robustcls.classifiers.outputs import Returned, logits_of, outputs_of
 from robustcls.classifiers.ranges import UNIT, InputRange, preprocessing
 from robustcls.training.batches import BatchForm
 from robustcls.training.checks import require
 from robustcls.training.losses import no_distributions
 from robustcls.training.objectives.objective import Batch, Objective
+from robustcls.training.outputs import Returned, logits_of, outputs_of
 from robustcls.training.trainer import Trainer
 
 
