@@ -88,8 +88,8 @@ def test_bad_images_are_named(capsys, tmp_path, photos):
 
 
 def test_too_few_or_too_small_images(capsys, tmp_path, photos):
-    line = fail(capsys, "train", "--data.name", photos, "--out", tmp_path / "run")
-    assert "batch_size" in line
+    arguments = ("--data.name", photos, "--batch_size", "128", "--out", tmp_path / "run")
+    assert "batch_size" in fail(capsys, "train", *arguments)
     arguments = ("--data.name", photos, "--batch_size", "4", "--out", tmp_path / "other")
     line = fail(capsys, "train", "--model.backbone", "densenet121", *arguments)
     assert "densenet121" in line

@@ -14,6 +14,8 @@ from robustcls.training.config import TrainConfig
 MANY = 2000
 #: Steps that a training on few images makes at least, from given and from random weights.
 FINE_TUNING_STEPS, STEPS = 120, 700
+#: But no more passes than this over a handful.
+MOST_EPOCHS = 100
 _LARGE_SET = {
     "epochs": 10,
     "batch_size": 128,
@@ -96,7 +98,7 @@ def _few_images(config: TrainConfig, count: int) -> dict[str, Any]:
     fine_tuning = config.model.weights is not None
     epochs = math.ceil((FINE_TUNING_STEPS if fine_tuning else STEPS) / steps)
     return {
-        "epochs": max(10, epochs),
+        "epochs": min(max(10, epochs), MOST_EPOCHS),
         "batch_size": batch_size,
         "optimizer.learning_rate": 0.01,
         "unfreezing.patience": 3 if fine_tuning else 0,
