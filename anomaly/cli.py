@@ -14,6 +14,7 @@ from anomaly.detection.registry import METHODS
 from anomaly.experiments.config import BenchmarkConfig, DetectorConfig
 from robustcls._command_line import (
     CommandParser,
+    add_distribution_arguments,
     add_function_commands,
     add_run_arguments,
     command_parser,
@@ -28,12 +29,13 @@ from robustcls._validation import InputError, check_choice
 from robustcls.runs import Run
 
 
-def train_command(config: DetectorConfig, out: str, resume: bool, overwrite: bool) -> None:
+def train_command(config: DetectorConfig, out: str, **flags: Any) -> None:
     """Train a detector on the normal images of one class."""
     from anomaly.experiments.runs import train_detector
 
-    run = train_detector(config, out, resume=resume, overwrite=overwrite, verbose=epoch_verbosity())
-    print(run.path)
+    run = train_detector(config, out, **flags, verbose=epoch_verbosity())
+    if run is not None:
+        print(run.path)
 
 
 def benchmark_command(config: BenchmarkConfig, out: str, resume: bool, overwrite: bool) -> None:
@@ -126,6 +128,8 @@ def parser() -> CommandParser:
         )
         making.add_class_arguments(config, as_group=False)
         add_run_arguments(making, _kept(name))
+        if name == "train":
+            add_distribution_arguments(making)
         commands.add_subcommand(name, making, help=command.__doc__)
     add_function_commands(commands, _FUNCTIONS)
     boxing = new_parser(
@@ -167,6 +171,7 @@ def _run(arguments: Sequence[str]) -> None:
     flags.pop("config", None)
     if "method" in flags:
         check_choice("method", flags["method"], METHODS)
-    run_flags = {key: flags.pop(key) for key in ("out", "resume", "overwrite")}
+    names = ("out", "resume", "overwrite", "distribute", "devices")
+    run_flags = {key: flags.pop(key) for key in names if key in flags}
     import_tensorflow()
     command(config(**flags), **run_flags)

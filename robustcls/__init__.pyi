@@ -2,6 +2,7 @@
 
 from . import attacks as attacks
 from . import callbacks as callbacks
+from . import distribution as distribution
 from . import plots as plots
 from ._validation import InputError as InputError
 from .data.augment import AugmentationPolicy as AugmentationPolicy
@@ -46,6 +47,7 @@ __all__ = [
     "attacks",
     "build_classifier",
     "callbacks",
+    "distribution",
     "evaluate",
     "evaluation_batches",
     "explain",

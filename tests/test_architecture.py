@@ -21,6 +21,7 @@ FLOORS = (
     ),
     ("robustcls._registry", "robustcls._settings"),
     ("robustcls.runs",),
+    ("robustcls.distribution",),
     ("robustcls.data", "robustcls.plots", "robustcls.reports"),
     ("robustcls.models",),
     ("robustcls", "robustcls.classifiers"),

@@ -16,6 +16,7 @@ from anomaly.detection.layers import NORM_MOMENTUM, crop
 from anomaly.detection.reconstruction import Reconstruction
 from anomaly.detection.training import Training, draw
 from robustcls._settings import NonNegativeInt, PositiveFloat
+from robustcls.distribution.replicas import share_of
 from robustcls.models.reproducible import finish
 
 # Paper's distance to the anomalies' centre is inverted; this keeps the inverse finite.
@@ -148,6 +149,7 @@ class Sphere(keras.Model):
             if self.anomalies is not None:
                 inverse = 1 / (distances[count:] + _NEAREST)
                 loss += self.share * self.eta * tf.reduce_mean(inverse)
+            loss = share_of(loss)
         self.optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
         self.distance.update_state(distances[:count])
         return self.get_metrics_result()

@@ -11,6 +11,7 @@ import numpy as np
 
 from anomaly.detection.thresholds import hold_out, smallest_sample
 from robustcls._validation import InputError
+from robustcls.distribution.collectives import ask_chief, on_chief
 from robustcls.runs import CONFIG, Run, read_json, versions
 
 
@@ -69,9 +70,13 @@ def check_anomalies(anomalies: np.ndarray, images: np.ndarray) -> None:
 
 def kept_settings(folder: Path | str | None) -> Mapping[str, Any] | None:
     """Returns the settings of the fit that `open_fit` began in a folder; None without one."""
-    if folder is None or not (Path(folder) / CONFIG).is_file():
+    if folder is None:
         return None
-    return read_json(Path(folder) / CONFIG).get("settings")
+    file = Path(folder) / CONFIG
+    kept: Mapping[str, Any] | None = ask_chief(
+        lambda: read_json(file).get("settings") if file.is_file() else None
+    )
+    return kept
 
 
 def open_fit(
@@ -98,4 +103,5 @@ def open_fit(
         "images": digest.hexdigest(),
         "versions": versions(),
     }
-    return Run.create(folder, record, resume=resume).path
+    on_chief(lambda: Run.create(folder, record, resume=resume))
+    return Path(folder)

@@ -15,6 +15,7 @@ import tensorflow as tf
 from anomaly.detection.maps import MapDetector
 from anomaly.detection.views import ImageView
 from robustcls.data.augment import AugmentationPolicy
+from robustcls.distribution.replicas import draw_for_replica
 
 
 @dataclass(kw_only=True, eq=False)
@@ -140,7 +141,10 @@ def quarter_turns(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         images: of one height and width.
         seed: int64 [2].
     """
-    turns = tf.random.stateless_uniform([tf.shape(images)[0]], seed, 0, 4, tf.int32)
+    turns = draw_for_replica(
+        lambda shape: tf.random.stateless_uniform(shape, seed, 0, 4, tf.int32),
+        [tf.shape(images)[0]],
+    )
     mirrored = tf.transpose(images, [0, 2, 1, 3])
     quarters = [images, tf.reverse(mirrored, [1]), tf.reverse(images, [1, 2])]
     turned = tf.stack([*quarters, tf.reverse(mirrored, [2])], 1)

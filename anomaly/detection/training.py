@@ -13,6 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from robustcls.data.pipeline import ImageSource, Policy, evaluation_batches, train_batches
+from robustcls.distribution.collectives import is_chief
+from robustcls.distribution.multi_worker import for_workers
+from robustcls.distribution.replicas import draw_for_replica
 from robustcls.training.checkpoints import EpochCheckpoint
 from robustcls.training.progress import shown
 
@@ -72,7 +75,9 @@ class Training:
             checkpoint = EpochCheckpoint(self.folder / stage)
             first_epoch = checkpoint.restore(model)
             logs = self.folder / stage / "tensorboard"
-            callbacks = [checkpoint, keras.callbacks.TensorBoard(str(logs), write_graph=False)]
+            callbacks = [checkpoint]
+            if is_chief():
+                callbacks.append(keras.callbacks.TensorBoard(str(logs), write_graph=False))
         if first_epoch >= epochs:
             return
         if self.watch is not None:
@@ -97,7 +102,7 @@ class Training:
             epochs=itertools.count(first_epoch),
         )
         try:
-            model.fit(
+            for_workers(model).fit(
                 batches if steps is None else batches.take(steps),
                 validation_data=evaluation_batches(held_out),
                 epochs=epochs,
@@ -119,4 +124,7 @@ def draw(images: tf.Tensor, count: Any, seed: int, step: Any) -> tf.Tensor:
     """Returns `count` of images [K, H, W, C], drawn evenly; `seed` and `step` decide which."""
     key = tf.stack([tf.constant(seed, tf.int64), tf.cast(step, tf.int64)])
     last = tf.shape(images)[0]
-    return tf.gather(images, tf.random.stateless_uniform([count], key, 0, last, tf.int32))
+    chosen = draw_for_replica(
+        lambda shape: tf.random.stateless_uniform(shape, key, 0, last, tf.int32), [count]
+    )
+    return tf.gather(images, chosen)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from anomaly.detection.training import draw
 from robustcls._validation import InputError
+from robustcls.distribution.replicas import draw_for_replica, share_of
 
 
 def energy(images: tf.Tensor, reconstruction: tf.Tensor) -> tf.Tensor:
@@ -42,7 +43,7 @@ class Energy(keras.Model):
         images = 2 * batch[0] - 1
         variables = self.discriminator.trainable_variables
         with tf.GradientTape() as tape:
-            loss = self.loss_of(images)
+            loss = share_of(self.loss_of(images))
         self.optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
         return self.get_metrics_result()
 
@@ -101,7 +102,10 @@ class EnergyGAN(Energy):
         # Keyed by the step, so a resumed training sees the draws of one that was not stopped.
         step = tf.cast(self.optimizer.iterations, tf.int64)
         key = tf.stack([tf.constant(self.seed, tf.int64), step])
-        noise = tf.random.stateless_normal([count, self.generator.input_shape[-1]], key)
+        noise = draw_for_replica(
+            lambda shape: tf.random.stateless_normal(shape, key),
+            [count, self.generator.input_shape[-1]],
+        )
         variables = self.generator.trainable_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([v.value for v in variables])
@@ -112,7 +116,7 @@ class EnergyGAN(Energy):
             outputs = self.discriminator(fake, training=False)
             pulling = pulling_away(outputs["code"])
             loss = tf.reduce_mean(energy(fake, outputs["reconstruction"]))
-            loss += self.pulling_weight * pulling
+            loss = share_of(loss + self.pulling_weight * pulling)
         gradients = tape.gradient(loss, [v.value for v in variables])
         self.generator_optimizer.apply(gradients, variables)
         self.pulling.update_state(pulling)
@@ -124,7 +128,7 @@ class EnergyGAN(Energy):
         with tf.GradientTape() as tape:
             outputs = self.discriminator(both, training=True)
             low, high = tf.split(energy(both, outputs["reconstruction"]), 2)
-            loss = tf.reduce_mean(low) + tf.reduce_mean(tf.nn.relu(self.margin - high))
+            loss = share_of(tf.reduce_mean(low) + tf.reduce_mean(tf.nn.relu(self.margin - high)))
         self.optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
         self.real.update_state(low)
         self.fake.update_state(high)

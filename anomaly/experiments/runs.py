@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,15 @@ from anomaly.reports.overview import write_overview
 from robustcls._validation import InputError
 from robustcls.data.sources import LARGEST_SIDE, load, sensible_side
 from robustcls.data.splits import Split, Splits
+from robustcls.distribution.collectives import (
+    ask_chief,
+    is_chief,
+    on_chief,
+    require_same,
+    together,
+)
+from robustcls.distribution.replicas import replica_count
+from robustcls.distribution.starting import start, telling_losses
 from robustcls.runs import CONFIG, METRICS, Run, versions, write_json
 
 _DETECTOR = "detector"
@@ -37,7 +46,9 @@ def train_detector(
     resume: bool = False,
     overwrite: bool = False,
     verbose: int = 1,
-) -> Run:
+    distribute: str | None = None,
+    devices: Sequence[str] = (),
+) -> Run | None:
     """Trains a detector and leaves it in the run folder `out`, in `detector/`.
 
     Args:
@@ -46,19 +57,38 @@ def train_detector(
         resume: go on with an interrupted run (bool, default False).
         overwrite: delete a run that is there already (bool, default False).
         verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing (int, default 1).
+        distribute: "mirrored" trains on the devices of this machine, "multi_worker" on all workers
+            that `TF_CONFIG` names, of which the chief alone writes; see `robustcls.distribution`
+            (str or None, default None).
+        devices: which of this machine's, such as "GPU:0" (default ()).
+
+    Returns:
+        The run; None on workers that are not the chief.
 
     Raises:
-        InputError: a setting or the images are unusable, or `out` exists.
+        InputError: a setting or the images are unusable, `out` exists, or a worker is missing,
+            lost or has other settings or images.
     """
+    # Of a run that goes on the chief may know settings that the others are not given.
+    settings = {} if resume else config.to_dict()
+    strategy = start(distribute, devices=devices, settings=settings)
+    with telling_losses(strategy), strategy.scope():
+        return _train(config, Path(out), resume, overwrite, verbose if is_chief() else 0)
+
+
+def _train(
+    config: DetectorConfig, out: Path, resume: bool, overwrite: bool, verbose: int
+) -> Run | None:
     kind: type[OneClassDetector] = detector_class(config.method)
     own = {"image_shape", "epochs", "augmentation", "false_alarm_rate", "seed"}
     for name in own & config.settings.keys():
         raise InputError(f"settings must not hold {name}, which has a place of its own.")
-    kept = Run.open(out).config if resume and Run.is_at(out) else None
+    kept = ask_chief(lambda: Run.open(out).config if resume and Run.is_at(out) else None)
     resized = ""
     if config.image_size is None:
         config, resized = _sized(config, kind, kept)
-    splits = _load_images(config)
+    splits = together(lambda: _load_images(config))
+    require_same("data", splits.fingerprint)
     parts = _parts(splits, config)
     anomalies = None
     if config.labelled_anomalies:
@@ -98,19 +128,25 @@ def train_detector(
         **({"chosen": chosen} if chosen and not kept else {}),
         "versions": versions(),
     }
+    require_same("settings", {"train": config.to_dict(), "detector": detector.get_config()})
+    if int(detector.batch_size or 0) % replica_count():
+        raise InputError(
+            f"batch_size must be a multiple of the number of devices, {replica_count()}; "
+            f"received {detector.batch_size}."
+        )
     if verbose and resized:
         print(resized, flush=True)
-    run = Run.create(out, record, resume=resume, overwrite=overwrite)
-    if not (run.folder(_DETECTOR) / CONFIG).is_file():
+    run = on_chief(lambda: Run.create(out, record, resume=resume, overwrite=overwrite))
+    if not ask_chief(lambda: (out / _DETECTOR / CONFIG).is_file()):
         detector.fit(
             images,
             anomalies=anomalies,
             validation=validation,
-            folder=run.path / "training",
+            folder=out / "training",
             resume=resume,
             verbose=verbose,
         )
-        detector.save(run.folder(_DETECTOR))
+        on_chief(lambda: detector.save(out / _DETECTOR))
     return run
 
 

@@ -26,6 +26,7 @@ from anomaly.memae.memory import (
 )
 from robustcls._settings import Choice, NonNegativeFloat
 from robustcls.data.augment import AugmentationPolicy
+from robustcls.distribution.replicas import share_of
 from robustcls.models.reproducible import finish
 
 
@@ -269,4 +270,4 @@ class MemoryReconstruction(Reconstruction):
         self.error.update_state(error)
         self.entropy.update_state(entropy)
         self.usage.update_state(y_pred["addresses"])
-        return error + self.entropy_weight * entropy
+        return share_of(error + self.entropy_weight * entropy)

@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from robustcls.distribution.replicas import draw_for_replica
+
 #: Range of a piece's sides, as shares of the image's.
 _SIDES = (0.25, 0.55)
 _SCALES = (0.7, 1.3)
@@ -44,7 +46,10 @@ def join_pieces(images: tf.Tensor, seed: int, step: Any) -> tf.Tensor:
         float32 [B, H, W, C].
     """
     key = tf.stack([tf.constant(seed, tf.int64), tf.cast(step, tf.int64)])
-    kind, *draws = tf.unstack(tf.random.stateless_uniform([17, tf.shape(images)[0]], key))
+    drawn = draw_for_replica(
+        lambda shape: tf.random.stateless_uniform(shape, key), [17, tf.shape(images)[0]], axis=1
+    )
+    kind, *draws = tf.unstack(drawn)
     rectangle, beyond = _pieces(images.shape, draws[6:10])
     other, background = _warp(tf.roll(images, 1, 0), draws[:6]), _background(images)
     joined = tf.where(beyond, other, images)
@@ -78,7 +83,10 @@ def _background(images: tf.Tensor) -> tf.Tensor:
 def _bend(images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """Moves pixels by a smooth field that is drawn on a coarse grid, bilinearly."""
     height, width = images.shape[1:3]
-    field = tf.random.stateless_normal([tf.shape(images)[0], _GRID, _GRID, 2], key)
+    field = draw_for_replica(
+        lambda shape: tf.random.stateless_normal(shape, key),
+        [tf.shape(images)[0], _GRID, _GRID, 2],
+    )
     field = tf.image.resize(field, [height, width], "bicubic")
     y = tf.range(height, dtype=tf.float32)[:, None] + _BEND * height * field[..., 0]
     x = tf.range(width, dtype=tf.float32) + _BEND * width * field[..., 1]

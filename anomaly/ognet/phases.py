@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from anomaly.ognet.networks import join_pieces
+from robustcls.distribution.replicas import draw_for_replica, share_of
 
 
 def signed(images: tf.Tensor) -> tf.Tensor:
@@ -64,7 +65,10 @@ class PhaseOne(keras.Model):
         # Keyed by the step, so a resumed training sees the noise of one that was not stopped.
         step = tf.cast(self.optimizer.iterations, tf.int64)
         key = tf.stack([tf.constant(self.seed, tf.int64), step])
-        noise = tf.random.stateless_normal(tf.shape(images), key, stddev=self.noise)
+        noise = draw_for_replica(
+            lambda shape: tf.random.stateless_normal(shape, key, stddev=self.noise),
+            tf.shape(images),
+        )
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([v.value for v in self.generator.trainable_variables])
             fake = self.generator(tf.clip_by_value(images + noise, -1, 1), training=True)
@@ -73,8 +77,9 @@ class PhaseOne(keras.Model):
             error = tf.reduce_mean(tf.math.squared_difference(fake, images))
             passing = cross_entropy(self.discriminator(fake, training=True), 0.0)
             loss = (1 - self.adversarial_weight) * error + self.adversarial_weight * passing
+            scaled = share_of(loss)
         variables = [v.value for v in self.generator.trainable_variables]
-        gradients = tape.gradient(loss, variables)
+        gradients = tape.gradient(scaled, variables)
         self.optimizer.apply(gradients, self.generator.trainable_variables)
         for mean, value in zip(self.means, (error, loss, judged), strict=True):
             mean.update_state(value)
@@ -91,7 +96,8 @@ class PhaseOne(keras.Model):
         with tf.GradientTape() as tape:
             loss = cross_entropy(self.discriminator(images, training=True), 0.0)
             loss += cross_entropy(self.discriminator(fake, training=True), 1.0)
-        gradients = tape.gradient(loss, [v.value for v in variables])
+            scaled = share_of(loss)
+        gradients = tape.gradient(scaled, [v.value for v in variables])
         self.discriminator_optimizer.apply(gradients, variables)
         return loss
 
@@ -150,7 +156,8 @@ class PhaseTwo(keras.Model):
         variables = self.learner.trainable_variables
         with tf.GradientTape() as tape:
             loss = self._loss(self.learner, parts, training=True)
-        gradients = tape.gradient(loss, [v.value for v in variables])
+            scaled = share_of(loss)
+        gradients = tape.gradient(scaled, [v.value for v in variables])
         self.optimizer.apply(gradients, variables)
         for mean, now in zip(self.discriminator.weights, self.learner.weights, strict=True):
             mean.assign(kept * mean + (1 - kept) * now)

@@ -4,6 +4,7 @@ from robustcls._command_line.modules import import_named_modules
 from robustcls._command_line.parser import (
     CommandParser,
     Runners,
+    add_distribution_arguments,
     add_function_commands,
     add_run_arguments,
     command_parser,
@@ -22,6 +23,7 @@ from robustcls._command_line.running import (
 __all__ = [
     "CommandParser",
     "Runners",
+    "add_distribution_arguments",
     "add_function_commands",
     "add_run_arguments",
     "command_parser",

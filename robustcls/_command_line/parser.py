@@ -181,6 +181,26 @@ def add_run_arguments(
     made.add_argument("--overwrite", action="store_true", help="delete the run that is in --out")
 
 
+def add_distribution_arguments(made: CommandParser) -> None:
+    """Adds the arguments of a command that can train on several devices.
+
+    Args:
+        made: gets them.
+    """
+    made.add_argument(
+        "--distribute",
+        type=str | None,
+        help="mirrored: on all devices of this machine; multi_worker: on all workers that "
+        "TF_CONFIG names, each started with the same command",
+    )
+    made.add_argument(
+        "--devices",
+        type=list[str],
+        default=[],
+        help="which devices of this machine, such as GPU:0; all GPUs, or the CPU, when left out",
+    )
+
+
 def list_names(made: CommandParser, **names: Iterable[str]) -> None:
     """Ends the description of a command with the names it takes, `Attacks=ATTACKS` for example."""
     lines = (f"{title}: {', '.join(known)}." for title, known in names.items())

@@ -8,6 +8,7 @@ from jsonargparse import Namespace
 
 from robustcls._command_line import (
     Runners,
+    add_distribution_arguments,
     add_run_arguments,
     epoch_verbosity,
     first_line,
@@ -37,6 +38,7 @@ def add_commands(commands: Any) -> Runners:
         help="objectives to train beside the reference, each a name that --models takes",
     )
     add_run_arguments(made, lambda out: Run.open(out).config.get("train", {}))
+    add_distribution_arguments(made)
     list_names(made, Backbones=BACKBONES)
     commands.add_subcommand("train", made, help=first_line(made.description))
     return {"train": _train}
@@ -47,8 +49,11 @@ def _train(values: Namespace) -> None:
 
     flags = values.as_dict()
     flags.pop("config", None)
-    run_flags = {key: flags.pop(key) for key in ("out", "resume", "overwrite")}
+    run_names = ("out", "resume", "overwrite", "distribute", "devices")
+    run_flags = {key: flags.pop(key) for key in run_names}
     objectives = flags.pop("objective")
     if objectives:
         flags["models"] = tuple(dict.fromkeys(["base", *objectives]))
-    print(train(TrainConfig(**flags), **run_flags, verbose=epoch_verbosity()).path)
+    run = train(TrainConfig(**flags), **run_flags, verbose=epoch_verbosity())
+    if run is not None:
+        print(run.path)

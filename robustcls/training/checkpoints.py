@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from robustcls._validation import InputError
+from robustcls.distribution.collectives import from_chief, gather_texts, is_chief, on_chief
 from robustcls.runs import atomic, write_text
 from robustcls.training.unfreezing import PlateauUnfreezing
 
@@ -24,7 +25,8 @@ class EpochCheckpoint(keras.callbacks.Callback):
     That is every variable of the model (weights, batch-norm statistics, seeds) and of the
     optimizer (momentum, iterations), the history so far, and the state of `unfreezing`. A model
     that trains with several optimizers has them, built, in its attribute `optimizers`. The last
-    two checkpoints are kept. `history.csv` is written anew beside the folder.
+    two checkpoints are kept. `history.csv` is written anew beside the folder. Of several workers
+    the chief alone writes and reads, and tells the others.
 
     Args:
         folder: the model's folder in the run.
@@ -52,18 +54,14 @@ class EpochCheckpoint(keras.callbacks.Callback):
         Raises:
             InputError: the checkpoint belongs to another model.
         """
-        paths = self._paths()
-        if not paths:
-            return 0
         variables = _variables(model) + self.beside
-        with np.load(paths[-1], allow_pickle=False) as archive:
-            state = json.loads(str(archive["state"]))
-            values = [archive[str(index)] for index in range(state["variables"])]
-        if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
-            raise InputError(
-                f"model must be the one checkpointed in {paths[-1]}; its variables differ."
-            )
-        for variable, value in zip(variables, values, strict=True):
+        newest = on_chief(lambda: self._newest(variables))
+        text, *_ = gather_texts(json.dumps(newest[0] if newest else None))
+        state = json.loads(text)
+        if state is None:
+            return 0
+        own = newest[1] if newest else [keras.ops.convert_to_numpy(v) for v in variables]
+        for variable, value in zip(variables, from_chief(own), strict=True):
             variable.assign(value)
         self.history = state["history"]
         if self.unfreezing is not None:
@@ -73,6 +71,8 @@ class EpochCheckpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {key: float(value) for key, value in (logs or {}).items()}
         self.history.append({"epoch": epoch + 1, **logs})
+        if not is_chief():
+            return
         variables = _variables(self.model) + self.beside
         state = {
             "variables": len(variables),
@@ -88,6 +88,20 @@ class EpochCheckpoint(keras.callbacks.Callback):
         for old in self._paths()[:-2]:
             old.unlink()
         write_text(self.folder / "history.csv", _csv(self.history))
+
+    def _newest(self, variables: list[Any]) -> tuple[dict[str, Any], list[np.ndarray]] | None:
+        """Reads the newest checkpoint: the state beside the variables, and their values."""
+        paths = self._paths()
+        if not paths:
+            return None
+        with np.load(paths[-1], allow_pickle=False) as archive:
+            state = json.loads(str(archive["state"]))
+            values = [archive[str(index)] for index in range(state["variables"])]
+        if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+            raise InputError(
+                f"model must be the one checkpointed in {paths[-1]}; its variables differ."
+            )
+        return state, values
 
     def _paths(self) -> list[Path]:
         paths = self.folder.glob("checkpoints/epoch-*.npz")

@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from robustcls._validation import InputError, check_choice
-from robustcls.data.augment import AugmentationPolicy
-from robustcls.data.pipeline import evaluation_batches, train_batches
+from robustcls._validation import InputError
+from robustcls.data.pipeline import evaluation_batches
 from robustcls.data.sources import load
 from robustcls.data.splits import Splits
-from robustcls.models.building import build_classifier
+from robustcls.distribution.collectives import (
+    ask_chief,
+    is_chief,
+    on_chief,
+    require_same,
+    together,
+)
+from robustcls.distribution.multi_worker import for_workers
+from robustcls.distribution.replicas import replica_count
+from robustcls.distribution.starting import start, telling_losses
 from robustcls.models.stock import save_classifier
 from robustcls.runs import Run, atomic, versions
-from robustcls.training.adversarial.regularization import AdversarialRegularization
+from robustcls.training.assembling import Assembled, assemble
 from robustcls.training.averaging import WeightAverage
 from robustcls.training.checkpoints import EpochCheckpoint
 from robustcls.training.choosing import choose, choose_side, fill
-from robustcls.training.config import OptimizerConfig, TrainConfig
+from robustcls.training.config import TrainConfig
 from robustcls.training.findings import few_images, training_findings
-from robustcls.training.objectives.objective import Objective
-from robustcls.training.objectives.registry import OBJECTIVES
 from robustcls.training.progress import shown
-from robustcls.training.robust_trainer import RobustTrainer
 from robustcls.training.unfreezing import PlateauUnfreezing
 from robustcls.training.watching import ROBUST_ACCURACY, FiniteLoss, RobustnessWatch
 
@@ -42,7 +46,9 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     verbose: int = 1,
-) -> Run:
+    distribute: str | None = None,
+    devices: Sequence[str] = (),
+) -> Run | None:
     """Trains the models of `config` and leaves them in the run folder `out`.
 
     All models start from the same weights and see the same batches in the same order, so what
@@ -55,22 +61,56 @@ def train(
         resume: go on with an interrupted run (bool, default False).
         overwrite: delete a run that is there already (bool, default False).
         verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing (int, default 1).
+        distribute: "mirrored" trains on the devices of this machine, "multi_worker" on all workers
+            that `TF_CONFIG` names, of which the chief alone writes; see `robustcls.distribution`
+            (str or None, default None).
+        devices: which of this machine's, such as "GPU:0" (default ()).
+
+    Returns:
+        The run; None on workers that are not the chief.
 
     Raises:
-        InputError: a setting is unusable, `out` exists, or the loss is no longer finite.
+        InputError: a setting is unusable, `out` exists, the loss is no longer finite, or a worker
+            is missing, lost or has other settings or images.
     """
-    if resume and Run.is_at(out):
-        config, resized = fill(config, Run.open(out).config.get("train", {})), ""
-    else:
-        config, resized = choose_side(config)
-    splits = load_splits(config)
-    config, chosen = choose(config, len(splits.train))
+    # Of a run that goes on the chief may know settings that the others are not given.
+    settings = {} if resume else config.to_dict()
+    strategy = start(distribute, devices=devices, settings=settings)
+    with telling_losses(strategy):
+        return _train_all(config, Path(out), resume, overwrite, verbose, strategy)
+
+
+def _train_all(
+    config: TrainConfig,
+    out: Path,
+    resume: bool,
+    overwrite: bool,
+    verbose: int,
+    strategy: tf.distribute.Strategy,
+) -> Run | None:
+    with strategy.scope():
+        verbose = verbose if is_chief() else 0
+        kept = ask_chief(lambda: Run.open(out).config if resume and Run.is_at(out) else None)
+        if kept is not None:
+            config, resized = fill(config, kept.get("train", {})), ""
+        else:
+            config, resized = together(partial(choose_side, config))
+        splits = together(partial(load_splits, config))
+        require_same("data", splits.fingerprint)
+        config, chosen = choose(config, len(splits.train))
+        require_same("settings", config.to_dict())
+        if int(config.batch_size or 0) % replica_count():
+            raise InputError(
+                f"batch_size must be a multiple of the number of devices, {replica_count()}; "
+                f"received {config.batch_size}."
+            )
     chosen = " ".join(filter(None, [resized, chosen]))
     # Every setting is tried before the folder is made and hours are spent.
     trainings = {}
     for name in config.models:
         keras.backend.clear_session()  # layers are numbered as if each model were alone
-        trainings[name] = _assemble(name, config, splits)
+        with strategy.scope():
+            trainings[name] = together(partial(assemble, name, config, splits))
     weights = {name: training.weights for name, training in trainings.items()}
     record = {
         "train": config.to_dict(),
@@ -86,22 +126,24 @@ def train(
         **({"chosen": chosen} if chosen else {}),
         "versions": versions(),
     }
-    run = Run.create(out, record, resume=resume, overwrite=overwrite)
+    with strategy.scope():
+        run = on_chief(lambda: Run.create(out, record, resume=resume, overwrite=overwrite))
     if verbose and splits.skipped:
         print(f"Left out, as unreadable: {', '.join(splits.skipped)}", flush=True)
     if verbose:
         _say(chosen, few_images(splits.train.labels, splits.class_names))
     for name in config.models:
-        if (run.folder(name) / "model.keras").is_file():
-            continue
-        if verbose:
-            print(f"Training {name} ({config.epochs} epochs)", flush=True)
-        _train_one(trainings.pop(name), config, splits, run.folder(name), verbose)
+        with strategy.scope():
+            if ask_chief((out / name / "model.keras").is_file):
+                continue
+            if verbose:
+                print(f"Training {name} ({config.epochs} epochs)", flush=True)
+            _train_one(trainings.pop(name), config, splits, out / name, verbose)
         # The graph of the first model would otherwise stay in memory beside the second.
         keras.backend.clear_session()
         gc.collect()
         if verbose:
-            _say(*training_findings(name, run.folder(name) / "history.csv", splits))
+            _say(*training_findings(name, out / name / "history.csv", splits))
     return run
 
 
@@ -117,74 +159,8 @@ def load_splits(config: TrainConfig) -> Splits:
     return load(settings.pop("name"), **settings)
 
 
-class _Epoch(keras.callbacks.Callback, Iterator[int]):
-    """Tells the input pipeline which epoch it is, so that a resumed one sees the same batches."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.current = 0
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self.current = epoch
-
-    def __next__(self) -> int:
-        return self.current
-
-
-@dataclass(frozen=True)
-class _Training:
-    """What `fit` needs: the compiled trainer, the model inside it, its batches."""
-
-    model: keras.Model
-    base_model: keras.Model
-    batches: tf.data.Dataset
-    epoch: _Epoch
-
-    @property
-    def weights(self) -> str:
-        return self.base_model.weights_source
-
-
-def _assemble(name: str, config: TrainConfig, splits: Splits) -> _Training:
-    epoch = _Epoch()
-    policy = None
-    if config.augmentation is not None:
-        policy = AugmentationPolicy.from_config(config.augmentation)
-    batches = train_batches(
-        splits, policy, batch_size=int(config.batch_size or 0), seed=config.seed, epochs=epoch
-    )
-    base_model = build_classifier(
-        **dataclasses.asdict(config.model),
-        input_shape=splits.image_shape,
-        num_classes=splits.num_classes,
-        seed=config.seed,
-    )
-    model = base_model
-    steps = int(config.epochs or 0) * len(batches)
-    if name == "adversarial":
-        model = AdversarialRegularization(
-            base_model, **dataclasses.asdict(config.adversarial), seed=config.seed
-        )
-    elif name != "base":
-        objective = objective_of(name, config.objectives.get(name, {}))
-        if objective.weight_steps > int(config.batch_size or 0):
-            raise InputError(
-                f"objectives.{name} must take at most batch_size steps of the weights for a batch, "
-                f"{config.batch_size}; received {objective.weight_steps}."
-            )
-        objective.prepare(base_model, config.seed, config.model.weights is None)
-        model = RobustTrainer(base_model, objective, seed=config.seed)
-        steps *= objective.weight_steps
-    model.compile(
-        optimizer=_optimizer(config.optimizer, steps),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    return _Training(model, base_model, batches, epoch)
-
-
 def _train_one(
-    training: _Training, config: TrainConfig, splits: Splits, folder: Path, verbose: int
+    training: Assembled, config: TrainConfig, splits: Splits, folder: Path, verbose: int
 ) -> None:
     unfreezing = None
     if config.unfreezing.patience:
@@ -198,26 +174,30 @@ def _train_one(
     watch = _watch(training.model, config, splits, checkpoint)
     if verbose and first_epoch:
         print(f"Resuming after epoch {first_epoch}", flush=True)
-    _make_variables(training.model, splits.num_classes)
+    if not tf.distribute.has_strategy():
+        _make_variables(training.model, splits.num_classes)
     bars, lines = shown(verbose)
-    callbacks = [training.epoch, unfreezing, average, FiniteLoss(), watch, checkpoint]
-    training.model.fit(
+    board = None
+    if is_chief():
+        board = keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False)
+    callbacks = [training.epoch, unfreezing, average, FiniteLoss(), watch, checkpoint, board]
+    for_workers(training.model).fit(
         training.batches,
         validation_data=evaluation_batches(splits.validation),
         epochs=config.epochs,
         initial_epoch=first_epoch,
         shuffle=False,
-        callbacks=[
-            *(callback for callback in callbacks if callback is not None),
-            keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
-            *lines,
-        ],
+        callbacks=[*(callback for callback in callbacks if callback is not None), *lines],
         verbose=bars,
     )
     if average is not None and not (watch and watch.collapsed):
         average.finish(training.batches)
-    with atomic(folder / "model.keras") as path:
-        save_classifier(training.base_model, path)
+    on_chief(lambda: _save(training.base_model, folder / "model.keras"))
+
+
+def _save(model: keras.Model, path: Path) -> None:
+    with atomic(path) as temporary:
+        save_classifier(model, temporary)
 
 
 def _make_variables(model: keras.Model, num_classes: int) -> None:
@@ -228,22 +208,6 @@ def _make_variables(model: keras.Model, num_classes: int) -> None:
         None, np.zeros(1, np.int64), np.zeros((1, num_classes), np.float32), sample_weight=None
     )
     model.reset_metrics()
-
-
-def objective_of(name: str, settings: Mapping[str, Any]) -> Objective:
-    """Returns an objective by its name.
-
-    Args:
-        name: of `OBJECTIVES`.
-        settings: its fields; what is left out has its default.
-
-    Raises:
-        InputError: there is no objective or setting of that name, or one is out of its range.
-    """
-    kind = OBJECTIVES.find(name)
-    for setting in settings:
-        check_choice(f"objectives.{name}", setting, (f.name for f in dataclasses.fields(kind)))
-    return kind(**settings)
 
 
 def _watch(
@@ -261,21 +225,4 @@ def _watch(
         epsilon=epsilon,
         history=[row[ROBUST_ACCURACY] for row in checkpoint.history if ROBUST_ACCURACY in row],
         seed=config.seed,
-    )
-
-
-def _optimizer(config: OptimizerConfig, steps: int) -> keras.optimizers.Optimizer:
-    warmup = int(config.warmup * steps)
-    rate = float(config.learning_rate or 0)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else rate,
-        decay_steps=max(steps - warmup, 1),
-        warmup_target=rate if warmup else None,
-        warmup_steps=warmup,
-    )
-    return keras.optimizers.SGD(
-        schedule,
-        momentum=config.momentum,
-        nesterov=config.momentum > 0,
-        weight_decay=config.weight_decay or None,
     )

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from robustcls._validation import InputError
 from robustcls.classifiers.ranges import UNIT, InputRange, preprocessing
+from robustcls.distribution.replicas import replica_count, share_of
 from robustcls.training.batches import BatchForm
 from robustcls.training.checks import require
 from robustcls.training.losses import no_distributions
@@ -109,8 +110,7 @@ class RobustTrainer(Trainer):
         images, labels, weights = self._unpack(data)
         outputs = self.base_model(images, training=False)
         loss = self.losses_of_outputs(labels, outputs, weights)
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        loss = replicas * loss + self._penalty()
+        loss = replica_count() * loss + self._penalty()
         self._loss_tracker.update_state(loss, sample_weight=tf.shape(images)[0])
         return self.compute_metrics(images, labels, outputs, weights)
 
@@ -142,9 +142,7 @@ class RobustTrainer(Trainer):
             if weights is not None:
                 losses *= tf.cast(tf.reshape(weights, [-1]), losses.dtype)
             loss = tf.reduce_mean(losses) + self._penalty()
-            # Gradients of several replicas are added up.
-            replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            scaled = self.optimizer.scale_loss(loss / replicas)
+            scaled = self.optimizer.scale_loss(share_of(loss))
         sources = variables if start is None else [*variables, start]
         gradients = tape.gradient(scaled, sources)
         if start is not None:
@@ -199,15 +197,10 @@ class RobustTrainer(Trainer):
         return tf.add_n([tf.cast(loss, tf.float32) for loss in self.base_model.losses] or [0.0])
 
     def _keep(self, name: str, images: tf.Tensor) -> tf.Variable:
-        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-            raise InputError(
-                f"{self.objective.name} must train on one replica, since it carries a "
-                "perturbation from batch to batch; received several."
-            )
         if name not in self._kept:
             with tf.init_scope():
                 shape = [None, *images.shape[1:]]
-                self._kept[name] = tf.Variable(tf.zeros([0, *shape[1:]]), shape=shape)
+                self._kept[name] = tf.Variable(tf.zeros([1, *shape[1:]]), shape=shape)
         kept = self._kept[name]
         missing = tf.maximum(tf.shape(images)[0] - tf.shape(kept)[0], 0)
         # A first batch, or a larger one, begins at 0.

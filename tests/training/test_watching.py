@@ -169,7 +169,7 @@ def test_batch_norm_of_an_average_fits_after_a_short_run(data):
 @pytest.fixture
 def tiny(monkeypatch):
     """A training run of few images, whose network is tiny."""
-    import robustcls.training.fit as fit
+    from robustcls.training import assembling, fit
 
     generator = np.random.default_rng(0)
 
@@ -190,7 +190,7 @@ def tiny(monkeypatch):
         model.weights_source = "random"
         return model
 
-    monkeypatch.setattr(fit, "build_classifier", build)
+    monkeypatch.setattr(assembling, "build_classifier", build)
     monkeypatch.setattr(fit, "load_splits", lambda config: splits)
 
     def make(**settings):

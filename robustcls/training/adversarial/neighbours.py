@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from robustcls._settings import PositiveInt, check_settings
 from robustcls._validation import InputError, check_choice
+from robustcls.distribution.replicas import draw_for_replica, replica_count
 from robustcls.training.adversarial._nsl import nsl
 from robustcls.training.batches import named, packed
 from robustcls.training.config import GradNorm, StepSize
@@ -124,7 +126,8 @@ class Neighbours:
                 gradient_tape=_Known(_found(gradients or {})),
                 pgd_model_fn=loss_at,
                 pgd_loss_fn=lambda labels, loss: loss,
-                use_while_loop=True,
+                # Batch norm over several replicas cannot be in a loop of the graph.
+                use_while_loop=replica_count() == 1,
             )
         moved = {key: tf.stop_gradient(tensor) for key, tensor in moved.items()}
         return packed({**every, **moved}, inputs)
@@ -252,15 +255,23 @@ def _random_in_ball(
     for number, (key, tensor) in enumerate(inputs.items()):
         own, shape = seed + 2 * number, tf.shape(tensor)
         if norm == nsl.configs.NormType.INFINITY:
-            drawn[key] = tf.random.stateless_uniform(shape, own, -radius, radius, tensor.dtype)
+            draw = partial(
+                tf.random.stateless_uniform,
+                seed=own,
+                minval=-radius,
+                maxval=radius,
+                dtype=tensor.dtype,
+            )
         else:
-            drawn[key] = tf.random.stateless_normal(shape, own, dtype=tensor.dtype)
+            draw = partial(tf.random.stateless_normal, seed=own, dtype=tensor.dtype)
+        drawn[key] = draw_for_replica(draw, shape)
     if norm == nsl.configs.NormType.INFINITY:
         return drawn
     flat = [tf.reshape(tensor, [tf.shape(tensor)[0], -1]) for tensor in drawn.values()]
     length = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(tensor), -1) for tensor in flat]))
     count = tf.add_n([tf.shape(tensor)[1] for tensor in flat])
-    quantile = tf.random.stateless_uniform(tf.shape(length), seed + 1, dtype=length.dtype)
+    draw = partial(tf.random.stateless_uniform, seed=seed + 1, dtype=length.dtype)
+    quantile = draw_for_replica(draw, tf.shape(length))
     scale = radius * quantile ** (1.0 / tf.cast(count, length.dtype)) / length
     return {
         key: tensor * tf.reshape(scale, [-1, *[1] * (tensor.shape.rank - 1)])

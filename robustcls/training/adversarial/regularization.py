@@ -11,6 +11,7 @@ import tensorflow as tf
 from robustcls._settings import NonNegativeFloat, PositiveInt, checked
 from robustcls._validation import InputError
 from robustcls.classifiers.ranges import InputRange
+from robustcls.distribution.replicas import replica_count, share_of
 from robustcls.training.adversarial.neighbours import Gradients, Neighbours, floats
 from robustcls.training.batches import BatchForm
 from robustcls.training.config import GradNorm, StepSize
@@ -242,9 +243,7 @@ class AdversarialRegularization(Trainer):
     def _penalty(self, losses: list[tf.Tensor]) -> tf.Tensor | None:
         if not losses:
             return None
-        # Gradients of several replicas are added up.
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return tf.add_n([tf.cast(loss, tf.float32) for loss in losses]) / replicas
+        return share_of(tf.add_n([tf.cast(loss, tf.float32) for loss in losses]))
 
     def _update(
         self,
@@ -256,7 +255,7 @@ class AdversarialRegularization(Trainer):
     ) -> None:
         count = tf.shape(keras.tree.flatten(labels)[0])[0]
         # Keras divides losses by the number of replicas; what is reported must not be.
-        replicas = tf.cast(tf.distribute.get_strategy().num_replicas_in_sync, loss.dtype)
+        replicas = tf.cast(replica_count(), loss.dtype)
         self._loss_tracker.update_state(replicas * loss, sample_weight=count)
         self._clean_loss.update_state(replicas * clean_loss, sample_weight=count)
         self._adversarial_loss.update_state(replicas * adversarial_loss, sample_weight=count)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from robustcls.distribution.replicas import draw_for_replica
+
 Draw = Callable[[], tf.Tensor]
 _OPERATIONS = 9
 _LEVELS = 10.0
@@ -33,7 +35,7 @@ def mixed_views(
     count = tf.shape(images)[0]
     seed = draw()
     # Exponential draws over their sum are flat Dirichlet.
-    weights = -tf.math.log(_uniform(seed, 0, [width, count], 1e-7))
+    weights = -tf.math.log(_uniform(seed, 0, [width, count], 1e-7, axis=1))
     weights /= tf.reduce_sum(weights, 0)
     mixture = tf.zeros_like(images)
     for chain in range(width):
@@ -129,7 +131,15 @@ def _solarize(images: tf.Tensor, level: tf.Tensor) -> tf.Tensor:
 
 
 def _uniform(
-    seed: tf.Tensor, number: int, shape: list, low: float = 0.0, high: float = 1.0
+    seed: tf.Tensor,
+    number: int,
+    shape: list,
+    low: float = 0.0,
+    high: float = 1.0,
+    *,
+    axis: int = 0,
 ) -> tf.Tensor:
     seed = tf.random.experimental.stateless_fold_in(seed, number)
-    return tf.random.stateless_uniform(shape, seed, low, high)
+    return draw_for_replica(
+        lambda whole: tf.random.stateless_uniform(whole, seed, low, high), shape, axis
+    )

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from robustcls._settings import PositiveFloat, check_settings
 from robustcls.training.objectives.objective import Batch, Objective, cross_entropy
+from robustcls.training.objectives.perturbing import gaussian
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,6 @@ class NoiseTraining(Objective):
         check_settings(self)
 
     def loss(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-        noise = tf.random.stateless_normal(tf.shape(batch.images), batch.draw(), 0.0, self.sigma)
-        logits = batch.logits(tf.clip_by_value(batch.images + noise, 0.0, 1.0), training=True)
+        noisy = batch.images + gaussian(batch, self.sigma)
+        logits = batch.logits(tf.clip_by_value(noisy, 0.0, 1.0), training=True)
         return cross_entropy(logits, batch.labels), logits

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from robustcls._validation import InputError
+from robustcls.distribution.replicas import draw_for_replica, replica_count
 from robustcls.training.objectives.objective import Batch
 
 # Standard deviation of the noise that TRADES' authors begin with.
@@ -43,8 +44,11 @@ def ascend(
         moved = current + step_size * direction(batch, raised, current, training=training)
         return (project(moved, batch.images, epsilon),)
 
-    if steps == 1:
-        return step(points)[0]
+    # Batch norm over several replicas cannot be in a loop of the graph.
+    if steps == 1 or (training and replica_count() > 1):
+        for _ in range(steps):
+            (points,) = step(points)
+        return tf.stop_gradient(points)
     (points,) = tf.while_loop(
         lambda _: True, step, (points,), maximum_iterations=steps, parallel_iterations=1
     )
@@ -63,7 +67,7 @@ def ascend_from_gaussian(
         step_size: length of a step; epsilon / 4 when None.
         steps: how many.
     """
-    noise = tf.random.stateless_normal(tf.shape(batch.images), batch.draw(), 0.0, _START)
+    noise = gaussian(batch, _START)
     return ascend(
         batch,
         raised,
@@ -93,7 +97,19 @@ def project(points: tf.Tensor, images: tf.Tensor, epsilon: float) -> tf.Tensor:
 
 def uniform(batch: Batch, radius: float) -> tf.Tensor:
     """Returns noise uniform within `radius`, float32 of the images' shape."""
-    return tf.random.stateless_uniform(tf.shape(batch.images), batch.draw(), -radius, radius)
+    seed = batch.draw()
+    return draw_for_replica(
+        lambda shape: tf.random.stateless_uniform(shape, seed, -radius, radius),
+        tf.shape(batch.images),
+    )
+
+
+def gaussian(batch: Batch, sigma: float) -> tf.Tensor:
+    """Returns Gaussian noise of a standard deviation, float32 of the images' shape."""
+    seed = batch.draw()
+    return draw_for_replica(
+        lambda shape: tf.random.stateless_normal(shape, seed, 0.0, sigma), tf.shape(batch.images)
+    )
 
 
 def check_step(step_size: float | None, epsilon: float) -> None:
