@@ -303,7 +303,7 @@ def test_the_score_is_the_loss_of_being_good(images):
 def test_settings_out_of_range(settings):
     (name,) = settings
     with pytest.raises(InputError, match=f"{name} must be"):
-        OGNet(**{"image_shape": SHAPE} | settings)
+        OGNet(**{"image_shape": SHAPE, "epochs": 10} | settings)
 
 
 @pytest.mark.exhaustive
