@@ -233,7 +233,7 @@ def test_flags_are_written_out_and_a_near_one_is_named(command):
             "model must be settings like {a: 1}; received 'base'. Did you mean '--models'?",
         ),
         ("robustcls train --out X base", "'base' belongs to no flag"),
-        ("robustcls train", "required: out"),
+        ("robustcls train", "--out must be given"),
         ("robustcls --epochs 2 train", "--epochs must follow the command"),
         ("robustcls --verson", "Did you mean '--version'?"),
         ("robustcls evalute RUN", "Did you mean 'evaluate'?"),
@@ -241,13 +241,13 @@ def test_flags_are_written_out_and_a_near_one_is_named(command):
         ("robustcls data show", "name is required"),
         ("robustcls certify RUN --input-range 0 1 2", "input_range must be 2 values; received 3"),
         ("robustcls certify RUN --resume=no", "resume must be true or false; received 'no'"),
-        ("anomaly train --method memae --out X", "required: data"),
+        ("anomaly train --method memae --out X", "--data must be given"),
         (
             "anomaly benchmark --data X --methods memae --classes one --out X",
             "classes must be an integer",
         ),
         ("anomaly benchmark --data X --out X --methods", "methods needs a value"),
-        ("anomaly boxes RUN --out X", "required: images"),
+        ("anomaly boxes RUN --out X", "--images must be given"),
     ],
 )
 def test_wrong_input_is_one_clear_line(given, message, capsys):
@@ -366,3 +366,25 @@ def test_a_training_resumes_without_settings_and_tells_its_epochs_in_lines(tmp_p
     anomaly.cli.main(["train", "--out", out, "--resume"])
     assert "Epoch" not in capsys.readouterr().out
     assert detector.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "message"),
+    [
+        (["train"], "--resume", "--resume must come with --out"),
+        (["boxes"], "run", "--images, --out must be given; see --help."),
+        (["train"], "--objectives trades", r"received 'trades'\. Did you mean '--objective'\?"),
+        (["train"], "--models base,pgd trades", "'trades' belongs to no flag"),
+    ],
+)
+def test_what_is_left_out_or_mixed_is_one_line(command, given, message):
+    program = "anomaly" if command == ["boxes"] else "robustcls"
+    with pytest.raises(InputError, match=message) as caught:
+        PARSERS[(program, *command)].parse_args(given.split())
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_of_objectives_have_a_flag_that_is_not_a_letter_away():
+    for flag in ("--objective_settings", "--objectives"):
+        settings = parse(("robustcls", "train"), flag, "{trades: {beta: 6}}")
+        assert settings.objectives == {"trades": {"beta": 6}}

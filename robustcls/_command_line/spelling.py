@@ -210,7 +210,7 @@ def _spelled(flag: str, action: argparse.Action, words: list[str], near: str) ->
     elif is_mapping(action):
         value = _loaded(name, words)
         if not isinstance(value, dict | None):
-            raise InputError(f"{name} must be settings like {{a: 1}}; received {words[0]!r}.")
+            raise InputError(f"{name} must be settings like {{a: 1}}; received {words[0]!r}.{near}")
     value = mended(action, name, value)
     return f"{flag}={value if isinstance(value, str) else json.dumps(value)}"
 

@@ -32,6 +32,9 @@ def add_commands(commands: Any) -> Runners:
                 "as --data.name; --image_size, --channels, --skip_bad_images and --data_dir are "
                 "--data.image_size and so on"
             )
+        if action.dest == "objectives":  # one letter is too little to tell it from --objective
+            action.option_strings = ["--objective_settings", *action.option_strings]
+            made._option_string_actions["--objective_settings"] = action
     made.add_argument(
         "--objective",
         type=list[str] | None,

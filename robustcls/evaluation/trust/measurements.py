@@ -1,4 +1,8 @@
-"""Measures what the checks judge, each figure once."""
+"""Measures what the checks judge, each figure once.
+
+The attacks are not read from the registry: each check compares two of a known kind, such as more
+steps with fewer, or queries with gradients, and an attack of unknown kind would prove nothing.
+"""
 
 from __future__ import annotations
 
