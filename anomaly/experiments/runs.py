@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from anomaly.detection.detector import OneClassDetector
 from anomaly.detection.registry import detector_class
 from anomaly.experiments.config import DetectorConfig
@@ -169,9 +171,10 @@ def evaluate_detector(
     Raises:
         InputError: there is no run or no trained detector, or the images have changed since.
     """
-    run, detector, splits, parts = open_detector_run(run)
-    test = parts.test
+    run, detector, splits, test = open_tested(run)
     scores = score_split(detector, test, batch_size, progress)
+    normal_class = splits.class_names.index(run.config["data"]["normal_class"])
+    normal = splits.train.take(np.flatnonzero(splits.train.labels == normal_class))
     metrics = {
         "method": detector.method,
         "normal_class": run.config["data"]["normal_class"],
@@ -181,7 +184,7 @@ def evaluate_detector(
             threshold=detector.threshold,
             false_alarm_rate=detector.false_alarm_rate,
         ),
-        **compare_with_control(scores, mean_image_scores(parts.train, test), test.labels),
+        **compare_with_control(scores, mean_image_scores(normal, test), test.labels),
         **evaluate_maps(detector, test, run.config["train"]["data"], batch_size),
         "versions": versions(),
         "data_fingerprint": splits.fingerprint,

@@ -54,7 +54,8 @@ class CommandParser(ArgumentParser):
             raise InputError("resume and overwrite exclude each other; received both.")
         folder = _value_of(spelled, self.kept_in) if "--resume" in spelled else None
         configured = any(word.startswith("--config") for word in spelled)
-        if "--resume" in spelled and folder is None and self.kept_in == "out" and not configured:
+        lost = "--resume" in spelled and folder is None and not configured
+        if lost and self.kept_settings is not None and self.kept_in == "out":
             raise InputError("--resume must come with --out, the folder of the run to go on with.")
         name = _value_of(spelled, "name") if self.kept_beside else None
         if folder is not None and name not in (None, DEFAULT):

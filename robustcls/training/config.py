@@ -174,8 +174,8 @@ class TrainConfig:
         epochs: epochs of each model; left out, chosen (int >= 1 or None, default None).
         batch_size: images a step; left out, chosen (int >= 2 or None, default None).
         seed: seed of weights, order, augmentation and random starts (int >= 0, default 0).
-        models: which to train: base, adversarial, or objectives by name: pgd, fgsm_rs, n_fgsm,
-            free, trades, mart, noise, augmix, ibp, crown_ibp (str, default ("base",
+        models: which to train: base, adversarial, or objectives by name: nsl, pgd, fgsm_rs,
+            n_fgsm, free, trades, mart, noise, augmix, ibp, crown_ibp (str, default ("base",
             "adversarial")).
         objectives: settings of objectives by name, for example {trades: {beta: 6}}.
         average_decay: of the moving average of the weights that becomes the model, .99 to .9999;

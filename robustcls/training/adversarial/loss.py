@@ -72,4 +72,4 @@ def adversarial_loss(
                     predictions = model(features, **arguments)
                 labeled_loss = loss_fn(labels, predictions, sample_weights)
         gradients = tape.gradient(labeled_loss, moving)
-    return loss_of(neighbours.of(features, gradients, loss_of, keras.random.SeedGenerator(0)))
+    return loss_of(neighbours.of(features, gradients, loss_of, keras.random.SeedGenerator(0).next))

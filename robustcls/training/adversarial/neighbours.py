@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -95,7 +94,7 @@ class Neighbours:
         inputs: Any,
         gradients: Gradients | None,
         loss_of: Callable[[Any], tf.Tensor],
-        seeds: keras.random.SeedGenerator,
+        draw: Callable[[], tf.Tensor],
     ) -> Any:
         """Returns the neighbours, in the form of `inputs`.
 
@@ -104,7 +103,7 @@ class Neighbours:
             gradients: of the loss with respect to the float ones, by name or position. They are
                 the first step; not needed for a random start.
             loss_of: the loss of other inputs, a float scalar.
-            seeds: of the random start.
+            draw: returns a new seed [2], for the random start.
 
         Raises:
             InputError: the loss has no gradient with respect to any input.
@@ -117,7 +116,7 @@ class Neighbours:
             return loss_of(packed({**every, **tensors}, inputs))
 
         if self.random_start:
-            moved = self._from_random_start(moving, config, loss_at, seeds)
+            moved = self._from_random_start(moving, config, loss_at, draw)
         else:
             moved, _ = nsl.lib.gen_adv_neighbor(
                 moving,
@@ -137,12 +136,12 @@ class Neighbours:
         inputs: dict[Any, tf.Tensor],
         config: Any,
         loss_at: Callable[[Mapping[Any, Any]], tf.Tensor],
-        seeds: keras.random.SeedGenerator,
+        draw: Callable[[], tf.Tensor],
     ) -> dict[Any, tf.Tensor]:
         # NSL draws its start from TensorFlow's global generator, which a resumed run cannot
         # restore; so the start is drawn here, and the steps are NSL's own.
         norm, step_size = config.adv_grad_norm, config.adv_step_size
-        offsets = _random_in_ball(inputs, config.pgd_epsilon or step_size, norm, seeds)
+        offsets = _random_in_ball(inputs, config.pgd_epsilon or step_size, norm, draw)
         offsets = _masked(offsets, config)
         for _ in range(config.pgd_iterations):
             points = _clipped({key: inputs[key] + offsets[key] for key in inputs}, config)
@@ -247,10 +246,10 @@ def _clipped(tensors: dict[Any, tf.Tensor], config: Any) -> dict[Any, tf.Tensor]
 
 
 def _random_in_ball(
-    inputs: dict[Any, tf.Tensor], radius: float, norm: Any, seeds: keras.random.SeedGenerator
+    inputs: dict[Any, tf.Tensor], radius: float, norm: Any, draw: Callable[[], tf.Tensor]
 ) -> dict[Any, tf.Tensor]:
     """A uniform draw from the L-infinity or L2 ball for each example, over all its inputs."""
-    seed = tf.cast(seeds.next(), tf.int32)
+    seed = tf.cast(draw(), tf.int32)
     drawn = {}
     for number, (key, tensor) in enumerate(inputs.items()):
         own, shape = seed + 2 * number, tf.shape(tensor)

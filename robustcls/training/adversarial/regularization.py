@@ -232,7 +232,7 @@ class AdversarialRegularization(Trainer):
             outputs = self.base_model(points, training=training)
             return self.losses_of_outputs(labels, outputs, weights)
 
-        return (neighbours or self.neighbours).of(inputs, gradients, loss_of, self._seeds)
+        return (neighbours or self.neighbours).of(inputs, gradients, loss_of, self._seeds.next)
 
     def _of_activations(self) -> list[tf.Tensor]:
         """The penalties of the last pass without those of the weights, which Keras puts last."""

@@ -5,6 +5,7 @@ from .free import FreeTraining as FreeTraining
 from .interval import IBP as IBP
 from .interval import CrownIBP as CrownIBP
 from .mart import MART as MART
+from .neighbours import NeighbourRegularization as NeighbourRegularization
 from .noise import NoiseTraining as NoiseTraining
 from .objective import Batch as Batch
 from .objective import Objective as Objective
@@ -23,6 +24,7 @@ __all__ = [
     "Batch",
     "CrownIBP",
     "FreeTraining",
+    "NeighbourRegularization",
     "NoiseFGSM",
     "NoiseTraining",
     "Objective",

@@ -12,6 +12,7 @@ _ROOM = "robustcls.training.objectives."
 OBJECTIVES: Registry[Any] = Registry(
     "objective",
     {
+        "nsl": _ROOM + "neighbours:NeighbourRegularization",
         "pgd": _ROOM + "pgd:PGDTraining",
         "fgsm_rs": _ROOM + "fgsm:RandomStartFGSM",
         "n_fgsm": _ROOM + "fgsm:NoiseFGSM",

@@ -20,6 +20,7 @@ spec.loader.exec_module(reference)
 
 layers = keras.layers
 SETTINGS = {
+    "nsl": {"step_size": 0.1},
     "pgd": {"epsilon": 0.1, "steps": 2},
     "fgsm_rs": {"epsilon": 0.1},
     "n_fgsm": {"epsilon": 0.1},
@@ -284,6 +285,23 @@ def test_an_objective_of_ones_own():
 def test_bad_settings(name, settings, message):
     with pytest.raises(InputError, match=message):
         OBJECTIVES[name](**settings)
+
+
+@pytest.mark.parametrize("settings", [{}, {"grad_norm": "l2", "iterations": 2, "epsilon": 0.1}])
+def test_nsl_trains_as_adversarial_regularization(settings, data):
+    images, labels = (part[:32] for part in data)
+    settings = {"multiplier": 0.5, "step_size": 0.05, **settings}
+    trained = []
+    for trainer in (
+        AdversarialRegularization(small_model(), **settings),
+        RobustTrainer(small_model(), OBJECTIVES["nsl"](**settings)),
+    ):
+        trainer.compile(keras.optimizers.SGD(0.1))
+        for _ in range(2):
+            trainer.train_on_batch(images, labels)
+        trained.append(trainer.base_model.get_weights())
+    for found, wanted in zip(*trained, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_a_trainer_in_a_trainer_is_refused():
