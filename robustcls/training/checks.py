@@ -21,6 +21,9 @@ SLACK = 0.05
 # `... [<<range>>] [0] [255]` in graphs, `... b'<<range>>'` and a line for each value without.
 _FOUND = re.compile(r"<<(\w+)>>'?\]?((?:[ \n]+\[?[-+.\w]+\]?)*)")
 
+# What TensorFlow's sparse cross-entropy says of a label that the model has no class for.
+_LABEL = re.compile(r"label value of (-?\d+) which is outside the valid range of \[0, (\d+)\)")
+
 
 def require(good: tf.Tensor, name: str, values: list[tf.Tensor], passed: tf.Tensor) -> tf.Tensor:
     """Returns `passed`, and fails the step where `good` is False.
@@ -48,6 +51,11 @@ def plain_errors(explanations: dict[str, Explain]) -> Iterator[None]:
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
+        label = _LABEL.search(error.message or "")
+        if label is not None:
+            raise InputError(
+                f"labels must be class ids in [0, {label[2]}); received {label[1]}."
+            ) from None
         found = _FOUND.search(error.message or "")
         if found is None or found[1] not in explanations:
             raise

@@ -100,6 +100,7 @@ class Losses:
         total = tf.zeros([])
         for output, loss, share, label, weight in zip(flat, *parts, strict=True):
             if loss is not None:
+                _require_matching(loss, label, output)
                 value = loss(label, _checked(loss, output), weight)
                 total += tf.cast(share * value, tf.float32)
         return total
@@ -232,6 +233,24 @@ def _refuse(loss: Any, model: keras.Model) -> None:
         f"{loss.name}. "
         f"Did you mean {type(loss).__name__}(from_logits={not from_logits})?"
     )
+
+
+def _require_matching(loss: Any, labels: Any, outputs: Any) -> None:
+    shape, width = tf.TensorShape(getattr(labels, "shape", None)), outputs.shape[-1]
+    if not shape.rank or shape[-1] is None or width in (None, 1):
+        return
+    rows = shape.rank == len(outputs.shape) and shape[-1] == width
+    if isinstance(loss, _SPARSE) and rows:
+        raise InputError(
+            f"labels must be class ids [N] for {loss.name}; received shape {tuple(shape)}. "
+            f"Did you mean loss=CategoricalCrossentropy(from_logits={loss.from_logits})?"
+        )
+    if isinstance(loss, _CATEGORICAL + _BINARY) and not rows:
+        raise InputError(
+            f"labels must be a row [N, {width}] for {loss.name}; received shape "
+            f"{tuple(shape)}. Did you mean loss=SparseCategoricalCrossentropy(from_logits="
+            f"{loss.from_logits})?"
+        )
 
 
 def _checked(loss: Any, outputs: tf.Tensor) -> tf.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -126,6 +127,17 @@ class Trainer(keras.Model):
         """As `keras.Model.test_on_batch`."""
         return self._in_plain_words(super().test_on_batch, *args, **kwargs)
 
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.predict`."""
+        # TensorFlow counts calls by line of code: it takes the one trace of each model in a row
+        # for one function that is traced again and again.
+        logger = logging.getLogger("tensorflow")
+        logger.addFilter(_is_no_retracing)
+        try:
+            return super().predict(*args, **kwargs)
+        finally:
+            logger.removeFilter(_is_no_retracing)
+
     def predict_step(self, data: Any) -> Any:
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         return self(inputs, training=False)
@@ -228,6 +240,10 @@ class Trainer(keras.Model):
                 raise error from None
             return False
         return True
+
+
+def _is_no_retracing(record: logging.LogRecord) -> bool:
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 def base_model_of(model: keras.Model) -> keras.Model:

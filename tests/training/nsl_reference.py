@@ -44,29 +44,32 @@ def trained_by_replicas():
     images = np.linspace(0, 1, 16, dtype=np.float32).reshape(8, 2)
     batch = {"feature": images, "label": np.arange(8) % 2}
     weights = {}
-    for devices in (["CPU:0"], ["CPU:0", "CPU:1"]):
-        for source in ("arrays", "dataset", "distributed"):
-            strategy = tf.distribute.MirroredStrategy(devices)
-            with strategy.scope():
-                keras.utils.set_random_seed(0)
-                base = keras.Sequential(
-                    [
-                        keras.Input((2,), name="feature"),
-                        keras.layers.Dense(
-                            2,
-                            kernel_regularizer=keras.regularizers.L2(0.1),
-                            activity_regularizer=keras.regularizers.L2(0.1),
-                        ),
-                    ]
-                )
-                model = AdversarialRegularization(base, multiplier=0.5, step_size=0.1)
-                model.compile(keras.optimizers.SGD(1.0), metrics=["accuracy"])
-            data = tf.data.Dataset.from_tensor_slices(batch).batch(8)
-            if source == "distributed":
-                data = strategy.experimental_distribute_dataset(data)
-            logs = model.fit(batch if source == "arrays" else data, verbose=0, shuffle=False)
-            weights[f"{len(devices)}_{source}"] = base.get_weights()[0]
-            weights[f"{len(devices)}_{source}_loss"] = logs.history["loss"][0]
+    for source, devices in (
+        ("one", ["CPU:0"]),
+        ("dataset", ["CPU:0", "CPU:1"]),
+        ("distributed", ["CPU:0", "CPU:1"]),
+    ):
+        strategy = tf.distribute.MirroredStrategy(devices)
+        with strategy.scope():
+            keras.utils.set_random_seed(0)
+            base = keras.Sequential(
+                [
+                    keras.Input((2,), name="feature"),
+                    keras.layers.Dense(
+                        2,
+                        kernel_regularizer=keras.regularizers.L2(0.1),
+                        activity_regularizer=keras.regularizers.L2(0.1),
+                    ),
+                ]
+            )
+            model = AdversarialRegularization(base, multiplier=0.5, step_size=0.1)
+            model.compile(keras.optimizers.SGD(1.0), metrics=["accuracy"])
+        data = tf.data.Dataset.from_tensor_slices(batch).batch(8)
+        if source == "distributed":
+            data = strategy.experimental_distribute_dataset(data)
+        logs = model.fit(batch if source == "one" else data, verbose=0)
+        weights[f"{source}_weights"] = base.get_weights()[0]
+        weights[f"{source}_loss"] = logs.history["loss"][0]
     return weights
 
 
