@@ -142,17 +142,23 @@ def check_labels(
 ) -> np.ndarray:
     """Returns `labels` as int64 [count], each in [0, num_classes).
 
+    Class ids may come as one column, [count, 1], and as one-hot rows, [count, classes].
+
     Raises:
-        InputError: one-hot rows, another length, fractional or out-of-range class ids.
+        InputError: rows that name several classes or none, another length, words, fractional or
+            out-of-range class ids.
     """
     array = _as_array(labels, argument)
+    if array.ndim == 2 and len(array) == count:
+        array = array[:, 0] if array.shape[1] == 1 else _of_one_hot(array, argument)
     if array.ndim != 1 or len(array) != count:
-        hint = ""
-        if array.ndim == 2 and len(array) == count and array.shape[1] > 1:
-            hint = f" Did you mean {argument}.argmax(-1)?"
         raise InputError(
-            f"{argument} must be {count} class ids, shape ({count},); "
-            f"received shape {array.shape}.{hint}"
+            f"{argument} must be {count} class ids, shape ({count},); received shape {array.shape}."
+        )
+    if array.dtype.kind in "USO":
+        raise InputError(
+            f"{argument} must be integer class ids; received {array[0]!r} and the like. Did you "
+            f"mean np.unique({argument}, return_inverse=True)[1]?"
         )
     if array.dtype.kind not in "iu" and not (
         array.dtype.kind == "f" and np.array_equal(array, np.round(array))
@@ -165,6 +171,23 @@ def check_labels(
             f"{array.min()} to {array.max()}."
         )
     return array
+
+
+def _of_one_hot(rows: np.ndarray, argument: str) -> np.ndarray:
+    """Returns the class of each row, which must name exactly one."""
+    if rows.dtype.kind not in "fiub" or not np.isin(rows, (0, 1)).all():
+        raise InputError(
+            f"{argument} must be class ids or one-hot rows of 0 and 1; received {rows.dtype} of "
+            f"shape {rows.shape} with other values. Did you mean {argument}.argmax(-1)?"
+        )
+    counts = rows.sum(axis=1)
+    if (counts != 1).any():
+        raise InputError(
+            f"{argument} must name one class an image; received multi-hot rows, "
+            f"{int((counts != 1).sum())} of {len(rows)} with {int(counts.min())} to "
+            f"{int(counts.max())} classes. Judge each class by itself, or leave these images out."
+        )
+    return rows.argmax(axis=1)
 
 
 def _as_array(values: Any, argument: str) -> np.ndarray:

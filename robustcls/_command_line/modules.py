@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 from robustcls._command_line.running import import_tensorflow
 from robustcls._validation import InputError
@@ -37,6 +38,18 @@ def import_named_modules(arguments: Sequence[str]) -> list[str]:
     return left
 
 
+def _register_with_keras(module: ModuleType) -> None:
+    """Lets saved models find the layers and functions of a module by their names."""
+    import keras
+
+    known = keras.saving.get_custom_objects()
+    for name, value in vars(module).items():
+        is_layer = isinstance(value, type) and issubclass(value, keras.Layer)
+        is_own = getattr(value, "__module__", None) == module.__name__
+        if is_own and (is_layer or isinstance(value, FunctionType)):
+            known.setdefault(name, value)
+
+
 def _import_named(name: str) -> None:
     if not all(part.isidentifier() for part in name.split(".")) or name.endswith(".py"):
         hint = f" Did you mean {Path(name).stem}?" if name.endswith(".py") else ""
@@ -50,7 +63,7 @@ def _import_named(name: str) -> None:
         spec = importlib.util.find_spec(name)
         if spec is not None:
             import_tensorflow()
-            importlib.import_module(name)
+            _register_with_keras(importlib.import_module(name))
     except (Exception, SystemExit) as error:
         # Whatever the code of a user raises.
         words = " ".join(str(error).split())

@@ -27,6 +27,7 @@ from robustcls.attacks.task import Options, Task
 from robustcls.classifiers.adapters import adapt as adapt
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.classifiers.classifier import Classifier
+from robustcls.classifiers.ranges import require_fitting_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +226,8 @@ class Attack:
             rivals=self.rivals(num_classes),
             batch_size=batch_size,
         )
+        if not self.targeted:
+            require_fitting_range(classifier, images, labels, ~task.success)
         results = {}
         for attack in attacks:
             attack.run(classifier, task, options)

@@ -15,6 +15,7 @@ from robustcls.attacks import losses
 from robustcls.attacks.loop import LoopedAttack, Step
 from robustcls.attacks.task import Batch, State
 from robustcls.classifiers.classifier import Classifier, check_finite
+from robustcls.classifiers.compiling import compile_once
 
 Logits = Callable[[tf.Tensor], tf.Tensor]
 Tensors = dict[str, tf.Tensor]
@@ -87,7 +88,7 @@ def compiled_step(
     classifier: Classifier, rule: Rule, batch: Batch, state: State, settings: State
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor, Tensors]]:
     """Returns the compiled step, traced once for all batch sizes and settings."""
-    key = (rule, batch.images.shape[1:], classifier.probabilities)
+    key = (rule, batch.images.shape[1:], classifier.outputs)
     if key not in classifier.compiled:
 
         def step(batch: Tensors, state: Tensors, settings: Tensors) -> tuple:
@@ -103,7 +104,7 @@ def compiled_step(
                 for name, value in settings.items()
             }
         )
-        classifier.compiled[key] = tf.function(step, input_signature=signature, autograph=False)
+        classifier.compiled[key] = compile_once(step, signature)
     return classifier.compiled[key]
 
 
@@ -147,7 +148,7 @@ def loss_gradients(classifier: Classifier, images: np.ndarray, labels: np.ndarra
     """
     if not classifier.differentiable:
         raise InputError(_needs_gradients("this attack", classifier))
-    key = ("loss_gradients", images.shape[1:], classifier.probabilities)
+    key = ("loss_gradients", images.shape[1:], classifier.outputs)
     if key not in classifier.compiled:
 
         def gradients(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -158,9 +159,7 @@ def loss_gradients(classifier: Classifier, images: np.ndarray, labels: np.ndarra
             return value_and_gradient(loss, images)[2]
 
         signature = [_spec(images), tf.TensorSpec([None], tf.int64)]
-        classifier.compiled[key] = tf.function(
-            gradients, input_signature=signature, autograph=False
-        )
+        classifier.compiled[key] = compile_once(gradients, signature)
     return classifier.compiled[key](images, labels).numpy()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from robustcls._notebook import Brief, Briefly
 from robustcls._validation import (
+    InputError,
     check_choice,
     check_epsilon,
     check_images,
@@ -18,6 +20,10 @@ from robustcls._validation import (
 )
 from robustcls.bounds.margins import backward_margins, interval_margins
 from robustcls.bounds.network import Network
+from robustcls.classifiers.adapters import classifier_of
+from robustcls.classifiers.classifier import Classifier
+from robustcls.classifiers.flattening import flatten
+from robustcls.classifiers.ranges import InputRange, Preprocess, require_fitting_range
 
 BOUNDS = ("ibp", "crown")
 # Float32 rounds each operation; margins closer to 0 than this share of the logits prove nothing.
@@ -59,13 +65,16 @@ class BoundedMargins(Briefly):
 
 
 def certify_by_bounds(
-    model: keras.Model,
+    model: Any,
     images: np.ndarray,
     labels: np.ndarray,
     *,
     epsilon: float,
     bound: str = "ibp",
     batch_size: int = 128,
+    preprocess: Preprocess | None = None,
+    input_range: InputRange | None = None,
+    output: str | int | None = None,
 ) -> BoundedMargins:
     """Certifies images against every change of their pixels by up to epsilon.
 
@@ -73,13 +82,21 @@ def certify_by_bounds(
     bound of a logit, certifies nothing.
 
     Args:
-        model: a flat Keras model of images to logits, see `Network`.
+        model: a Keras classifier of any form that `attacks.adapt` takes, or what it returned of
+            one; nested models, and a softmax or sigmoids at the end, are taken apart in a copy. For
+            its layers see `Network`.
         images: float32 [N, H, W, C] in [0, 1].
         labels: int [N].
         epsilon: radius of the L-infinity ball, intersected with [0, 1]; in (0, 1].
         bound: "ibp", intervals, or "crown", the better of intervals and of one backward pass of
             lines over the intervals (str, default "ibp").
         batch_size: images at a time, >= 1 (int, default 128).
+        preprocess: what the model wants done to images in [0, 1] first, which bounds do not know;
+            a range they do (default None).
+        input_range: what the model wants 0 and 1 to be, for example (0, 255) or (-1, 1); epsilon
+            stays in units of [0, 1] (default None).
+        output: name or number of the output to certify, of a model with several (str, int or None,
+            default None).
 
     Raises:
         InputError: an argument is out of its range, or the model has a layer that bounds do not
@@ -89,8 +106,11 @@ def certify_by_bounds(
     check_choice("bound", bound, BOUNDS)
     check_number("batch_size", batch_size, minimum=1, integer=True)
     images = check_images(images)
-    network = Network(model)
-    labels = check_labels(labels, len(images), model.outputs[0].shape[-1])
+    classifier = classifier_of(model, preprocess=preprocess, input_range=input_range, output=output)
+    count = classifier.prepare(images)
+    labels = check_labels(labels, len(images), count)
+    network = Network(_flat(classifier, images))
+    require_fitting_range(classifier, images, labels)
 
     @tf.function(
         input_signature=[
@@ -119,3 +139,22 @@ def certify_by_bounds(
     ]
     margin, predicted, certified = (np.concatenate(part) for part in zip(*pieces, strict=True))
     return BoundedMargins(labels, predicted, margin, certified)
+
+
+def _flat(classifier: Classifier, images: np.ndarray) -> keras.Model:
+    """A model as a flat graph from images to a logit for each class."""
+    flat = None
+    if classifier.graph is not None:
+        flat = flatten(classifier.graph(images.shape[1:]))
+    if flat is None:
+        raise InputError(
+            "model must be a functional or sequential Keras model for bounds; the layers of "
+            f"{classifier.name} cannot be told apart."
+        )
+    if not classifier.outputs.single:
+        return flat
+    # The only logit is that of class 1.
+    pair = keras.layers.Dense(2, use_bias=False, name="classes")
+    flat = keras.Model(flat.inputs[0], pair(flat.outputs[0]))
+    pair.set_weights([np.array([[0.0, 1.0]], np.float32)])
+    return flat

@@ -14,9 +14,10 @@ import tensorflow as tf
 from robustcls._validation import InputError, check_choice
 from robustcls.classifiers.classifier import Classifier
 from robustcls.classifiers.folded import FoldedModels
+from robustcls.classifiers.graphs import as_graph, of_shape, one_of
+from robustcls.classifiers.loading import open_model, range_of_trainer
 from robustcls.classifiers.logits import logits_function
 from robustcls.classifiers.ranges import InputRange, Preprocess, preprocessing
-from robustcls.models.building import load_classifier
 
 _classifiers: weakref.WeakKeyDictionary[keras.Model, Classifier] = weakref.WeakKeyDictionary()
 
@@ -27,19 +28,22 @@ def adapt(
     preprocess: Preprocess | None = None,
     input_range: InputRange | None = None,
     signature: str = "serving_default",
-    output: str | None = None,
+    output: str | int | None = None,
 ) -> Classifier:
-    """Makes any classifier attackable: images in [0, 1] in, logits out.
+    """Makes any classifier attackable: images in [0, 1] in, logits out, one for each class.
 
-    A softmax at the end of a Keras model is left out. Where only probabilities can be had (a
-    SavedModel, a subclassed Keras model, a function), their logarithms serve as logits: margins
-    and cross-entropy, and their gradients, are those of the logits as long as no probability
-    underflows to 0; export logits where you can.
+    What the model returns is read by how it ends: a final softmax, or sigmoids, are left out, what
+    follows them (dropout, reshaping, a nested model's end) included. One output, a logit or a
+    sigmoid, is that of class 1 of two. Where only probabilities can be had (a SavedModel, a
+    subclassed Keras model, a function), logits are recovered from them: margins and cross-entropy,
+    and their gradients, are those of the model's own logits as long as no probability underflows
+    to 0; export logits where you can.
 
     Args:
-        model: a `keras.Model`; the path of a `.keras` file or of a SavedModel folder; or any
-            function of images, float32 NumPy [N, H, W, C], to scores [N, classes], which only
-            attacks without gradients (`Square`) can use.
+        model: a `keras.Model` or a trainer of this package; the path of a `.keras` file, of a run
+            (its last trained model is meant) or of a SavedModel folder; or any function of images,
+            float32 NumPy [N, H, W, C], to scores [N, classes], which only attacks without gradients
+            (`Square`) can use.
         preprocess: what the model wants done to images in [0, 1] first, for example `lambda images:
             255 * images`. It gets what the model gets: a tensor, or a NumPy array for a plain
             function. Radii stay in units of [0, 1] (default None).
@@ -47,44 +51,54 @@ def adapt(
             example (0, 255) or (-1, 1). A Keras model whose first layers want another range than
             [0, 1] is refused without (default None).
         signature: of a SavedModel (str, default "serving_default").
-        output: which output of a SavedModel's signature holds the logits, where it has several and
-            none is named "logits" (str or None, default None).
+        output: which output holds the scores, by name or number, where there are several. Of a
+            SavedModel's, one named "logits" is taken by itself (str, int or None, default None).
 
     Raises:
-        InputError: the model cannot be loaded, has several inputs or outputs, or wants other pixels
-            than it would get.
+        InputError: the model cannot be loaded, has several inputs, or outputs of which none is
+            chosen, or wants other pixels than it would get.
     """
-    if isinstance(model, str | Path):
-        path = Path(model)
-        if (path / "saved_model.pb").is_file():
-            before = preprocessing(preprocess=preprocess, input_range=input_range)
-            return _from_saved_model(path, before, signature, output)
-        if path.is_dir():
-            raise InputError(
-                f"model must be a .keras file or a SavedModel folder; {path} holds no "
-                "saved_model.pb."
-            )
-        model = load_classifier(path)
-    before = preprocessing(model, preprocess=preprocess, input_range=input_range)
-    if isinstance(model, keras.Model):
-        return _from_keras(model, lambda: model, before)
     if isinstance(model, Classifier):
         raise InputError("model must not be adapted twice; received a Classifier.")
-    if not callable(model):
+    opened = open_model(model)
+    if preprocess is None and input_range is None:
+        input_range = range_of_trainer(model)
+    before = preprocessing(opened, preprocess=preprocess, input_range=input_range)
+    made = _adapted(opened, before, signature, output, keeps_shape=preprocess is None)
+    made.range_is_known = preprocess is not None or input_range is not None
+    return made
+
+
+def _adapted(
+    opened: Any,
+    before: Preprocess | None,
+    signature: str,
+    output: str | int | None,
+    keeps_shape: bool,
+) -> Classifier:
+    if isinstance(opened, Path):
+        return _from_saved_model(opened, before, signature, output, keeps_shape)
+    if isinstance(opened, keras.Model):
+        return _from_keras(opened, lambda: opened, before, output, keeps_shape)
+    if not callable(opened):
         raise InputError(
             "model must be a keras.Model, a path or a function from images to scores; "
-            f"received {type(model).__name__}."
+            f"received {type(opened).__name__}."
         )
-    function: Callable[[np.ndarray], Any] = model
+    function: Callable[[np.ndarray], Any] = opened
     return Classifier(
         function if before is None else _after(before, function),
-        name=getattr(model, "__name__", type(model).__name__),
+        name=getattr(opened, "__name__", type(opened).__name__),
         differentiable=False,
     )
 
 
 def classifier_of(
-    model: Any, *, preprocess: Preprocess | None = None, input_range: InputRange | None = None
+    model: Any,
+    *,
+    preprocess: Preprocess | None = None,
+    input_range: InputRange | None = None,
+    output: str | int | None = None,
 ) -> Classifier:
     """Returns `model` as a classifier; the same one for the same Keras model each time.
 
@@ -92,50 +106,71 @@ def classifier_of(
         model: what `adapt` takes or returns.
         preprocess: as for `adapt` (default None).
         input_range: as for `adapt` (default None).
+        output: as for `adapt` (default None).
     """
-    if preprocess is not None or input_range is not None:
-        return adapt(model, preprocess=preprocess, input_range=input_range)
+    if preprocess is None and input_range is None:
+        input_range = range_of_trainer(model)
+    if preprocess is not None or input_range is not None or output is not None:
+        return adapt(model, preprocess=preprocess, input_range=input_range, output=output)
     if isinstance(model, Classifier):
         return model
-    if not isinstance(model, keras.Model):
-        return adapt(model)
-    if model not in _classifiers:
-        preprocessing(model)  # refuses pixels that the model was not made for
+    opened = open_model(model)
+    if not isinstance(opened, keras.Model):
+        return adapt(opened)
+    known = _classifiers.get(opened)
+    # One that was not built when it was first seen knows its layers now.
+    if known is None or known.is_graph != _is_graph(opened):
+        preprocessing(opened)  # refuses pixels that the model was not made for
         # The dictionary's values must not keep its keys alive.
-        _classifiers[model] = _from_keras(model, weakref.ref(model), None)
-    return _classifiers[model]
+        known = _classifiers[opened] = _from_keras(opened, weakref.ref(opened))
+    return known
+
+
+def _is_graph(model: keras.Model) -> bool:
+    """Whether a model knows its inputs and outputs: a subclassed one does not."""
+    return bool(getattr(model, "inputs", None) and getattr(model, "outputs", None))
 
 
 def _from_keras(
     model: keras.Model,
     reference: Callable[[], Any],
-    preprocess: Preprocess | None,
+    before: Preprocess | None = None,
+    output: str | int | None = None,
+    keeps_shape: bool = True,
 ) -> Classifier:
-    # A subclassed model knows neither its inputs nor its outputs.
-    inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
-    if inputs and (len(inputs) != 1 or len(outputs) != 1):
-        raise InputError(
-            f"model must have one input and one output; received {len(inputs)} and {len(outputs)}."
-        )
-    if inputs and len(inputs[0].shape) != 4:
-        raise InputError(
-            f"model must take images [N, H, W, C]; its input is {tuple(inputs[0].shape)}."
-        )
-    if inputs and preprocess is None and not tf.as_dtype(inputs[0].dtype).is_floating:
-        raise InputError(
-            "model must take float images in [0, 1], or be given what it wants by preprocess; "
-            f"its input is {inputs[0].dtype}."
-        )
     folded = FoldedModels()
-    function = logits_function(model, folded.function) if inputs else None
-    if function is None:
-        function = folded.function(reference)
+    function, ending, shape = None, "unknown", None
+    if _is_graph(model):
+        graph = as_graph(model, output)
+        inputs = graph.inputs[0]
+        if before is None and not tf.as_dtype(inputs.dtype).is_floating:
+            raise InputError(
+                "model must take float images in [0, 1], or be given what it wants by preprocess "
+                f"or input_range; its input is {inputs.dtype}."
+            )
+        function, ending = logits_function(graph, folded.function)
+        shape = tuple(inputs.shape[1:]) if keeps_shape else None
+        if function is None:
+            function = folded.function(reference if graph is model else lambda: graph)
+    else:
+
+        def function(images: tf.Tensor) -> tf.Tensor:
+            known = reference()
+            if not known.built:
+                # A graph may be traced once more, and variables made only once.
+                with tf.init_scope():
+                    known(tf.zeros([1, *images.shape[1:]]))
+            return one_of(known(images, training=False), output)
+
     return Classifier(
-        function if preprocess is None else _after(preprocess, function),
+        function if before is None else _after(before, function),
         name=model.name,
         differentiable=True,
-        image_shape=tuple(inputs[0].shape[1:]) if inputs and preprocess is None else None,
+        image_shape=shape,
         refresh=folded.refresh,
+        ending=ending,
+        is_graph=_is_graph(model),
+        graph=lambda image_shape: of_shape(reference(), image_shape, before, output),
     )
 
 
@@ -147,7 +182,8 @@ def _from_saved_model(
     path: Path,
     preprocess: Preprocess | None,
     signature: str,
-    output: str | None,
+    output: str | int | None,
+    keeps_shape: bool,
 ) -> Classifier:
     try:
         loaded = tf.saved_model.load(str(path))
@@ -173,9 +209,9 @@ def _from_saved_model(
             f"signature {signature} of {path} takes {spec.dtype.name}."
         )
     outputs = sorted(function.structured_outputs)
-    if output is None and len(outputs) == 1:
-        output = outputs[0]
-    chosen = check_choice("output", output or "logits", outputs)
+    if output is None:
+        output = outputs[0] if len(outputs) == 1 else "logits"
+    chosen = check_choice("output", str(output), outputs)
 
     def call(images: tf.Tensor) -> tf.Tensor:
         # The loaded object owns the variables: naming it here keeps them.
@@ -185,5 +221,5 @@ def _from_saved_model(
         call if preprocess is None else _after(preprocess, call),
         name=f"{path.name} ({signature})",
         differentiable=True,
-        image_shape=tuple(spec.shape[1:]) if preprocess is None else None,
+        image_shape=tuple(spec.shape[1:]) if keeps_shape else None,
     )

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from robustcls._validation import InputError
+from robustcls.classifiers.compiling import compile_once
+from robustcls.classifiers.outputs import Outputs, read_outputs
 
 PROBES = 8
 # Relative to the largest logit. Dropout and noise make far more, float rounding far less.
 DETERMINISM = 1e-4
-_TINY = np.finfo(np.float32).tiny
+# By how much the probabilities of a softmax, rounded to 1, 2 or 4 bytes, may miss the sum of 1.
+_SUMS = {1: 2e-2, 2: 2e-2, 4: 1e-3}
+# Images that far off take every logit out of [0, 1], and no probability.
+_FAR = 1e3
 
 
 class Classifier:
@@ -22,21 +28,26 @@ class Classifier:
     Made by `adapt`; every attack makes one of whatever model it is given.
 
     Args:
-        function: images float32 [N, H, W, C] in [0, 1] to scores [N, classes]. A TensorFlow
-            function when `differentiable`, else one of NumPy arrays.
+        function: images float32 [N, H, W, C] in [0, 1] to scores [N, classes], or [N, 1] for two
+            classes. A TensorFlow function when `differentiable`, else one of NumPy arrays.
         name: what to call the model in messages.
         differentiable: gradients can be taken through `function`.
         image_shape: (H, W, C) that the model takes, None for sides of any length; None takes every
             shape (default None).
         refresh: called before each attack, for functions that hold copies of weights (default
             None).
+        ending: how the model ends: "softmax" or "sigmoid", which `function` leaves out; "linear",
+            it returns logits; "unknown" (default "unknown").
+        is_graph: it is a Keras model whose layers can be told apart (bool, default False).
+        graph: makes a functional Keras model of images (H, W, C) in [0, 1] to what the model
+            returns, its ending included; None where there is no Keras model (default None).
+        range_is_known: no need to ask whether another range of pixels suits the model better (bool,
+            default False).
 
     Attributes:
         num_classes: width of the logits, known once `prepare` has run.
-        probe: scores that `prepare` saw, float32 [n, classes].
-        probabilities: the model returns probabilities, whose logarithms serve as logits. They
-            differ from the logits by one number for each image, which changes neither
-            cross-entropy nor margins. Where a probability is below 1e-38 its gradient is lost.
+        probe: scores that `prepare` saw, float32 [n, K].
+        outputs: how the scores are read as logits, known once `prepare` has run.
         compiled: what attacks have compiled for this model.
     """
 
@@ -48,13 +59,31 @@ class Classifier:
         differentiable: bool,
         image_shape: tuple[int | None, ...] | None = None,
         refresh: Callable[[], None] | None = None,
+        ending: str = "unknown",
+        is_graph: bool = False,
+        graph: Callable[[tuple[int, ...]], keras.Model] | None = None,
+        range_is_known: bool = False,
     ) -> None:
         self.name, self.differentiable, self.image_shape = name, differentiable, image_shape
-        self.num_classes = 0
+        self.ending, self.is_graph, self.graph = ending, is_graph, graph
+        self.num_classes = self._width = 0
         self.probe = np.zeros((0, 0), np.float32)
-        self.probabilities = False
+        self.outputs = Outputs()
         self.compiled: dict[Any, Any] = {}
         self._function, self._refresh = function, refresh
+        self._tolerance = _SUMS[4]
+        self.range_is_known = range_is_known
+
+    @property
+    def fixed_shape(self) -> tuple[int, ...] | None:
+        """(H, W, C) of the images; None where the model takes several sizes."""
+        sides = [side for side in self.image_shape or () if side is not None]
+        return tuple(sides) if len(sides) == 3 else None
+
+    @property
+    def probabilities(self) -> bool:
+        """Whether the scores are probabilities, of which logits are recovered."""
+        return self.outputs.are_probabilities
 
     def prepare(self, images: np.ndarray) -> int:
         """Looks at the model's output for a few of the images that it will be attacked with.
@@ -77,20 +106,35 @@ class Classifier:
         self.refresh()
         chosen = np.linspace(0, len(images) - 1, min(len(images), PROBES)).astype(int)
         self.probe = scores = self._scores(images[chosen])
-        self.num_classes = scores.shape[1]
+        self._width = scores.shape[1]
         difference = float(np.abs(scores - self._scores(images[chosen])).max())
         if difference > DETERMINISM * max(1.0, float(np.abs(scores).max())):
             raise InputError(
                 "model must return the same logits each time; two calls differ by up to "
                 f"{difference:.3g}. Did you mean to switch dropout or noise off at inference?"
             )
-        self.probabilities = _are_probabilities(scores)
-        if self.probabilities and np.count_nonzero(scores, axis=1).min() < 2:
-            raise InputError(
-                "model must return logits; its probabilities are exactly 0 and 1 for some "
-                "images, so the logits behind them cannot be recovered."
-            )
+        self.read(scores, images[chosen])
         return self.num_classes
+
+    def read(self, scores: np.ndarray, images: np.ndarray, *, strict: bool = True) -> None:
+        """Decides how scores are read as logits.
+
+        Args:
+            scores: float32 [n, K], what the model returned for the images.
+            images: float32 [n, H, W, C] in [0, 1].
+            strict: refuse probabilities of exactly 0 and 1 (bool, default True).
+
+        Raises:
+            InputError: the scores cannot tell classes apart.
+        """
+        self.outputs = read_outputs(
+            scores,
+            self.ending,
+            stays_within=lambda: self._stays_within(images),
+            tolerance=self._tolerance,
+            strict=strict,
+        )
+        self.num_classes = max(2, scores.shape[1])
 
     def refresh(self) -> None:
         """Takes over the model's present weights, which may have been trained since."""
@@ -107,7 +151,7 @@ class Classifier:
             InputError: the model fails or returns something else.
         """
         scores = self._scores(images)
-        return np.log(np.maximum(scores, _TINY)) if self.probabilities else scores
+        return scores if self.outputs == Outputs() else self.outputs.logits(scores).numpy()
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the logits as a tensor that gradients can be taken of.
@@ -115,8 +159,7 @@ class Classifier:
         Args:
             images: float32 [N, H, W, C] in [0, 1].
         """
-        scores = tf.cast(self._function(images), tf.float32)
-        return tf.math.log(tf.maximum(scores, _TINY)) if self.probabilities else scores
+        return self.outputs.logits(self._function(images))
 
     def _scores(self, images: np.ndarray) -> np.ndarray:
         try:
@@ -135,14 +178,27 @@ class Classifier:
                 "model must return one float array of logits [N, classes]; received "
                 f"{_describe(scores)}."
             )
-        width = self.num_classes or (scores.shape[-1] if scores.ndim == 2 else 0)
-        if scores.shape != (len(images), width) or width < 2:
+        self._tolerance = _SUMS.get(scores.dtype.itemsize, _SUMS[4])
+        if scores.shape == (len(images),):
+            scores = scores[:, None]
+        width = self._width or (scores.shape[-1] if scores.ndim == 2 else 0)
+        if scores.shape != (len(images), width) or width < 1:
             raise InputError(
                 f"model must return logits [N, classes]; it returned shape {scores.shape} "
                 f"for {len(images)} images."
             )
         scores = scores.astype(np.float32, copy=False)
         return check_finite(scores)
+
+    def _stays_within(self, images: np.ndarray) -> bool:
+        """Whether the scores are in [0, 1] for images that no model was made for, too."""
+        generator = np.random.default_rng(0)
+        far = _FAR * generator.standard_normal(images.shape).astype(np.float32)
+        try:
+            scores = self._scores(np.concatenate([_FAR * images, -_FAR * images, far, -far]))
+        except InputError:  # not for such images, or not finite
+            return True
+        return bool(scores.min() >= 0 and scores.max() <= 1)
 
     def _call(self, images: np.ndarray) -> Any:
         if not self.differentiable:
@@ -151,9 +207,7 @@ class Classifier:
         key = ("predict", images.shape[1:])
         if key not in self.compiled:
             signature = [tf.TensorSpec([None, *images.shape[1:]], tf.float32)]
-            self.compiled[key] = tf.function(
-                self._function, input_signature=signature, autograph=False
-            )
+            self.compiled[key] = compile_once(self._function, signature)
         outputs = self.compiled[key](images)
         return outputs.numpy() if isinstance(outputs, tf.Tensor) else outputs
 
@@ -176,15 +230,6 @@ def check_finite(logits: np.ndarray) -> np.ndarray:
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
     return len(shape) == len(expected) and all(
         want in (None, got) for want, got in zip(expected, shape, strict=True)
-    )
-
-
-def _are_probabilities(scores: np.ndarray) -> bool:
-    # Half-precision softmax sums to 1 within 1e-3; logits of several images never do.
-    return bool(
-        scores.min() >= 0
-        and scores.max() <= 1
-        and np.abs(scores.astype(np.float64).sum(axis=1) - 1).max() < 1e-3
     )
 
 

@@ -1,8 +1,10 @@
-"""The logits in front of a final softmax."""
+"""The logits in front of a final softmax or sigmoid."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -10,48 +12,149 @@ import tensorflow as tf
 
 TensorFunction = Callable[[tf.Tensor], tf.Tensor]
 
+_LINEAR = keras.activations.linear
+
+_layers = keras.layers
+# In inference they hand on what they get.
+_IDLE = (
+    _layers.ActivityRegularization,
+    _layers.AlphaDropout,
+    _layers.Dropout,
+    _layers.GaussianDropout,
+    _layers.GaussianNoise,
+    _layers.Identity,
+)
+_ACTIVATIONS = {
+    keras.activations.softmax: "softmax",
+    keras.activations.sigmoid: "sigmoid",
+    _LINEAR: "linear",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Ending:
+    """How a graph ends.
+
+    Attributes:
+        kind: "softmax", "sigmoid" or "linear"; "nested" where a model within decides; "unknown".
+        operation: the step that does it; None when unknown.
+        source: the tensor that goes into it.
+        tail: the steps after it, which at most shape what it returns.
+    """
+
+    kind: str
+    operation: Any = None
+    source: Any = None
+    tail: tuple[Any, ...] = ()
+
+
+def find_ending(model: keras.Model) -> Ending:
+    """Returns how a graph of one output ends, whatever comes after it that changes no value.
+
+    Args:
+        model: a functional or sequential model.
+    """
+    tensor, scaled = model.outputs[0], False
+    tail: list[Any] = []
+    while True:
+        # Keras says only here which step of a graph a tensor comes from.
+        history = tensor._keras_history
+        operation = history.operation
+        sources = operation._inbound_nodes[history.node_index].input_tensors
+        if len(sources) != 1 or len(keras.tree.flatten(operation.output)) != 1:
+            return Ending("unknown")
+        if _is_shaping(operation, sources[0], tensor):
+            tail.insert(0, operation)
+        elif isinstance(operation, _layers.Rescaling):
+            scaled = True
+        elif not _is_idle(operation):
+            break
+        tensor = sources[0]
+    kind = _kind(operation)
+    if scaled and kind != "linear":
+        return Ending("unknown")
+    return Ending(kind, operation, sources[0], tuple(tail))
+
 
 def logits_function(
     model: keras.Model, in_inference: Callable[[Callable[[], keras.Model]], TensorFunction]
-) -> TensorFunction | None:
-    """Returns the logits of a model that ends in softmax, sharing its weights.
+) -> tuple[TensorFunction | None, str]:
+    """Returns the logits of a model that ends in softmax or sigmoid, sharing its weights.
 
     Args:
-        model: a functional or sequential model with one output, its last step a `Softmax` or
-            `Activation("softmax")` layer, a `Dense(activation="softmax")`, `keras.ops.softmax`,
-            or a nested model that ends so.
+        model: a functional or sequential model with one output. Its end may be a layer, an
+            activation of a `Dense` layer, an operation of `keras.ops` or a nested model's, and
+            dropout, reshaping and the like may follow.
         in_inference: makes a function of a model, which it gets as a function without arguments.
 
     Returns:
-        A function of images [N, H, W, C] to logits [N, classes] in inference mode; None when
-        the model does not end in softmax, or in a way that cannot be taken apart.
+        A function of images [N, H, W, C] to logits [N, K] in inference mode, and "softmax" or
+        "sigmoid", what it leaves out. None, and "linear" when the model returns logits, "unknown"
+        when it ends in a way that cannot be taken apart.
     """
-    # Keras says only here which step of a graph a tensor comes from.
-    history = model.outputs[0]._keras_history
-    sources = history.operation._inbound_nodes[history.node_index].input_tensors
-    if isinstance(history.operation, keras.Model):
-        nested = history.operation
-        last = logits_function(nested, in_inference) if getattr(nested, "inputs", None) else None
+    ending = find_ending(model)
+    kind: str = ending.kind
+    last: TensorFunction | None
+    if kind == "nested":
+        nested = ending.operation
+        if len(getattr(nested, "outputs", None) or []) != 1:
+            return None, "unknown"
+        last, kind = logits_function(nested, in_inference)
     else:
-        last = _without_softmax(history.operation)
-    if last is None or len(sources) != 1:
-        return None
-    features = keras.Model(model.inputs[0], sources[0])
-    return _chain(in_inference(lambda: features), last)
+        is_dense = isinstance(ending.operation, _layers.Dense)
+        last = _linear(ending.operation) if is_dense else _identity
+    if kind not in ("softmax", "sigmoid") or last is None:
+        return None, kind
+    features = keras.Model(model.inputs[0], ending.source)
+    return _chain(in_inference(lambda: features), last, *ending.tail), kind
 
 
-def _without_softmax(operation: Any) -> TensorFunction | None:
-    """The last step of a model without its softmax; None when there is none to leave out."""
-    if isinstance(operation, keras.layers.Softmax):
-        return _identity
+def without_ending(flat: keras.Model) -> keras.Model:
+    """Takes softmax or sigmoid off the end of a flat copy, which nobody else uses.
+
+    Args:
+        flat: a functional model without nested ones.
+    """
+    ending = find_ending(flat)
+    if ending.kind not in ("softmax", "sigmoid"):
+        return flat
+    if isinstance(ending.operation, _layers.Dense):
+        ending.operation.activation = keras.activations.linear
+        return flat
+    tensor = ending.source
+    for step in ending.tail:
+        tensor = step(tensor)
+    return keras.Model(flat.inputs[0], tensor, name=flat.name)
+
+
+def _kind(operation: Any) -> str:
+    if isinstance(operation, keras.Model):
+        return "nested"
+    if isinstance(operation, _layers.Softmax):
+        last = len(operation.output.shape) - 1
+        return "softmax" if operation.axis in (-1, last) else "unknown"
     # `keras.ops.softmax` in a graph is an operation without a public class.
-    if not isinstance(operation, keras.layers.Layer):
-        return _identity if type(operation).__name__ == "Softmax" else None
-    if getattr(operation, "activation", None) is not keras.activations.softmax:
-        return None
-    if isinstance(operation, keras.layers.Activation):
-        return _identity
-    return _linear(operation) if type(operation) is keras.layers.Dense else None
+    if not isinstance(operation, _layers.Layer):
+        return {"Softmax": "softmax", "Sigmoid": "sigmoid"}.get(type(operation).__name__, "unknown")
+    kind = _ACTIVATIONS.get(getattr(operation, "activation", None), "unknown")
+    # A subclass may compute something else.
+    plain = type(operation) is _layers.Dense or isinstance(operation, _layers.Activation)
+    return kind if plain else "unknown"
+
+
+def _is_idle(operation: Any) -> bool:
+    activation = getattr(operation, "activation", None)
+    is_linear = isinstance(operation, _layers.Activation) and activation is _LINEAR
+    return is_linear or isinstance(operation, _IDLE)
+
+
+def _is_shaping(operation: Any, source: Any, tensor: Any) -> bool:
+    """Whether a step makes [N, 1, K] of [N, K], or the like, so that K stays what it is."""
+    names = ("Flatten", "Reshape", "Squeeze")
+    sides = (*source.shape[1:], *tensor.shape[1:])
+    if type(operation).__name__ not in names or None in sides or not source.shape[1:]:
+        return False
+    return math.prod(source.shape[1:]) == source.shape[-1]
 
 
 def _identity(inputs: tf.Tensor) -> tf.Tensor:
@@ -60,6 +163,7 @@ def _identity(inputs: tf.Tensor) -> tf.Tensor:
 
 def _linear(dense: keras.layers.Dense) -> TensorFunction:
     def call(inputs: tf.Tensor) -> tf.Tensor:
+        inputs = keras.ops.cast(inputs, dense.compute_dtype)
         outputs = keras.ops.matmul(inputs, keras.ops.cast(dense.kernel, inputs.dtype))
         if dense.bias is None:
             return outputs
@@ -68,5 +172,10 @@ def _linear(dense: keras.layers.Dense) -> TensorFunction:
     return call
 
 
-def _chain(features: TensorFunction, last: TensorFunction) -> TensorFunction:
-    return lambda images: last(features(images))
+def _chain(*steps: TensorFunction) -> TensorFunction:
+    def call(images: tf.Tensor) -> tf.Tensor:
+        for step in steps:
+            images = step(images)
+        return images
+
+    return call

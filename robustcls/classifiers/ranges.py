@@ -7,11 +7,13 @@ by `input_range`, or by `preprocess` where a range does not say enough.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from scipy.stats import binom
 
 from robustcls._validation import InputError, check_number
 
@@ -24,7 +26,25 @@ OTHERS: tuple[InputRange, ...] = ((0.0, 255.0), (-1.0, 1.0))
 # A network's first weights want values of about unit size: fewer than that between black and
 # white, and the range that goes in is not the one that was meant.
 _NARROW = 0.2
+#: Images that accuracy in another range is tried on, at most.
+LOOKED_AT = 128
+_CHANCE = 1e-3
 _SIDE = 32
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Images in [0, 1] to another range.
+
+    Attributes:
+        low, high: what becomes of 0 and 1.
+    """
+
+    low: float
+    high: float
+
+    def __call__(self, images: Any) -> Any:
+        return self.low + (self.high - self.low) * images
 
 
 def preprocessing(
@@ -64,9 +84,7 @@ def preprocessing(
         _require_unit_range(model)
         return None
     low, high = check_input_range(input_range)
-    if (low, high) == UNIT:
-        return None
-    return lambda images: low + (high - low) * images
+    return None if (low, high) == UNIT else Scaling(low, high)
 
 
 def check_input_range(input_range: Any) -> InputRange:
@@ -125,6 +143,54 @@ def range_of_layers(model: Any) -> tuple[InputRange, str] | None:
         if fit:
             return one, names
     return None
+
+
+def require_fitting_range(
+    classifier: Any, images: np.ndarray, labels: np.ndarray, right: np.ndarray | None = None
+) -> None:
+    """Refuses a model that guesses on images in [0, 1] and knows them in another range.
+
+    Looked at once for a model, on up to `LOOKED_AT` images, and not at all where the range was
+    given. Another range must be right where [0, 1] is wrong so often that chance does it once in a
+    thousand times (sign test), and more often than always the same class would be.
+
+    Args:
+        classifier: what `adapt` returns; `prepare` has seen the images.
+        images: float32 in [0, 1] or uint8, [N, H, W, C].
+        labels: int64 [N].
+        right: bool [N], which are classified right, where that is known (default None).
+
+    Raises:
+        InputError: another range is clearly better; the message says which to pass.
+    """
+    if classifier.range_is_known:
+        return
+    places = np.linspace(0, len(images) - 1, min(len(images), LOOKED_AT)).astype(int)
+    few, labels = images[places], labels[places]
+    few = few.astype(np.float32) / np.float32(255) if few.dtype == np.uint8 else few
+
+    def hits(pixels: np.ndarray) -> np.ndarray:
+        return classifier.predict(pixels).argmax(axis=1) == labels
+
+    share = np.bincount(labels).max() / len(labels)
+    guessing = len(labels) * share + 3 * np.sqrt(len(labels) * share * (1 - share))
+    own = hits(few) if right is None else right[places]
+    if own.sum() <= guessing:
+        for low, high in OTHERS:
+            try:
+                other = hits(Scaling(low, high)(few))
+            except InputError:  # it takes no such pixels
+                continue
+            gained, lost = int((other & ~own).sum()), int((own & ~other).sum())
+            clear = gained and binom.sf(gained - 1, gained + lost, 0.5) < _CHANCE
+            if clear and other.sum() > guessing:
+                raise InputError(
+                    "model must be given the pixels it was made for: of "
+                    f"{len(labels)} images it is right on {own.sum()} in [0, 1] and on "
+                    f"{other.sum()} of the same in [{low:g}, {high:g}]. Did you mean "
+                    f"input_range=({low:g}, {high:g})? Pass (0, 1) to measure it as it is."
+                )
+    classifier.range_is_known = True
 
 
 def _require_unit_range(model: Any) -> None:

@@ -77,7 +77,7 @@ def _split(values: Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the settings, and the arguments of `find_models`."""
     flags = values.as_dict()
     flags.pop("config", None)
-    where = {key: flags.pop(key) for key in ("data", "out", "input_range")}
+    where = {key: flags.pop(key) for key in ("data", "out", "input_range", "output")}
     return flags, {"path": flags.pop("run"), **where}
 
 
@@ -166,9 +166,11 @@ def _models_parser(command: str, description: str | None) -> CommandParser:
     made.add_argument("--out", type=str | None, help="where the results for a model file go")
     made.add_argument(
         "--input_range",
-        type=tuple[float, float],
-        default=(0.0, 1.0),
-        help="what a model file wants 0 and 1 to be, for example 0 255",
+        type=tuple[float, float] | None,
+        help="what a model file wants 0 and 1 to be, for example 0 255; epsilon stays in [0, 1]",
+    )
+    made.add_argument(
+        "--output", type=str | None, help="which output of a model file, by name or number"
     )
     made.add_argument(
         "--resume",

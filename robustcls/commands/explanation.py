@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
@@ -44,17 +45,21 @@ def explain_models(
     show_classes: bool = False,
     batch_size: int = 32,
     seed: int = 0,
+    data: str | None = None,
+    input_range: tuple[float, float] | None = None,
+    output: str | None = None,
 ) -> None:
-    """Show why a run's models decide as they do, and what an attack does to that.
+    """Show why models decide as they do, and what an attack does to that.
 
-    Writes report/explanations.html, explanations.jsonl and the raw maps into the run.
+    Takes a run, or a .keras file with --data. Writes explanations.html, explanations.jsonl and the
+    raw maps into the run's report, or beside the file.
 
     Args:
-        run: the run folder.
+        run: a run, or a .keras file.
         images: picture files to explain in place of the run's test images, all of them.
         methods: of explanation, gradients and grad_cam when left out.
         classes: names of the classes to choose images from; all when left out.
-        out: the folder of the report; RUN/report when left out.
+        out: the folder of the report; RUN/report, or NAME-explanation beside a file, when left out.
         attack: name of an attack, or none.
         epsilon: radius of the attack for images in [0, 1].
         norm: of the attack, inf or 2.
@@ -67,27 +72,40 @@ def explain_models(
         show_classes: also make the images that each model takes for a class most.
         batch_size: images a forward pass.
         seed: seed of everything random.
+        data: images for a model file, as for training.
+        input_range: what a model file wants 0 and 1 to be, for example 0 255; epsilon stays in
+            [0, 1].
+        output: which output of a model file to explain, by name or number.
     """
-    from robustcls._validation import check_choice
+    from robustcls._validation import InputError, check_choice
     from robustcls.explanation.reports.report import DEFAULT_METHODS
-    from robustcls.explanation.reports.runs import explain_run
+    from robustcls.explanation.reports.runs import explain_model_file, explain_run
 
     check_choice("attack", attack, ("none", *ATTACKS))
-    settings = {"epsilon": epsilon, "norm": norm, "seed": seed, "steps": steps}
-    explanations = explain_run(
-        run,
-        images=images,
-        out=out,
-        attack=None if attack == "none" else ATTACKS[attack].from_settings(settings),
-        methods=methods or DEFAULT_METHODS,
-        limit=limit,
-        only=only,
-        classes=classes,
-        layer=layer,
-        quality_limit=quality_limit,
-        show_classes=show_classes,
-        batch_size=batch_size,
-        seed=seed,
-        progress=sys.stderr.isatty(),
-    )
-    print(explanations.path)
+    ball = {"epsilon": epsilon, "norm": norm, "seed": seed, "steps": steps}
+    settings: dict[str, Any] = {
+        "out": out,
+        "attack": None if attack == "none" else ATTACKS[attack].from_settings(ball),
+        "methods": methods or DEFAULT_METHODS,
+        "limit": limit,
+        "only": only,
+        "classes": classes,
+        "layer": layer,
+        "quality_limit": quality_limit,
+        "show_classes": show_classes,
+        "batch_size": batch_size,
+        "seed": seed,
+        "progress": sys.stderr.isatty(),
+    }
+    own: dict[str, Any] = {"input_range": input_range, "output": output}
+    if Path(run).is_file():
+        if data is None:
+            raise InputError(f"data must name the images for the model {run}; received none.")
+        if images:
+            raise InputError(f"images are for a run; {run} is a model, whose images data names.")
+        print(explain_model_file(run, data, **own, **settings).path)
+        return
+    for flag, value in {"data": data, **own}.items():
+        if value is not None:
+            raise InputError(f"{flag} is for a .keras file; {run} is none. Received {value!r}.")
+    print(explain_run(run, images=images, **settings).path)

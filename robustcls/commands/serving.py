@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 from robustcls._command_line import Runners, add_function_commands
 from robustcls._settings import Port, PositiveFloat, PositiveInt, Range, checked
+from robustcls._validation import InputError
 from robustcls.serving.optional_packages import require_serving
 
 
@@ -28,22 +30,47 @@ def export_model(
     name: str | None = None,
     version: int | None = None,
     format: str = "saved_model",
+    data: str | None = None,
+    class_names: tuple[str, ...] = (),
+    input_range: tuple[float, float] | None = None,
+    output: str | None = None,
 ) -> None:
-    """Write a run's model as a SavedModel for TensorFlow Serving, or for another runtime.
+    """Write a model as a SavedModel for TensorFlow Serving, or for another runtime.
 
     Args:
-        run: the run folder.
-        out: the model's folder, which gets the next version; RUN/export when left out.
+        run: a run, or a .keras file.
+        out: the model's folder, which gets the next version; RUN/export, or NAME-export beside a
+            file, when left out.
         model: base or adversarial; adversarial where it was trained when left out.
         name: the model's name in requests; the run's when left out.
         version: the number of the version; the next when left out.
         format: saved_model, bfloat16 (a SavedModel with weights in bfloat16), int8 (TFLite) or
             onnx; the last three are measured beside float32 and go to RUN/export-FORMAT.
+        data: images for a model file, as for training, of which class names and samples are taken.
+        class_names: of a model file where there are no data.
+        input_range: what a model file wants 0 and 1 to be, for example 0 255; part of what is
+            served.
+        output: which output of a model file to serve, by name or number.
     """
     require_serving()
-    from robustcls.serving.exports.exporting import export_run
+    from robustcls.serving.exports.exporting import export_model_file, export_run
 
-    print(export_run(run, out, model=model, name=name, version=version, format=format))
+    settings: dict[str, Any] = {"name": name, "version": version, "format": format}
+    own: dict[str, Any] = {
+        "data": data,
+        "class_names": class_names,
+        "input_range": input_range,
+        "output": output,
+    }
+    if Path(run).is_file():
+        if model is not None:
+            raise InputError(f"model is for runs; {run} is one model. Received {model!r}.")
+        print(export_model_file(run, out, **own, **settings))
+        return
+    for flag, value in own.items():
+        if value:
+            raise InputError(f"{flag} is for a .keras file; {run} is none. Received {value!r}.")
+    print(export_run(run, out, model=model, **settings))
 
 
 def check_exported(folder: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import expit, softmax
 from sklearn.metrics import roc_auc_score
 
 from robustcls._validation import InputError, check_labels
@@ -15,7 +15,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Calibration:
-    """Confidence against accuracy; confidence is the largest softmax probability.
+    """Confidence against accuracy; confidence is the largest probability.
 
     Attributes:
         count: images.
@@ -40,12 +40,16 @@ class Calibration:
     bin_accuracy: tuple[float, ...]
 
 
-def calibration(logits: np.ndarray, labels: np.ndarray) -> Calibration:
+def calibration(
+    logits: np.ndarray, labels: np.ndarray, *, independent: bool = False
+) -> Calibration:
     """Compares a classifier's confidence with its accuracy.
 
     Args:
         logits: float32 [N, classes], N at least 1.
         labels: int [N].
+        independent: probabilities are sigmoids, one for each class, rather than a softmax (bool,
+            default False).
 
     Raises:
         InputError: the shapes do not fit together.
@@ -54,7 +58,7 @@ def calibration(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     if logits.ndim != 2 or not len(logits):
         raise InputError(f"logits must be [N, classes], N >= 1; received shape {logits.shape}.")
     labels = check_labels(labels, len(logits), logits.shape[1])
-    confidence = softmax(logits, axis=1).max(axis=1)
+    confidence = (expit(logits) if independent else softmax(logits, axis=1)).max(axis=1)
     right = logits.argmax(axis=1) == labels
     # Bins are (low, high], as in the paper.
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)

@@ -13,7 +13,7 @@ from robustcls._settings import PositiveInt, checked
 from robustcls._validation import check_labels
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.classifiers.classifier import PROBES, Classifier
-from robustcls.classifiers.ranges import InputRange, Preprocess
+from robustcls.classifiers.ranges import InputRange, Preprocess, require_fitting_range
 from robustcls.data.pipeline import arrays_of
 from robustcls.data.splits import Split
 
@@ -34,6 +34,7 @@ def prepared(
     *,
     preprocess: Preprocess | None = None,
     input_range: InputRange | None = None,
+    output: str | int | None = None,
 ) -> tuple[Classifier, np.ndarray, np.ndarray]:
     """Returns a model as a classifier, and images and labels that fit it.
 
@@ -44,6 +45,7 @@ def prepared(
             such pairs.
         preprocess: as for `attacks.adapt` (default None).
         input_range: as for `attacks.adapt` (default None).
+        output: as for `attacks.adapt` (default None).
 
     Returns:
         The classifier, the images as they are stored, the labels int64 [N].
@@ -52,8 +54,10 @@ def prepared(
         InputError: the model or the data is unusable, or they do not fit together.
     """
     images, labels = arrays_of(data)
-    classifier = classifier_of(model, preprocess=preprocess, input_range=input_range)
-    return classifier, images, check_labels(labels, len(images), prepare(classifier, images))
+    classifier = classifier_of(model, preprocess=preprocess, input_range=input_range, output=output)
+    labels = check_labels(labels, len(images), prepare(classifier, images))
+    require_fitting_range(classifier, images, labels)
+    return classifier, images, labels
 
 
 @checked

@@ -69,6 +69,7 @@ def evaluate(
     seed: NonNegativeInt = 0,
     preprocess: Preprocess | None = None,
     input_range: InputRange | None = None,
+    output: str | int | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Measures accuracy on clean images, under noise and under each attack.
@@ -90,13 +91,15 @@ def evaluate(
             [0, 1] (default None).
         input_range: what the model wants 0 and 1 to be, for example (0, 255) or (-1, 1), instead of
             `preprocess` (default None).
+        output: name or number of the output to measure, of a model with several (str, int or None,
+            default None).
         progress: show progress bars (bool, default False).
 
     Raises:
         InputError: the images, labels, model or a setting is unusable.
     """
     classifier, images, labels = prepared(
-        model, data, preprocess=preprocess, input_range=input_range
+        model, data, preprocess=preprocess, input_range=input_range, output=output
     )
     if corruptions is not None:
         check_choice("corruptions", corruptions, noise.SEVERITIES)

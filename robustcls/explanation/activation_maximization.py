@@ -16,6 +16,7 @@ from robustcls._settings import (
 from robustcls._validation import check_labels
 from robustcls.explanation.explainer import Explainer
 from robustcls.explanation.methods._tf_keras_vis import ActivationMaximization, TotalVariation2D
+from robustcls.explanation.methods.gradients import class_gradients
 
 _JITTER = 2
 
@@ -58,8 +59,9 @@ def class_images(
     generator = np.random.default_rng(seed)
     start = 0.5 + 0.05 * generator.standard_normal((len(classes), *image_shape))
     start = np.clip(start, 0, 1).astype(np.float32)
-    width = explainer.classifier.prepare(start)
+    width = explainer.prepare(start)
     chosen = tf.constant(check_labels(classes, len(start), width, "classes"))
+    class_gradients(explainer, start[:1], np.asarray(classes)[:1])  # there must be some
 
     def shift_and_clip(images: tf.Tensor) -> tf.Tensor:
         shifts = generator.integers(-_JITTER, _JITTER + 1, 2).tolist()

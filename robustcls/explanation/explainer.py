@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import scipy.special
 import tensorflow as tf
 
 from robustcls._settings import NonNegativeInt, PositiveFloat, PositiveInt, checked
 from robustcls._validation import InputError, check_images, check_labels
 from robustcls.classifiers.adapters import classifier_of
+from robustcls.classifiers.compiling import compile_once
+from robustcls.classifiers.flattening import flat_logits
+from robustcls.classifiers.loading import open_model
+from robustcls.classifiers.ranges import InputRange, Preprocess
 from robustcls.explanation.batching import in_batches
-from robustcls.explanation.flattening import flatten
 from robustcls.explanation.layers import choose_layer
 from robustcls.explanation.methods.logits_model import LogitsModel
 from robustcls.explanation.methods.maps import Maps
@@ -41,9 +44,10 @@ class Explainer:
       weighed and enlarged to the size of the image.
 
     Args:
-        model: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to logits or
-            probabilities [N, classes]. Class activation maps need a functional or sequential
-            one; nested models and a softmax at the end are dealt with in a copy.
+        model: a Keras classifier of any form that `attacks.adapt` takes, a file or run of one, or
+            what `attacks.adapt` returned of one. Class activation maps need a functional or
+            sequential one; nested models, and a softmax or sigmoids at the end, are dealt with in
+            a copy.
         layer: whose feature map class activation maps weigh; the last of at least 4x4 if None (str
             or None, default None).
         batch_size: images the model sees at a time (int >= 1, default 32).
@@ -51,6 +55,11 @@ class Explainer:
         noise: their standard deviation, as a share of each image's range (float > 0, default 0.15).
         steps: of `integrated_gradients`, at the middles of equal intervals (int >= 1, default 32).
         seed: of the noise, the same for all images (int >= 0, default 0).
+        preprocess: what the model wants done to images in [0, 1] first (default None).
+        input_range: what the model wants 0 and 1 to be, for example (0, 255) or (-1, 1), instead of
+            `preprocess` (default None).
+        output: name or number of the output to explain, of a model with several (str, int or None,
+            default None).
 
     Raises:
         InputError: the model is not of this kind, or a setting is unusable.
@@ -59,7 +68,7 @@ class Explainer:
     @checked
     def __init__(
         self,
-        model: keras.Model,
+        model: Any,
         *,
         layer: str | None = None,
         batch_size: PositiveInt = 32,
@@ -67,20 +76,30 @@ class Explainer:
         noise: PositiveFloat = 0.15,
         steps: PositiveInt = 32,
         seed: NonNegativeInt = 0,
+        preprocess: Preprocess | None = None,
+        input_range: InputRange | None = None,
+        output: str | int | None = None,
     ) -> None:
-        if not isinstance(model, keras.Model):
-            raise InputError(f"model must be a Keras model; received {type(model).__name__}.")
+        opened = open_model(model)
+        self._given = dict[str, Any](preprocess=preprocess, input_range=input_range, output=output)
+        given = opened if isinstance(model, str | Path) else model
+        self.classifier = classifier_of(given, **self._given)
+        if self.classifier.graph is None:
+            raise InputError(
+                f"model must be a Keras model; received {self.classifier.name}, of which only "
+                "outputs can be had. Did you mean its .keras file?"
+            )
         self.batch_size = batch_size
         self.samples = samples
         self.noise = noise
         self.steps = steps
         self.seed = seed
-        self.model = model
-        self.classifier = classifier_of(model)
-        self._flat = flatten(model)
+        self.model = opened if isinstance(opened, keras.Model) else self.classifier
+        self._flat: keras.Model | None = None
+        self._made_for: Any = None
         self._layer_name = layer
         self._made: dict[Any, Any] = {}
-        if layer is not None:
+        if layer is not None and self.classifier.fixed_shape is not None:
             self.network_and_layer()  # a wrong name is better told now
 
     def __call__(
@@ -104,7 +123,7 @@ class Explainer:
                 class activation map of a model that has no feature map to weigh.
         """
         images = check_images(images)
-        classes = check_labels(classes, len(images), self.classifier.prepare(images), "classes")
+        classes = check_labels(classes, len(images), self.prepare(images), "classes")
         if callable(method):
             return method(images, classes)
         registered = METHODS.find(method, "method")
@@ -120,6 +139,27 @@ class Explainer:
         found = in_batches(planes, images, classes, batch_size=size, progress=words)
         negative = found[:, 1] if found.shape[1] == 2 else None
         return dataclasses.replace(kinds[0], positive=found[:, 0], negative=negative)
+
+    def prepare(self, images: np.ndarray) -> int:
+        """Gets to know the model by a few images; returns the number of its classes.
+
+        Args:
+            images: float32 [N, H, W, C] in [0, 1].
+
+        Raises:
+            InputError: it does not take them.
+        """
+        count = self.classifier.prepare(images)
+        if not self.classifier.is_graph and getattr(self.model, "inputs", None):
+            # It was not built before it saw these images.
+            self.classifier = classifier_of(self.model, **self._given)
+            self.classifier.prepare(images)
+        made_for = images.shape[1:], self.classifier.outputs
+        if made_for != self._made_for:
+            self._flat = flat_logits(self.classifier, images)
+            self._made_for = made_for
+            self._made.clear()
+        return count
 
     @property
     def layer(self) -> str:
@@ -141,7 +181,7 @@ class Explainer:
             self.classifier.predict(images[start : start + size])
             for start in range(0, len(images), size)
         ]
-        return scipy.special.softmax(np.concatenate(logits), axis=1)
+        return self.classifier.outputs.probabilities(np.concatenate(logits)).numpy()
 
     @contextlib.contextmanager
     def random_weights(self, seed: int = 0) -> Iterator[None]:
@@ -154,9 +194,7 @@ class Explainer:
         Args:
             seed: of everything random (int, default 0).
         """
-        weights = [
-            variable for variable in (self._flat or self.model).weights if len(variable.shape) > 1
-        ]
+        weights = [variable for variable in self._weights if len(variable.shape) > 1]
         kept = [np.array(variable) for variable in weights]
         try:
             for number, (variable, values) in enumerate(zip(weights, kept, strict=True)):
@@ -166,6 +204,16 @@ class Explainer:
         finally:
             for variable, values in zip(weights, kept, strict=True):
                 variable.assign(values)
+
+    @property
+    def _weights(self) -> list[Any]:
+        if self._flat is not None:
+            return self._flat.weights
+        if isinstance(self.model, keras.Model):
+            return self.model.weights
+        graph = self.classifier.graph
+        shape = self.classifier.fixed_shape if self._made_for is None else self._made_for[0]
+        return graph(shape).weights if graph is not None and shape is not None else []
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the logits, float32 [N, classes], of float32 `images` [N, H, W, C].
@@ -186,7 +234,7 @@ class Explainer:
         signature = [tf.TensorSpec([None, *image_shape], tf.float32)]
         compiled = self.remember(
             ("logits", image_shape),
-            lambda: tf.function(self.logits, input_signature=signature, autograph=False),
+            lambda: compile_once(self.logits, signature),
         )
         return LogitsModel(compiled, image_shape)
 
@@ -196,10 +244,13 @@ class Explainer:
         Raises:
             InputError: the model is no graph, or has no such layer.
         """
+        shape = self.classifier.fixed_shape
+        if self._made_for is None and shape is not None:
+            self.prepare(np.random.default_rng(0).random((2, *shape), np.float32))
         if self._flat is None:
             raise InputError(
                 "model must be a functional or sequential Keras model for class activation maps; "
-                f"the layers of '{self.model.name}' cannot be told apart. Did you mean "
+                f"the layers of '{self.classifier.name}' cannot be told apart. Did you mean "
                 "methods=['gradients']?"
             )
         return self._flat, choose_layer(self._flat, self._layer_name)
@@ -220,7 +271,7 @@ class Explainer:
         ]
         return self.remember(
             (name, images.shape[1:]),
-            lambda: tf.function(function, input_signature=signature, autograph=False),
+            lambda: compile_once(function, signature),
         )
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:

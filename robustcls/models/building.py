@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -130,11 +131,26 @@ def load_classifier(path: str | Path) -> keras.Model:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:
         # Keras raises ValueError, TypeError, KeyError, OSError, ... for what is not a model.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"path must be a model saved as .keras; received '{path}' ({reason[:200]})."
-        ) from None
+        raise InputError(_why_not_loaded(path, str(error) or type(error).__name__)) from None
     return with_fast_layers(model)
+
+
+def _why_not_loaded(path: Path, message: str) -> str:
+    missing = re.search(r"Could not locate (class|function) '([^']+)'", message)
+    if missing:
+        return (
+            f"path must be a model of known layers; '{path}' needs the {missing[1]} {missing[2]}, "
+            "which no imported module defines. Import the one that does, or name it on the command "
+            "line with --import MODULE."
+        )
+    if "`Lambda` layer" in message and "safe" in message:
+        return (
+            f"path must be a model without code of its own; '{path}' has a Lambda layer. If you "
+            "trust it, call keras.config.enable_unsafe_deserialization() first, on the command "
+            "line in a module that --import names."
+        )
+    reason = message.strip().splitlines()[0][:200]
+    return f"path must be a model saved as .keras; received '{path}' ({reason})."
 
 
 def _check_shape(input_shape: Any) -> tuple[int, int, int]:

@@ -311,21 +311,23 @@ class Random(layers.Layer):
 def unfit_models():
     model = base()
     images, logits = model.inputs[0], model.outputs[0]
-    second = keras.Input(SHAPE)
+    second = keras.Input(SHAPE, name="second")
     hard = layers.Lambda(lambda x: tf.one_hot(tf.argmax(x, -1), 4))(logits)
     steps = layers.Lambda(lambda x: tf.stop_gradient(x))(logits)
     mapped = keras.Model(images, model.layers[1].output)
-    one = keras.Model(images, layers.Dense(1)(logits))
+    one = keras.Model(images, layers.Dense(1, activation="softmax")(logits))
+    both = keras.Model([images, second], model(layers.Add()([images, second])))
+    pair = {"scores": logits, "features": model.layers[2].output}
     pixels = keras.Input(SHAPE, dtype="uint8")
     whole = keras.Model(pixels, model(layers.Rescaling(1 / 255)(pixels)))
     flat = keras.Sequential([keras.Input((30,)), layers.Dense(4)])
     return [
-        (keras.Model([images, second], logits), "one input and one output; received 2 and 1"),
-        (keras.Model(images, [logits, logits]), "one input and one output; received 1 and 2"),
+        (both, r"one input, of images; received 2: keras_tensor.*, second \(None, 6, 5, 1\)"),
+        (keras.Model(images, pair), "output must be one of scores, features .* received None"),
         (flat, r"model must take images \[N, H, W, C\]; its input is \(None, 30\)"),
         (whole, r"take 0 to 255, and images here are in \[0, 1\].*input_range=\(0, 255\)"),
         (mapped, r"model must return logits \[N, classes\]; it returned shape \(8, 4, 3, 3\)"),
-        (one, r"it returned shape \(8, 1\) for 8 images"),
+        (one, "its softmax over one output is always 1. Did you mean a sigmoid"),
         (keras.Model(images, hard), "exactly 0 and 1 .* cannot be recovered"),
         (keras.Model(images, steps), "model must be differentiable"),
         (keras.Model(images, Random()(logits)), "the same logits each time.*dropout"),

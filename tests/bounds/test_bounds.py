@@ -191,8 +191,6 @@ def test_initial_weights_keep_the_radius():
     [
         (layers.Dense(3, activation="gelu", name="odd"), "layer odd is a Dense with activation"),
         (layers.LayerNormalization(name="odd"), "layer odd is a LayerNormalization"),
-        (layers.Softmax(name="odd"), "must return logits for bounds; layer odd"),
-        (layers.Dense(3, activation="softmax", name="odd"), "must return logits"),
         (layers.ReLU(threshold=1.0, name="odd"), "layer odd is a ReLU with a threshold"),
     ],
 )
@@ -200,6 +198,30 @@ def test_a_layer_without_bounds_is_named(last, message):
     model = keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), layers.Dense(3), last])
     with pytest.raises(InputError, match=message):
         certify_by_bounds(model, np.zeros((1, 4, 4, 1), "f"), np.array([0]), epsilon=0.1)
+
+
+def test_models_of_other_forms_have_the_bounds_of_their_logits(images):
+    """Probabilities, one logit of two, other pixels, models within models."""
+    inner = plain()
+    logits = inner.outputs[0]
+    pixels = keras.Input((8, 8, 1))
+    scaled = keras.Model(pixels, inner(layers.Rescaling(1 / 255)(pixels)))
+    labels = np.arange(6) % 4
+    expected = certify_by_bounds(inner, images, labels, epsilon=0.01)
+    for model, given in (
+        (keras.Model(inner.inputs[0], layers.Softmax()(logits)), {}),
+        (keras.Model(inner.inputs[0], layers.Activation("sigmoid")(logits)), {}),
+        (scaled, {"input_range": (0, 255)}),
+    ):
+        found = certify_by_bounds(model, images, labels, epsilon=0.01, **given)
+        np.testing.assert_allclose(found.margin, expected.margin, atol=1e-5)
+    one = layers.Dense(1, use_bias=False, name="difference")
+    pair = keras.Model(inner.inputs[0], one(logits))
+    one.set_weights([np.array([[-1.0], [1], [0], [0]])])
+    found = certify_by_bounds(pair, images, labels % 2, epsilon=0.01)
+    difference = np.asarray(pair(images))[:, 0] * np.where(labels % 2, 1, -1)
+    assert (found.margin < difference).all()
+    np.testing.assert_array_equal(found.predicted == labels % 2, difference > 0)
 
 
 def test_a_layer_that_other_models_share_is_no_hindrance(images):

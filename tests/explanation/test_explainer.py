@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from robustcls import build_classifier
 from robustcls._validation import InputError
+from robustcls.classifiers.flattening import flatten
 from robustcls.explanation.activation_maximization import class_images
 from robustcls.explanation.explainer import METHODS, Explainer
-from robustcls.explanation.flattening import flatten
 from robustcls.explanation.layers import choose_layer
 from robustcls.explanation.methods.resampling import enlarge
 
@@ -236,7 +236,8 @@ def test_bad_input(network, pictures):
         (lambda: Explainer(network, layer="lst"), "Did you mean 'last'"),
         (lambda: Explainer(network, layer="zzz"), "Near the end are"),
         (lambda: Explainer(network, layer="pooled"), "have a feature map"),
-        (lambda: Explainer("model.keras"), "model must be a Keras model; received str"),
+        (lambda: Explainer("model.keras"), "which does not exist"),
+        (lambda: Explainer(lambda x: x), "model must be a Keras model; received <lambda>"),
         (lambda: Explainer(network, steps=0), "steps must be an integer >= 1"),
     ]
     for call, message in cases:

@@ -205,9 +205,10 @@ def classifier(*layers, shape=(12, 16, 1)):
         (lambda: classifier(), ["a", "b"], "class_names must be 3 different names; received 2"),
         (lambda: classifier(), ["a", "b", "b"], "received 3, 2 of them different"),
         (lambda: classifier(), ["a", "b", "c\nd"], "class_names must be lines of text"),
-        (lambda: classifier(keras.layers.Softmax()), list("abc"), "must return logits"),
-        (lambda: classifier(shape=(12, 16)), list("abc"), "images [N, H, W, C] to logits"),
-        (lambda: "model.keras", list("abc"), "received str"),
+        (lambda: classifier(shape=(12,)), list("abc"), "must take images [N, H, W, C]"),
+        (lambda: classifier(shape=(12, 16, 2)), list("abc"), "of 1 or 3 channels; received 2"),
+        (lambda: "model.keras", list("abc"), "which does not exist"),
+        (lambda: lambda images: images, list("abc"), "of which only outputs can be had"),
     ],
 )
 def test_models_that_cannot_be_served(tmp_path, make, names, message):

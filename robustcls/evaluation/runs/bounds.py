@@ -22,6 +22,7 @@ from robustcls._settings import (
 )
 from robustcls._validation import InputError
 from robustcls.bounds.certification import BOUNDS, certify_by_bounds
+from robustcls.classifiers.classifier import Classifier
 from robustcls.evaluation.intervals import measurement
 from robustcls.evaluation.prediction import floats, subset
 from robustcls.evaluation.runs.models import ModelsAndImages, StoredModel
@@ -123,7 +124,7 @@ def _measure(
     evaluated: ModelsAndImages, stored: StoredModel, config: BoundsConfig, state: Path
 ) -> dict[str, Any]:
     model = stored.load()
-    if not isinstance(model, keras.Model):
+    if isinstance(model, Classifier) and model.graph is None:
         raise InputError(
             f"model must be a Keras model for bounds; {stored.name} is a SavedModel. "
             "Did you mean its .keras file?"

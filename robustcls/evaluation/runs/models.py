@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from robustcls._validation import InputError
-from robustcls.attacks import Classifier, adapt
-from robustcls.classifiers.adapters import classifier_of
+from robustcls.attacks import adapt
+from robustcls.classifiers.ranges import InputRange
 from robustcls.data.augment import AugmentationPolicy
 from robustcls.data.sources import load
 from robustcls.data.splits import Split, Splits
 from robustcls.evaluation.evaluator import NOISES
-from robustcls.evaluation.runs.data import load_run_splits
+from robustcls.evaluation.runs.data import load_run_splits, resizing
 from robustcls.models.building import load_classifier
 from robustcls.runs import Run
 from robustcls.training.checkpoints import read_history
@@ -76,7 +74,8 @@ def find_models(
     data: str | None = None,
     *,
     out: Path | str | None = None,
-    input_range: tuple[float, float] = (0.0, 1.0),
+    input_range: InputRange | None = None,
+    output: str | None = None,
 ) -> ModelsAndImages:
     """Returns the models of a run with its images, or a saved model with those of `data`.
 
@@ -85,6 +84,7 @@ def find_models(
         data: for a model file, what `robustcls.load` takes.
         out: for a model file, where the results go; NAME-evaluation beside it if None.
         input_range: what a model file wants 0 and 1 to be, for example (0, 255) or (-1, 1).
+        output: which output of a model file to take, by name or number, where it has several.
 
     Raises:
         InputError: there is no model at `path`, or the arguments do not fit it.
@@ -94,10 +94,10 @@ def find_models(
     if is_model and data is None:
         raise InputError(f"data must name the images for the model {path}; received none.")
     if is_model and data is not None:
-        return models_of_file(path, data, out=out, input_range=input_range)
-    if data is not None or out is not None:
+        return models_of_file(path, data, out=out, input_range=input_range, output=output)
+    if any(given is not None for given in (data, out, input_range, output)):
         raise InputError(
-            "data and out are for a .keras file or a SavedModel; "
+            "data, out, input_range and output are for a .keras file or a SavedModel; "
             f"{path} is {'a folder without one' if path.is_dir() else 'no such thing'}."
         )
     return models_of_run(path)
@@ -135,7 +135,8 @@ def models_of_file(
     data: str,
     *,
     out: Path | str | None = None,
-    input_range: tuple[float, float] = (0.0, 1.0),
+    input_range: InputRange | None = None,
+    output: str | None = None,
 ) -> ModelsAndImages:
     """Returns a saved model and the test images of a set, resized to what the model takes.
 
@@ -144,21 +145,19 @@ def models_of_file(
         data: what `robustcls.load` takes.
         out: where metrics.json and the report go; NAME-evaluation beside the model if None.
         input_range: what the model wants 0 and 1 to be, for example (0, 255) or (-1, 1).
+        output: which output to take, by name or number, where the model has several.
 
     Raises:
         InputError: the model or the images cannot be loaded.
     """
     path = Path(model)
-    if not input_range[0] < input_range[1]:
-        raise InputError(f"input_range must be two ascending numbers; received {input_range}.")
-    loaded = _load(path, input_range)
-    height, width, channels = classifier_of(loaded).image_shape or (None, None, None)
-    size: Any = (height, width) if height is not None and width is not None else None
-    splits = load(data, image_size=size, channels=channels)
+    loaded = adapt(path, input_range=input_range, output=output)
+    splits = load(data, **resizing(loaded))
+    asked = "".join(f" {words}" for words in (input_range, output) if words is not None)
     return ModelsAndImages(
         title=path.resolve().name,
         folder=Path(f"{path.with_suffix('')}-evaluation") if out is None else Path(out),
-        models=(StoredModel("model", _digest(path), lambda: loaded),),
+        models=(StoredModel("model", _digest(path) + asked, lambda: loaded),),
         test=splits.test,
         class_names=splits.class_names,
         source=splits.source,
@@ -184,23 +183,6 @@ def _of_training(run: Run) -> tuple[str, ...]:
         if path.is_file():
             notes.append(rising_loss(name, read_history(path)))
     return tuple(words for words in notes if words)
-
-
-def _load(path: Path, input_range: tuple[float, float]) -> keras.Model | Classifier:
-    low, high = input_range
-    model = adapt(path) if path.is_dir() else load_classifier(path)
-    if input_range == (0.0, 1.0):
-        return model
-    shape = classifier_of(model).image_shape
-    if shape is None:
-        raise InputError("input_range needs a model that knows the shape of its images.")
-    if isinstance(model, keras.Model):
-        rescaling = keras.layers.Rescaling(high - low, low)
-        return keras.Sequential([keras.Input(shape), rescaling, model])
-    rescaled = adapt(path, preprocess=lambda images: low + (high - low) * images)
-    # `adapt` cannot know that this preprocessing keeps the shape.
-    rescaled.image_shape = shape
-    return rescaled
 
 
 def _digest(path: Path) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from robustcls._validation import InputError, check_choice, check_labels
 from robustcls.attacks import ATTACKS, PGD, Attack
 from robustcls.classifiers.adapters import classifier_of
+from robustcls.classifiers.ranges import require_fitting_range
 from robustcls.evaluation.calibration import calibration
 from robustcls.evaluation.corruptions.corruption import SEVERITIES
 from robustcls.evaluation.corruptions.evaluation import evaluate_corruptions, named_corruptions
@@ -97,6 +98,7 @@ class EvaluationPlan:
                 f"{len(self.class_names)}."
             )
         labels = check_labels(self.test.labels, len(self.test), num_classes)
+        require_fitting_range(classifier, self.test.images, labels)
         return Evaluator(classifier, self.test.images, labels, **self.settings)
 
     def _parts(self) -> list[Part]:
@@ -159,11 +161,14 @@ class EvaluationPlan:
 
     def _figures(self, outcome: Outcome) -> dict[str, Any]:
         labels, right, width = outcome.labels, outcome.right, len(self.class_names)
+        judged = calibration(
+            outcome.logits, labels, independent=self.evaluator.classifier.outputs.independent
+        )
         return {
             "measurement": dataclasses.asdict(outcome.measurement),
             "right_by_class": np.bincount(labels[right], minlength=width).tolist(),
             "count_by_class": np.bincount(labels, minlength=width).tolist(),
-            "calibration": dataclasses.asdict(calibration(outcome.logits, labels)),
+            "calibration": dataclasses.asdict(judged),
         }
 
     @property

@@ -14,6 +14,7 @@ from robustcls._notebook import Brief, Briefly
 from robustcls._progress import tqdm
 from robustcls._validation import InputError
 from robustcls.classifiers.classifier import Classifier
+from robustcls.classifiers.ranges import InputRange, Preprocess
 from robustcls.data import noise
 from robustcls.data.splits import Split
 from robustcls.evaluation.intervals import lower_bound
@@ -69,6 +70,9 @@ def certify(
     config: SmoothingConfig | None = None,
     *,
     checkpoint: Path | str | None = None,
+    preprocess: Preprocess | None = None,
+    input_range: InputRange | None = None,
+    output: str | int | None = None,
     progress: bool = False,
 ) -> Certification:
     """Certifies the smoothed classifier, which takes the vote of the model over Gaussian noise.
@@ -92,13 +96,21 @@ def certify(
         config: sigma, draws and so on; the defaults if None (default None).
         checkpoint: a JSON file that keeps what was found, written about every 20 seconds. A call
             with the same arguments goes on from there (default None).
+        preprocess: what the model wants done to images in [0, 1] first; radii stay in units of
+            [0, 1] (default None).
+        input_range: what the model wants 0 and 1 to be, for example (0, 255) or (-1, 1), instead of
+            `preprocess` (default None).
+        output: name or number of the output to certify, of a model with several (str, int or None,
+            default None).
         progress: show a bar (bool, default False).
 
     Raises:
         InputError: the model or the data is unusable.
     """
     config = config or SmoothingConfig()
-    classifier, images, labels = prepared(model, data)
+    classifier, images, labels = prepared(
+        model, data, preprocess=preprocess, input_range=input_range, output=output
+    )
     places = subset(len(images), config.limit, config.seed)
     found = _restore(checkpoint, len(places))
     saved = time.monotonic()

@@ -10,6 +10,8 @@ import numpy as np
 from robustcls._settings import Choice, Epsilon, NonNegativeInt, PositiveInt, checked
 from robustcls._validation import check_images, check_labels
 from robustcls.attacks.norms import NORMS
+from robustcls.classifiers.adapters import classifier_of
+from robustcls.classifiers.ranges import InputRange, Preprocess, require_fitting_range
 from robustcls.evaluation.prediction import subset
 from robustcls.evaluation.trust.checks import judge
 from robustcls.evaluation.trust.measurements import EvidenceCollector
@@ -36,6 +38,9 @@ def check(
     reference_models: Mapping[str, Any] | None = None,
     seed: NonNegativeInt = 0,
     batch_size: PositiveInt = 128,
+    preprocess: Preprocess | None = None,
+    input_range: InputRange | None = None,
+    output: str | int | None = None,
     progress: bool = False,
 ) -> list[Verdict]:
     """Says whether robust accuracies measured on a model can be believed.
@@ -90,6 +95,12 @@ def check(
             random noise (default None).
         seed: seed of everything random (int >= 0, default 0).
         batch_size: images the model sees at a time (int >= 1, default 128).
+        preprocess: what the model wants done to images in [0, 1] first; epsilon stays in units of
+            [0, 1] (default None).
+        input_range: what the model wants 0 and 1 to be, for example (0, 255) or (-1, 1), instead of
+            `preprocess` (default None).
+        output: name or number of the output to judge, of a model with several (str, int or None,
+            default None).
         progress: show a bar (bool, default False).
 
     Returns:
@@ -102,8 +113,9 @@ def check(
     images = check_images(images)
     labels = check_labels(labels, len(images))
     chosen = subset(len(images), num_images, seed)
+    classifier = classifier_of(model, preprocess=preprocess, input_range=input_range, output=output)
     collector = EvidenceCollector(
-        model,
+        classifier,
         images[chosen],
         labels[chosen],
         epsilon=epsilon,
@@ -115,6 +127,7 @@ def check(
         seed=seed,
         batch_size=batch_size,
     )
+    require_fitting_range(classifier, images[chosen], labels[chosen])
     return judge(collector.run(progress=progress))
 
 

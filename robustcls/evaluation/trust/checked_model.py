@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +13,9 @@ import tensorflow as tf
 from robustcls._validation import InputError
 from robustcls.attacks import Classifier, losses
 from robustcls.classifiers.adapters import classifier_of
-
-# Half-precision softmax sums to 1 within 1e-3; logits of several images never do.
-_SUM_TO_ONE = 1e-3
+from robustcls.classifiers.classifier import PROBES
+from robustcls.classifiers.compiling import compile_once
+from robustcls.classifiers.outputs import Outputs
 
 
 class CheckedModel(Classifier):
@@ -30,8 +31,7 @@ class CheckedModel(Classifier):
         batch_size: images the model sees at a time.
 
     Attributes:
-        outputs: float32 [N, classes], what the model returns for `images`.
-        returns_probabilities: `outputs` are probabilities, not logits.
+        returns_probabilities: the model returns probabilities, not logits.
 
     Raises:
         InputError: the model does not take the images, returns no finite scores, or has no
@@ -47,29 +47,39 @@ class CheckedModel(Classifier):
             )
         self.batch_size = batch_size
         inner.refresh()
-        inner.probabilities = False
+        inner.outputs = Outputs()
         scores = self._batched(inner.predict, images)
-        inner.probabilities = _are_probabilities(scores)
+        inner.read(scores[:PROBES], images[:PROBES], strict=False)
         self._logits_of = inner.logits
         super().__init__(
             self._guarded_logits,
             name=inner.name,
             differentiable=True,
             image_shape=inner.image_shape,
+            ending="linear",
+            range_is_known=True,
         )
-        self.num_classes = scores.shape[1]
-        self._as_given = None
-        if isinstance(model, keras.Model):
-            self._as_given = Classifier(_call_of(model), name=model.name, differentiable=True)
-        self.outputs = scores if self._as_given is None else self.answers(images)
-        self.returns_probabilities = _are_probabilities(self.outputs)
+        self.num_classes = self._width = inner.num_classes
+        # What the model itself returns, the softmax or sigmoids that attacks leave out included.
+        self._given: Classifier | None = None
+        self._read = Outputs()
+        self.returns_probabilities = inner.probabilities
+        if inner.graph is not None:
+            graph = inner.graph(images.shape[1:])
+            self._given = Classifier(_call_of(graph), name=inner.name, differentiable=True)
+            self.returns_probabilities |= inner.ending in ("softmax", "sigmoid")
+            self._read = dataclasses.replace(
+                inner.outputs, are_probabilities=self.returns_probabilities
+            )
 
     def prepare(self, images: np.ndarray) -> int:
         return self.num_classes
 
     def answers(self, images: np.ndarray) -> np.ndarray:
-        """Returns what the model itself returns, float32 [N, classes]."""
-        return self._batched((self._as_given or self).predict, images)
+        """Returns what the model itself returns, a column for each class, float32 [N, classes]."""
+        if self._given is None:
+            return self._batched(self.predict, images)
+        return self._read.columns(self._batched(self._given.predict, images)).numpy()
 
     def gradient(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Returns the gradient of cross-entropy that attacks follow, NaN and all.
@@ -92,12 +102,16 @@ class CheckedModel(Classifier):
 
         The same as `gradient` unless the model returns probabilities.
         """
-        given = self._as_given
-        if given is None or not self.returns_probabilities:
+        given, read = self._given, self._read
+        if given is None or not read.are_probabilities:
             return self.gradient(images, labels)
 
         def loss(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            return keras.losses.sparse_categorical_crossentropy(labels, given.logits(images))
+            columns = read.columns(given.logits(images))
+            if read.independent:
+                wanted = tf.one_hot(labels, tf.shape(columns)[1])
+                return keras.losses.binary_crossentropy(wanted, columns)
+            return keras.losses.sparse_categorical_crossentropy(labels, columns)
 
         return self._gradient("outputs", loss, images, labels)
 
@@ -121,7 +135,7 @@ class CheckedModel(Classifier):
                 tf.TensorSpec([None, *images.shape[1:]], tf.float32),
                 tf.TensorSpec([None], tf.int64),
             ]
-            self.compiled[key] = tf.function(gradient, input_signature=signature, autograph=False)
+            self.compiled[key] = compile_once(gradient, signature)
         compiled = self.compiled[key]
         return self._batched(lambda *batch: compiled(*batch).numpy(), images, labels)
 
@@ -150,8 +164,3 @@ def _finite_gradient(images: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor]
         return tf.where(tf.math.is_finite(upstream), upstream, 0.0)
 
     return tf.identity(images), backward
-
-
-def _are_probabilities(scores: np.ndarray) -> bool:
-    sums = scores.astype(np.float64).sum(axis=1)
-    return bool(scores.min() >= 0 and scores.max() <= 1 and np.abs(sums - 1).max() < _SUM_TO_ONE)

@@ -14,13 +14,11 @@ with warnings.catch_warnings():
     from tf_keras_vis.gradcam import Gradcam
     from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
     from tf_keras_vis.layercam import Layercam
-    from tf_keras_vis.saliency import Saliency
 
 __all__ = [
     "ActivationMaximization",
     "Gradcam",
     "GradcamPlusPlus",
     "Layercam",
-    "Saliency",
     "TotalVariation2D",
 ]

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from robustcls._validation import InputError
+from robustcls.classifiers.compiling import compile_once
 from robustcls.explanation.methods._tf_keras_vis import Gradcam, GradcamPlusPlus, Layercam
 from robustcls.explanation.methods.maps import Maps
 from robustcls.explanation.methods.registry import register_explanation
@@ -68,10 +70,11 @@ def layer_cam(explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
 def _maps(kind: Any, explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
     def make() -> Compiled:
         network, layer = explainer.network_and_layer()
+        _require_gradient(network, layer, images[:1])
         return _compile(kind, network, layer, len(images))
 
     cam = explainer.remember((kind.__name__, images.shape), make)
-    maps = np.asarray(cam(images, classes))
+    maps = np.asarray(cam(images, classes)).astype(np.float32)
     return Maps(enlarge(maps, *images.shape[1:3]), resolution=maps.shape[1:])
 
 
@@ -105,7 +108,22 @@ def _compile(
                 normalize_cam=False,
             )
 
-    return tf.function(cam, input_signature=signature, autograph=False)
+    return compile_once(cam, signature)
+
+
+def _require_gradient(network: keras.Model, layer: keras.layers.Layer, images: np.ndarray) -> None:
+    """Refuses a layer that the logits have no gradient of, as where pixels are rounded after it."""
+    both = keras.Model(network.inputs[0], [layer.output, network.outputs[0]])
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        watched = tf.convert_to_tensor(images)
+        tape.watch(watched)
+        features, logits = both(watched, training=False)
+        # A constant stands for features that no gradient flows to from the images.
+    if tape.gradient(logits, features) is None:
+        raise InputError(
+            "model must be differentiable; its logits have no gradient with respect to layer "
+            f"'{layer.name}'."
+        )
 
 
 def _score(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:

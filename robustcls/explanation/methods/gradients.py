@@ -8,8 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from robustcls.attacks import draws
-from robustcls.explanation.methods._tf_keras_vis import Saliency
-from robustcls.explanation.methods.logits_model import LogitsModel
+from robustcls.attacks.gradient import value_and_gradient
 from robustcls.explanation.methods.maps import Maps
 from robustcls.explanation.methods.registry import register_explanation
 
@@ -49,16 +48,13 @@ def class_gradients(explainer: Any, images: np.ndarray, classes: np.ndarray) -> 
         images: float32 [n, H, W, C] in [0, 1].
         classes: int64 [n].
     """
-    saliency = Saliency(LogitsModel(explainer.logits, images.shape[1:]))
 
     def gradients(images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        return saliency(
-            lambda logits: tf.gather(logits, classes, batch_dims=1),
-            images,
-            keepdims=True,
-            gradient_modifier=None,
-            normalize_map=False,
-        )
+        def score(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            logits = explainer.logits(points)
+            return tf.gather(logits, classes, batch_dims=1), logits
+
+        return value_and_gradient(score, images)[2]
 
     return explainer.compiled("gradients", gradients, images)(images, classes).numpy()
 

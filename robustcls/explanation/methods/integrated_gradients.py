@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from robustcls.attacks.gradient import value_and_gradient
+from robustcls.explanation.methods.gradients import class_gradients
 from robustcls.explanation.methods.maps import Maps
 from robustcls.explanation.methods.registry import register_explanation
 
@@ -18,18 +17,9 @@ def integrated_gradients(explainer: Any, images: np.ndarray, classes: np.ndarray
 
     Source: Sundararajan et al., "Axiomatic attribution for deep networks", 2017.
     """
-
-    def gradients(images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        def score(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            logits = explainer.logits(points)
-            return tf.gather(logits, classes, batch_dims=1), logits
-
-        return value_and_gradient(score, images)[2]
-
-    compiled = explainer.compiled("path", gradients, images)
     total = np.zeros_like(images)
     for step in range(explainer.steps):
         share = np.float32((step + 0.5) / explainer.steps)
-        total += compiled(share * images, classes).numpy()
+        total += class_gradients(explainer, share * images, classes)
     shares = (images * total / explainer.steps).sum(-1)
     return Maps(np.maximum(shares, 0), np.maximum(-shares, 0), attribution=True)

@@ -22,7 +22,7 @@ def score_cam(explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
     for the image times the channel, enlarged and scaled to [0, 1].
     """
     network, layer = explainer.network_and_layer()
-    lower = explainer.remember("lower", lambda: keras.Model(network.inputs, layer.output))
+    lower = explainer.remember("lower", lambda: keras.Model(network.inputs[0], layer.output))
 
     def features(images: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
         return tf.cast(lower(images, training=False), tf.float32)
@@ -30,7 +30,7 @@ def score_cam(explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
     found = np.asarray(explainer.compiled("features", features, images)(images, classes))
     logits = explainer.as_keras_model(images.shape[1:])
     height, width = images.shape[1:3]
-    size = 4 * explainer.batch_size
+    size, read = 4 * explainer.batch_size, explainer.classifier.outputs
     maps = []
     for image, label, channels in zip(images, classes, found, strict=True):
         masks = enlarge(np.moveaxis(channels, -1, 0), height, width)
@@ -40,7 +40,7 @@ def score_cam(explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
         weights = []
         for start in range(0, len(masks), size):
             chosen = masks[start : start + size, :, :, None]
-            probabilities = tf.nn.softmax(logits([image * chosen])[0])
+            probabilities = read.probabilities(logits([image * chosen])[0])
             weights.append(probabilities.numpy()[:, label])
         maps.append(np.maximum(channels @ np.concatenate(weights), 0))
     small = np.stack(maps)

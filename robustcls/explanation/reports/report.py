@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import keras
 import numpy as np
 
 from robustcls._notebook import Brief, Briefly
@@ -17,6 +16,7 @@ from robustcls._progress import tqdm
 from robustcls._settings import Choice, NonNegativeInt, PositiveInt, checked
 from robustcls._validation import InputError, check_choice
 from robustcls.attacks import Attack
+from robustcls.classifiers.ranges import InputRange, Preprocess, require_fitting_range
 from robustcls.data.splits import Split, Splits
 from robustcls.explanation.activation_maximization import class_images
 from robustcls.explanation.explainer import Explainer
@@ -26,7 +26,6 @@ from robustcls.explanation.reports.images import ExplainedImages, explained_imag
 from robustcls.explanation.reports.page import make_page
 from robustcls.explanation.reports.results import ModelResults
 from robustcls.explanation.reports.selection import ONLY, choose, in_words
-from robustcls.models.building import load_classifier
 from robustcls.reports.gallery import write_gallery
 from robustcls.runs import write_text
 
@@ -74,7 +73,7 @@ class Explanations(Briefly):
 
 @checked
 def explain(
-    model: keras.Model | Path | str | Mapping[str, keras.Model | Path | str],
+    model: Any,
     data: Splits | Split | tuple[np.ndarray, np.ndarray | None],
     out: Path | str,
     *,
@@ -93,6 +92,9 @@ def explain(
     source: str | None = None,
     accuracies: Mapping[str, Mapping[str, float]] | None = None,
     facts: Mapping[str, Mapping[str, str]] | None = None,
+    preprocess: Preprocess | None = None,
+    input_range: InputRange | None = None,
+    output: str | int | None = None,
     progress: bool = False,
 ) -> Explanations:
     """Writes a report on why a model decides as it does, and what an attack does to that.
@@ -103,8 +105,8 @@ def explain(
     written when a model is done, the page when all are.
 
     Args:
-        model: a Keras classifier or a `.keras` file, float32 images [N, H, W, C] in [0, 1] to
-            logits or probabilities; or several by name, the reference first.
+        model: a Keras classifier of any form that `attacks.adapt` takes (a trainer, a `.keras`
+            file, a run, ...), or what it returned of one; or several by name, the reference first.
         data: `Splits` (its test part is used), a split, or (images float32 [N, H, W, C] in
             [0, 1], labels int [N] or None).
         out: the folder.
@@ -127,6 +129,11 @@ def explain(
         source: where the images come from, in words (str or None, default None).
         accuracies: in [0, 1] of each model, by name, that were measured elsewhere (default None).
         facts: name to value under a title, for the end of the report (default None).
+        preprocess: what the models want done to images in [0, 1] first (default None).
+        input_range: what the models want 0 and 1 to be, for example (0, 255) or (-1, 1), instead of
+            `preprocess` (default None).
+        output: name or number of the output to explain, of models with several (str, int or None,
+            default None).
         progress: show progress bars (bool, default False).
 
     Raises:
@@ -145,9 +152,21 @@ def explain(
             f"only must be 'all' or 'flipped' for images without labels; got {only!r}."
         )
     explainers = {
-        name: Explainer(loaded, layer=layer, batch_size=batch_size, seed=seed)
-        for name, loaded in models.items()
+        name: Explainer(
+            given,
+            layer=layer,
+            batch_size=batch_size,
+            seed=seed,
+            preprocess=preprocess,
+            input_range=input_range,
+            output=output,
+        )
+        for name, given in models.items()
     }
+    if everything.labels is not None:
+        for explainer in explainers.values():
+            explainer.prepare(everything.images)
+            require_fitting_range(explainer.classifier, everything.images, everything.labels)
     chosen = choose(
         everything,
         next(iter(explainers.values())),
@@ -216,7 +235,7 @@ def _explain_one(
     if attack is not None:
         labels = predicted if explained.labels is None else explained.labels
         adversarial = attack(
-            explainer.model, images, labels, batch_size=size, progress=progress
+            explainer.classifier, images, labels, batch_size=size, progress=progress
         ).adversarial
         adversarial_probabilities = explainer.predict(adversarial)
     maps, adversarial_maps = {}, {}
@@ -245,16 +264,14 @@ def _explain_one(
     )
 
 
-def _models(model: Any) -> dict[str, keras.Model]:
+def _models(model: Any) -> dict[str, Any]:
     named = model if isinstance(model, Mapping) else {"model": model}
     if not named:
         raise InputError("model must be one or more models; received none.")
-    loaded = {}
-    for name, given in named.items():
+    for name in named:
         if not name or name.startswith(".") or any(part in name for part in "/\\"):
             raise InputError(f"model names must do as file names; received {name!r}.")
-        loaded[name] = load_classifier(given) if isinstance(given, str | Path) else given
-    return loaded
+    return dict(named)
 
 
 def _check_attack(attack: Attack | None, only: str) -> None:

@@ -10,8 +10,10 @@ import numpy as np
 
 from robustcls._validation import InputError
 from robustcls.attacks import Attack
+from robustcls.classifiers.ranges import InputRange
 from robustcls.data.decoding import BadImageError, probe, read_image
 from robustcls.evaluation.runs.data import load_run_splits
+from robustcls.evaluation.runs.models import models_of_file
 from robustcls.explanation.reports.report import DEFAULT_METHODS, Explanations, explain
 from robustcls.models.building import load_classifier
 from robustcls.reports.evaluations import link_pages
@@ -70,6 +72,47 @@ def explain_run(
     )
     link_pages(run.path)
     return explanations
+
+
+def explain_model_file(
+    model: Path | str,
+    data: str,
+    *,
+    out: Path | str | None = None,
+    attack: Attack | None = None,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    input_range: InputRange | None = None,
+    output: str | None = None,
+    **settings: Any,
+) -> Explanations:
+    """Writes a report on a saved model, on the test images of a set.
+
+    Args:
+        model: a `.keras` file.
+        data: what `robustcls.load` takes; resized to what the model takes.
+        out: the folder of the report; NAME-explanation beside the file if None.
+        attack: as for `explain`.
+        methods: as for `explain`.
+        input_range: as for `explain`.
+        output: as for `explain`.
+        **settings: of `explain`.
+
+    Raises:
+        InputError: the model or the images cannot be loaded, or as `explain`.
+    """
+    path = Path(model)
+    found = models_of_file(path, data, out=out, input_range=input_range, output=output)
+    return explain(
+        {path.stem: found.models[0].load()},
+        found.test,
+        f"{path.with_suffix('')}-explanation" if out is None else out,
+        attack=attack,
+        methods=methods,
+        class_names=found.class_names,
+        source=found.source,
+        facts={"Data": {"fingerprint of the images": found.fingerprint}},
+        **settings,
+    )
 
 
 def _read(run: Run, paths: Sequence[Path | str]) -> np.ndarray:

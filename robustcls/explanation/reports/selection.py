@@ -42,7 +42,7 @@ def choose(
     Raises:
         InputError: no image is left.
     """
-    explainer.classifier.prepare(explained.images[:1])
+    explainer.prepare(explained.images[:1])
     places = np.arange(len(explained.images))
     if classes:
         if explained.labels is None:
@@ -80,7 +80,7 @@ def _are(
     turned = np.zeros(len(right), bool)
     if attack is not None and right.any():
         turned[right] = attack(
-            explainer.model,
+            explainer.classifier,
             explained.images[right],
             labels[right],
             batch_size=explainer.batch_size,

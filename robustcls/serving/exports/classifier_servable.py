@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from robustcls._validation import InputError
+from robustcls.classifiers.adapters import classifier_of
+from robustcls.classifiers.classifier import Classifier
+from robustcls.classifiers.flattening import flat_logits
+from robustcls.classifiers.outputs import Outputs, ToLogits
 from robustcls.models.folding import fold_batch_norm
 from robustcls.serving.exports.bfloat16 import with_bfloat16_weights
 from robustcls.serving.exports.cases import Case
@@ -28,14 +33,94 @@ USE = (
     "Images are float32 [N, H, W, C] in [0, 1], or JPEG and PNG files of any size.",
 )
 LIMITS = (
-    "Probabilities are the softmax of the logits and not calibrated.",
     "Robustness holds for the changes that were measured, at the sizes that were measured.",
     "Maps say which pixels move a logit, not why the training made it so.",
 )
 
 
+@dataclass(frozen=True, eq=False)
+class ServedClassifier:
+    """A classifier in the form that is served.
+
+    Attributes:
+        network: functional, float32 images [N, H, W, C] in [0, 1] to logits [N, K], batch norms
+            folded.
+        classifier: the model as it was trained; `prepare` has seen the images.
+        graph: images in [0, 1] to what the model itself returns.
+        images: uint8 [N, H, W, C], some that it is tried with.
+    """
+
+    network: keras.Model
+    classifier: Classifier
+    graph: keras.Model
+    images: np.ndarray
+
+    @property
+    def read(self) -> Outputs:
+        """How probabilities are made of the logits."""
+        return self.classifier.outputs
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
+    def answers(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the model's logits and its own probabilities, float32 [N, K] each.
+
+        Args:
+            images: float32 [N, H, W, C] in [0, 1].
+        """
+        logits = self.classifier.predict(images)
+        returned = self.classifier.ending in ("softmax", "sigmoid") or self.read.are_probabilities
+        if not returned or self.graph.outputs[0].dtype != "float32":
+            return logits, self.read.probabilities(logits).numpy()
+        scores = np.asarray(self.graph(images, training=False)).reshape(len(images), -1)
+        return logits, replace(self.read, are_probabilities=True).columns(scores).numpy()
+
+
+def served_classifier(
+    model: Any, class_names: Sequence[str], images: np.ndarray | None = None
+) -> ServedClassifier:
+    """Returns a classifier in the form that is served.
+
+    Args:
+        model: a Keras classifier of any form that `attacks.adapt` takes, or what it returned.
+        class_names: K names.
+        images: uint8 [N, H, W, C], to try it with; some that come with the package by default.
+
+    Raises:
+        InputError: not a Keras classifier of images of one size, or not as many names as classes.
+    """
+    classifier = classifier_of(model)
+    if classifier.graph is None:
+        raise InputError(
+            f"model must be a Keras model to be exported; received {classifier.name}, of which "
+            "only outputs can be had. A SavedModel can be served as it is."
+        )
+    shape = classifier.fixed_shape or (None if images is None else images.shape[1:])
+    if shape is None:
+        raise InputError(
+            "images must be given for a model that does not say the size of its images, since an "
+            "export takes one size; received none."
+        )
+    height, width, channels = shape
+    if channels not in (1, 3):
+        raise InputError(f"model must take images of 1 or 3 channels; received {channels}.")
+    images = embedded_images((height, width, channels)) if images is None else images
+    floats = images.astype(np.float32) / np.float32(255)
+    _check_names(class_names, classifier.prepare(floats))
+    graph = classifier.graph((height, width, channels))
+    network = flat_logits(classifier, floats)
+    if network is None:
+        logits = ToLogits(classifier.outputs, dtype="float32")(graph.outputs[0])
+        network = keras.Model(graph.inputs[0], logits, name=graph.name)
+    return ServedClassifier(fold_batch_norm(network), classifier, graph, images)
+
+
 def classifier_servable(
-    model: keras.Model,
+    model: Any,
     folder: Path,
     *,
     class_names: Sequence[str],
@@ -46,7 +131,7 @@ def classifier_servable(
     """Returns what is served of a classifier, its batch norms folded.
 
     Args:
-        model: functional, images float32 [N, H, W, C] in [0, 1] to logits [N, K].
+        model: as for `served_classifier`, or what that returned.
         folder: must stay until the export is written; the class names are put there.
         class_names: K names.
         images: uint8 [N, H, W, C], whose answers are kept with the export; some that come with
@@ -55,55 +140,53 @@ def classifier_servable(
         bfloat16: whether weights are rounded to bfloat16 and stored so.
 
     Raises:
-        InputError: not a functional classifier of logits, or not as many names as classes.
+        InputError: as for `served_classifier`.
     """
-    image_shape = check_classifier(model, class_names)
-    served = fold_batch_norm(model)
+    is_made = isinstance(model, ServedClassifier)
+    served = model if is_made else served_classifier(model, class_names, images)
+    network, read, samples = served.network, served.read, make_samples(served.images)
     if bfloat16:
-        served, model = with_bfloat16_weights(served)
-    samples = make_samples(embedded_images(image_shape) if images is None else images)
-    fields = {
-        "summary": f"A classifier of images {list(image_shape)} into {len(class_names)} classes.",
-        "use": USE,
-        "meanings": {**DEFINITIONS, "top_k": "the likeliest classes, the likeliest first"},
-        "limits": LIMITS,
-        **card,
-    }
-    data = {**fields.pop("data", {}), "classes": ", ".join(class_names)}
+        network, rounded = with_bfloat16_weights(network)
+        logits = np.asarray(rounded(samples.images, training=False))
+        answers = logits, read.probabilities(logits).numpy()
+    else:
+        answers = served.answers(samples.images)
+    cases = _cases(network, samples, class_names, *answers)
     asset = folder / CLASS_NAMES
     asset.write_text("".join(f"{line}\n" for line in class_names), encoding="utf-8")
     names = _lookup(asset)
+    shape = served.image_shape
+    explains = "explain" in cases
+    fields = {
+        "summary": f"A classifier of images {list(shape)} into {len(class_names)} classes.",
+        "use": USE,
+        "meanings": {
+            **(DEFINITIONS if explains else {}),
+            "top_k": "the likeliest classes, the likeliest first",
+        },
+        "limits": limits(read),
+        **card,
+    }
+    data = {**fields.pop("data", {}), "classes": ", ".join(class_names)}
     return Servable(
-        endpoints=classifier_endpoints(served, names, image_shape),
+        endpoints=classifier_endpoints(network, names, shape, read, explains=explains),
         tables=(names,),
-        cases=_cases(model, served, samples, class_names),
+        cases=cases,
         card=ModelCard(**fields, data=data),
     )
 
 
-def check_classifier(model: Any, class_names: Sequence[str]) -> tuple[int, int, int]:
-    """Returns the shape of a classifier's images, (height, width, channels).
+def limits(read: Outputs) -> tuple[str, ...]:
+    """Returns what a card says a classifier is not for.
 
-    Raises:
-        InputError: as for `classifier_servable`.
+    Args:
+        read: how probabilities are made of its logits.
     """
-    inputs: Any = getattr(model, "inputs", None)
-    outputs: Any = getattr(model, "outputs", None)
-    functional = isinstance(model, keras.Model) and inputs and outputs
-    if (
-        not functional
-        or (len(inputs), len(outputs)) != (1, 1)
-        or (len(inputs[0].shape), len(outputs[0].shape)) != (4, 2)
-        or None in inputs[0].shape[1:]
-    ):
-        raise InputError(
-            "model must be a functional Keras model from images [N, H, W, C] to logits [N, K]; "
-            f"received {type(model).__name__}."
-        )
-    for tensor in (inputs[0], outputs[0]):
-        if tensor.dtype != "float32":
-            raise InputError(f"model must take and return float32; received {tensor.dtype}.")
-    classes = outputs[0].shape[1]
+    made = "sigmoids, one of each logit" if read.independent else "the softmax of the logits"
+    return (f"Probabilities are {made}, and not calibrated.", *LIMITS)
+
+
+def _check_names(class_names: Sequence[str], classes: int) -> None:
     if len(class_names) != classes or len(set(class_names)) != classes:
         raise InputError(
             f"class_names must be {classes} different names; received {len(class_names)}, "
@@ -112,8 +195,6 @@ def check_classifier(model: Any, class_names: Sequence[str]) -> tuple[int, int, 
     for name in class_names:
         if len(name.splitlines()) != 1:
             raise InputError(f"class_names must be lines of text; received {name!r}.")
-    height, width, channels = inputs[0].shape[1:]
-    return height, width, channels
 
 
 def _lookup(asset: Path) -> tf.lookup.StaticHashTable:
@@ -124,17 +205,17 @@ def _lookup(asset: Path) -> tf.lookup.StaticHashTable:
 
 
 def _cases(
-    model: keras.Model, folded: keras.Model, samples: Samples, class_names: Sequence[str]
+    network: keras.Model,
+    samples: Samples,
+    class_names: Sequence[str],
+    logits: np.ndarray,
+    probabilities: np.ndarray,
 ) -> dict[str, Case]:
     """What the model, as trained, answers to the samples.
 
-    The maps are those of the folded model: where an activation lies at the kink of its function,
-    rounding decides about the gradient.
+    The maps are those of the served network: where an activation lies at the kink of its function,
+    rounding decides about the gradient. A network without a gradient has none.
     """
-    logits = np.asarray(model(samples.images, training=False))
-    if (logits >= 0).all() and np.allclose(logits.sum(1), 1, atol=1e-4):
-        raise InputError("model must return logits; its outputs are probabilities already.")
-    probabilities = np.asarray(tf.nn.softmax(logits))
     top_k = np.argsort(-probabilities, 1, "stable")[:, : min(5, logits.shape[1])]
     names = np.array([name.encode() for name in class_names])[top_k]
     outputs = {
@@ -144,18 +225,19 @@ def _cases(
         "top_k": top_k,
         "top_k_names": names,
     }
-    # Every third for the predicted class, the others for some class.
-    class_id = np.arange(len(logits), dtype=np.int64) % logits.shape[1]
-    class_id[::3] = -1
-    maps = Explainer(folded)(tf.constant(samples.images), tf.constant(class_id))
     scores = np.take_along_axis(probabilities, top_k, 1)
-    return {
+    cases = {
         "serving_default": Case({"images": samples.images}, outputs),
         "serving_bytes": Case({"image_bytes": samples.files}, outputs),
         "decode": Case({"image_bytes": samples.photos}, {"images": samples.read_photos}),
-        "explain": Case(
-            {"images": samples.images, "class_id": class_id},
-            {key: np.asarray(value) for key, value in maps.items()},
-        ),
         "classify": Case({"inputs": samples.examples}, {"classes": names, "scores": scores}),
     }
+    # Every third for the predicted class, the others for some class.
+    class_id = np.arange(len(logits), dtype=np.int64) % logits.shape[1]
+    class_id[::3] = -1
+    try:
+        maps = Explainer(network)(tf.constant(samples.images), tf.constant(class_id))
+    except InputError:
+        return cases
+    inputs = {"images": samples.images, "class_id": class_id}
+    return cases | {"explain": Case(inputs, {key: np.asarray(maps[key]) for key in maps})}

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from robustcls.classifiers.outputs import Outputs as ReadAs
 from robustcls.serving.decoding import decode_batch
 from robustcls.serving.exports.explanations import Explainer
 
@@ -70,7 +71,12 @@ def image_endpoints(
 
 
 def classifier_endpoints(
-    model: keras.Model, names: tf.lookup.StaticHashTable, image_shape: tuple[int, int, int]
+    model: keras.Model,
+    names: tf.lookup.StaticHashTable,
+    image_shape: tuple[int, int, int],
+    read: ReadAs,
+    *,
+    explains: bool = True,
 ) -> tuple[Endpoint, ...]:
     """Returns the signatures of a classifier.
 
@@ -78,6 +84,8 @@ def classifier_endpoints(
         model: functional, images [N, H, W, C] to logits [N, K].
         names: class ids, int64, to class names.
         image_shape: (height, width, channels).
+        read: how probabilities are made of logits.
+        explains: offer maps; a model without gradients has none (bool, default True).
 
     Returns:
         Those of `image_endpoints`, `explain` (`images`, `class_id`) and `classify`.
@@ -86,7 +94,7 @@ def classifier_endpoints(
 
     def serve(images: tf.Tensor) -> Outputs:
         logits = model(images, training=False)
-        probabilities = tf.nn.softmax(logits)
+        probabilities = read.probabilities(logits)
         best = tf.math.top_k(probabilities, min(5, logits.shape[-1])).indices
         best = tf.cast(best, tf.int64)
         return {
@@ -110,8 +118,9 @@ def classifier_endpoints(
         return {"classes": served["top_k_names"], "scores": scores}
 
     class_id_spec = tf.TensorSpec([None], tf.int64, "class_id")
+    maps = Endpoint("explain", explain, (images_spec(image_shape), class_id_spec))
     return (
         *image_endpoints(serve, image_shape),
-        Endpoint("explain", explain, (images_spec(image_shape), class_id_spec)),
+        *((maps,) if explains else ()),
         Endpoint("classify", classify, (tf.TensorSpec([None], tf.string, "inputs"),), True),
     )

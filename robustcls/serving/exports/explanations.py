@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from robustcls._validation import InputError
+
 #: How the maps read; the model card says it to whoever calls the signature.
 DEFINITIONS = {
     "positive": "positive part of the logit's gradient over the pixels, largest over the channels",
@@ -28,7 +30,7 @@ class Explainer:
         from robustcls.explanation.layers import choose_layer, feature_maps
 
         maps = [choose_layer(model).output] if feature_maps(model) else []
-        self.model = keras.Model(model.inputs, [*maps, model.outputs[0]])
+        self.model = keras.Model(model.inputs[0], [*maps, model.outputs[0]])
 
     def __call__(self, images: tf.Tensor, class_ids: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the maps of `DEFINITIONS`; without `cam` if the model has no feature map.
@@ -39,6 +41,9 @@ class Explainer:
 
         Returns:
             `positive`, `negative`, `cam`: float32 [N, H, W], ≥ 0; `class_id`: int64 [N].
+
+        Raises:
+            InputError: the logits have no gradient with respect to the images.
         """
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
@@ -47,13 +52,19 @@ class Explainer:
             chosen = tf.where(class_ids == -1, predicted, class_ids)
             target = tf.gather(logits, chosen, batch_dims=1)
         gradients = tape.gradient(target, [images, *features])
+        if gradients[0] is None:
+            raise InputError(
+                "model must be differentiable; its logits have no gradient with respect to the "
+                "images."
+            )
         maps = {
             "positive": tf.reduce_max(tf.nn.relu(gradients[0]), -1),
             "negative": tf.reduce_max(tf.nn.relu(-gradients[0]), -1),
             "class_id": chosen,
         }
         if features:
-            weights = tf.reduce_mean(gradients[1], [1, 2], keepdims=True)
-            cam = tf.nn.relu(tf.reduce_sum(weights * features[0], -1, keepdims=True))
+            gradient, feature = (tf.cast(x, tf.float32) for x in (gradients[1], features[0]))
+            weights = tf.reduce_mean(gradient, [1, 2], keepdims=True)
+            cam = tf.nn.relu(tf.reduce_sum(weights * feature, -1, keepdims=True))
             maps["cam"] = tf.image.resize(cam, images.shape[1:3])[..., 0]
         return maps

@@ -12,27 +12,28 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from robustcls._validation import check_choice
+from robustcls._validation import InputError, check_choice
+from robustcls.classifiers.adapters import adapt, classifier_of
+from robustcls.classifiers.ranges import InputRange, Preprocess
+from robustcls.data.sources import load
 from robustcls.data.splits import Split, Splits
 from robustcls.evaluation.prediction import subset
-from robustcls.evaluation.runs.data import load_run_splits
+from robustcls.evaluation.runs.data import load_run_splits, resizing
 from robustcls.models.building import load_classifier
-from robustcls.models.folding import fold_batch_norm
 from robustcls.runs import Run
-from robustcls.serving.exports.classifier_servable import classifier_servable
+from robustcls.serving.exports.classifier_servable import classifier_servable, served_classifier
 from robustcls.serving.exports.configuration import usable_name
 from robustcls.serving.exports.conversion_cost import compare, weights_megabytes
 from robustcls.serving.exports.portable import CALIBRATION_IMAGES, export_file
 from robustcls.serving.exports.run_card import run_card
 from robustcls.serving.exports.samples import COUNT
 from robustcls.serving.exports.servable import write_export
-from robustcls.training.trainer import base_model_of
 
 FORMATS = ("saved_model", "bfloat16", "int8", "onnx")
 
 
 def export(
-    model: keras.Model,
+    model: Any,
     out: Path | str,
     *,
     class_names: Sequence[str],
@@ -42,13 +43,18 @@ def export(
     card: Mapping[str, Any] | None = None,
     bfloat16: bool = False,
     test: Split | None = None,
+    preprocess: Preprocess | None = None,
+    input_range: InputRange | None = None,
+    output: str | int | None = None,
 ) -> Path:
     """Writes a classifier as the next version in `out`, ready for TensorFlow Serving.
 
-    Batch norms are folded into the layers before them. Of a trainer the base model is taken.
+    What is served takes images in [0, 1] and returns logits and the model's own probabilities: a
+    softmax, or a sigmoid for each class. Batch norms are folded into the layers before them.
 
     Args:
-        model: functional, images float32 [N, H, W, C] in [0, 1] to logits [N, K].
+        model: a Keras classifier of any form that `attacks.adapt` takes (a trainer, a file, a run,
+            ...), or what it returned of one.
         out: the model's folder: version folders, configuration files.
         class_names: K names.
         name: the model's name in requests; that of `model` by default (str or None, default None).
@@ -59,27 +65,30 @@ def export(
         bfloat16: store the weights in bfloat16, half the size; they are computed with in float32
             (bool, default False).
         test: images on which bfloat16 is measured beside float32, for the card (default None).
+        preprocess: what the model wants done to images in [0, 1] first; it becomes part of what is
+            served (default None).
+        input_range: what the model wants 0 and 1 to be, for example (0, 255) or (-1, 1), instead of
+            `preprocess` (default None).
+        output: name or number of the output to serve, of a model with several (str, int or None,
+            default None).
 
     Returns:
         The folder of the version, `out/<number>`.
 
     Raises:
-        InputError: not a functional classifier of logits, as many names as classes are wanted,
-            the version exists, or `out` cannot be written.
+        InputError: not a Keras classifier, as many names as classes are wanted, the version
+            exists, or `out` cannot be written.
     """
-    model = base_model_of(model)
+    classifier = classifier_of(model, preprocess=preprocess, input_range=input_range, output=output)
+    served = served_classifier(classifier, class_names, images)
     with tempfile.TemporaryDirectory() as folder:
         servable = classifier_servable(
-            model,
-            Path(folder),
-            class_names=class_names,
-            images=images,
-            card=card or {},
-            bfloat16=bfloat16,
+            served, Path(folder), class_names=class_names, card=card or {}, bfloat16=bfloat16
         )
         if bfloat16 and test is not None:
-            servable = replace(servable, compare=_beside_float32(model, test))
-        return write_export(servable, out, name=name or usable_name(model.name), version=version)
+            servable = replace(servable, compare=_beside_float32(served.network, test))
+        name = name or usable_name(classifier.name)
+        return write_export(servable, out, name=name, version=version)
 
 
 def export_run(
@@ -91,7 +100,7 @@ def export_run(
     version: int | None = None,
     format: str = "saved_model",
 ) -> Path:
-    """Exports a model of a run with the run's figures on its card.
+    """Exports a model of a run, with the run's figures on its card.
 
     Args:
         run: a run of `robustcls train`, or its folder.
@@ -115,22 +124,74 @@ def export_run(
     check_choice("format", format, FORMATS)
     run = Run.open(run)
     network, splits, card = open_run(run, model)
-    default = "export" if format == "saved_model" else f"export-{format}"
-    folder = run.path / default if out is None else Path(out)
-    settings: dict[str, Any] = {
-        "class_names": splits.class_names,
-        "name": name or usable_name(run.path.resolve().name),
-        "version": version,
-        "card": card,
-        "test": splits.test,
-    }
+    name = name or usable_name(run.path.resolve().name)
+    folder = run.path / _default_folder(format) if out is None else Path(out)
+    return _export_as(format, network, splits, folder, name=name, version=version, card=card)
+
+
+def export_model_file(
+    model: Path | str,
+    out: Path | str | None = None,
+    *,
+    data: str | None = None,
+    class_names: Sequence[str] = (),
+    name: str | None = None,
+    version: int | None = None,
+    format: str = "saved_model",
+    input_range: InputRange | None = None,
+    output: str | None = None,
+) -> Path:
+    """Exports a model of a `.keras` file.
+
+    Args:
+        model: the file.
+        out: the model's folder; NAME-export beside the file by default (default None).
+        data: what `robustcls.load` takes: names of the classes, and images whose answers are kept
+            with the export; formats other than saved_model are measured on them (str or None,
+            default None).
+        class_names: names of the classes where there are no `data`; "class 0" and so on when
+            neither is given (default ()).
+        name: the model's name in requests; the file's by default (str or None, default None).
+        version: its number; None takes the next (int or None, default None).
+        format: as for `export_run` (str, default "saved_model").
+        input_range: as for `export` (default None).
+        output: as for `export` (str or None, default None).
+
+    Returns:
+        The folder of the version.
+
+    Raises:
+        InputError: no such model, as for `export`, or a format that needs `data` without.
+    """
+    check_choice("format", format, FORMATS)
+    path = Path(model)
+    classifier = adapt(path, input_range=input_range, output=output)
+    settings: dict[str, Any] = {"name": name or usable_name(path.stem), "version": version}
+    folder = path.parent / f"{path.stem}-{_default_folder(format)}" if out is None else Path(out)
+    if data is not None:
+        splits = load(data, **resizing(classifier))
+        return _export_as(format, classifier, splits, folder, card={}, **settings)
+    if format != "saved_model":
+        raise InputError(f"data must name the images to measure format {format} on; received none.")
+    if not class_names:
+        side = classifier.fixed_shape
+        count = classifier.prepare(np.full((2, *side), 0.5, np.float32)) if side else 0
+        class_names = [f"class {label}" for label in range(count)]
+    return export(classifier, folder, class_names=class_names, **settings)
+
+
+def _export_as(format: str, model: Any, splits: Splits, folder: Path, **settings: Any) -> Path:
+    settings |= {"class_names": splits.class_names, "test": splits.test}
     if format in ("int8", "onnx"):
         chosen = subset(len(splits.train), CALIBRATION_IMAGES, seed=0)
         calibration = splits.train.images[chosen]
-        return export_file(network, folder, format=format, calibration=calibration, **settings)
-    return export(
-        network, folder, images=sample(splits.test), bfloat16=format == "bfloat16", **settings
-    )
+        return export_file(model, folder, format=format, calibration=calibration, **settings)
+    few = sample(splits.test)
+    return export(model, folder, images=few, bfloat16=format == "bfloat16", **settings)
+
+
+def _default_folder(format: str) -> str:
+    return "export" if format == "saved_model" else f"export-{format}"
 
 
 def open_run(run: Run, model: str | None) -> tuple[keras.Model, Splits, dict[str, Any]]:
@@ -154,8 +215,7 @@ def sample(split: Split, count: int = COUNT) -> np.ndarray:
     return split.images[np.linspace(0, len(split) - 1, count).astype(int)]
 
 
-def _beside_float32(model: keras.Model, test: Split) -> Callable[[Path], dict[str, Any]]:
-    folded = fold_batch_norm(model)
+def _beside_float32(folded: keras.Model, test: Split) -> Callable[[Path], dict[str, Any]]:
     reference = tf.function(lambda images: folded(images, training=False), autograph=False)
 
     def measure(folder: Path) -> dict[str, Any]:

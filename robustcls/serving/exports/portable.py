@@ -17,10 +17,14 @@ import tensorflow as tf
 
 from robustcls._validation import InputError
 from robustcls.data.splits import Split
-from robustcls.models.folding import fold_batch_norm
 from robustcls.runs import write_json
 from robustcls.serving.exports.archive import save_endpoints, write_folder
-from robustcls.serving.exports.classifier_servable import CLASS_NAMES, LIMITS, USE, check_classifier
+from robustcls.serving.exports.classifier_servable import (
+    CLASS_NAMES,
+    USE,
+    limits,
+    served_classifier,
+)
 from robustcls.serving.exports.conversion_cost import (
     COMPARISON,
     Predict,
@@ -44,7 +48,7 @@ class _Format:
 
 
 def export_file(
-    model: keras.Model,
+    model: Any,
     out: Path | str,
     *,
     format: str,
@@ -60,7 +64,7 @@ def export_file(
     Images in are float32 [N, H, W, C] in [0, 1] and logits out are float32 [N, K] in both formats.
 
     Args:
-        model: functional, images to logits.
+        model: a Keras classifier of any form that `attacks.adapt` takes, or what it returned.
         out: the model's folder of version folders.
         format: int8 (`model.tflite`: weights and activations in int8) or onnx (`model.onnx`).
         class_names: K names.
@@ -80,14 +84,14 @@ def export_file(
     """
     require(format, f"format {format}")
     chosen = _FORMATS[format]
-    image_shape = check_classifier(model, class_names)
-    folded = fold_batch_norm(model)
+    served = served_classifier(model, class_names, calibration)
+    image_shape, folded = served.image_shape, served.network
     content = _converted(chosen, format, folded, calibration)
     fields = {
         "summary": f"A classifier of images {list(image_shape)} into {len(class_names)} classes.",
         "use": USE,
         "meanings": {},
-        "limits": LIMITS,
+        "limits": limits(served.read),
         **(card or {}),
     }
     sizes = ", ".join(map(str, image_shape))
