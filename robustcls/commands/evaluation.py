@@ -18,7 +18,7 @@ from robustcls.attacks.registry import ATTACKS
 from robustcls.evaluation.corruptions.registry import CORRUPTIONS
 from robustcls.evaluation.runs.config import EvaluationConfig
 from robustcls.evaluation.smoothing.config import SmoothingConfig
-from robustcls.reports.evaluations import DEFAULT, EVALUATIONS
+from robustcls.reports.evaluations import DEFAULT, EVALUATIONS, evaluation_folder
 from robustcls.runs import read_json, write_json
 
 
@@ -39,8 +39,24 @@ def add_commands(commands: Any) -> Runners:
         help="of the evaluation, whose results go into RUN/evaluations/NAME; by default they go "
         "into the run, and beside an evaluation with other settings under a name made of those",
     )
+    made.add_argument(
+        "--shards",
+        type=str | None,
+        help="measure one share alone, such as 2/5 for the second of five; `merge` joins them",
+    )
     made.kept_beside = EVALUATIONS
     commands.add_subcommand("evaluate", made, help=first_line(made.description))
+    made = new_parser(merge.__doc__ or "")
+    made.add_argument("run", type=str, help="as `evaluate` was given it")
+    for name in ("data", "out", "name"):
+        made.add_argument(f"--{name}", type=str | None, help="as `evaluate` was given it")
+    made.add_argument(
+        "--folders",
+        type=list[str],
+        default=[],
+        help="results of shards that ran elsewhere: copies of the folders that they named",
+    )
+    commands.add_subcommand("merge", made, help=first_line(made.description))
     made = _models_parser("certify", certify.__doc__)
     made.add_class_arguments(SmoothingConfig, as_group=False)
     made.add_argument(
@@ -50,14 +66,23 @@ def add_commands(commands: Any) -> Runners:
         "--epsilon", type=float | None, help="radius of the ball for --bound, images in [0, 1]"
     )
     commands.add_subcommand("certify", made, help=first_line(made.description))
-    return {"evaluate": _evaluate, "certify": _certify}
+    return {"evaluate": _evaluate, "merge": _merge, "certify": _certify}
 
 
 def _evaluate(values: Namespace) -> None:
     flags, where = _split(values)
     resume, strict, name = flags.pop("resume"), flags.pop("strict"), flags.pop("name")
+    shards = flags.pop("shards")
     flags["trust"] |= strict
+    if shards is not None:
+        evaluate_shard(EvaluationConfig(**flags), where, shards, resume, name)
+        return
     evaluate(EvaluationConfig(**flags), where, resume, strict, name)
+
+
+def _merge(values: Namespace) -> None:
+    flags = values.as_dict()
+    merge(flags.pop("run"), **flags)
 
 
 def _certify(values: Namespace) -> None:
@@ -114,6 +139,42 @@ def evaluate(
         sys.exit(1)
 
 
+def evaluate_shard(
+    config: EvaluationConfig, where: dict[str, Any], shards: str, resume: bool, name: str | None
+) -> None:
+    """Measure one share of the parts; the other half of `evaluate`."""
+    from robustcls.evaluation.runs.comparison import chosen_evaluation
+    from robustcls.evaluation.runs.shards import Shard, measure_shard
+
+    shard = Shard.parse(shards)
+    choose = functools.partial(chosen_evaluation, config=config, name=name, resume=resume)
+    with _models("evaluate", where, config, choose) as evaluated:
+        for part in measure_shard(evaluated, config, shard, progress=sys.stderr.isatty()):
+            print(part)
+
+
+def merge(
+    run: str, data: str | None, out: str | None, name: str | None, folders: list[str]
+) -> None:
+    """Join what the shards of an evaluation measured (`evaluate --shards 1/5` and so on).
+
+    Writes metrics.json and the report that one process would have written, bit by bit.
+    """
+    from robustcls.evaluation.runs.comparison import print_comparison
+    from robustcls.evaluation.runs.models import find_models
+    from robustcls.evaluation.runs.shards import merge_shards
+
+    found = find_models(run, data, out=out)
+    folder = evaluation_folder(found.folder, name or DEFAULT)
+    places = [folder, *map(Path, folders)]
+    settings = next(filter(None, (_kept_settings("evaluate", place) for place in places)), None)
+    if settings is None:
+        raise InputError(f"run must hold the results of shards; {folder} holds none.")
+    evaluated = dataclasses.replace(found, folder=folder, evaluation=name or DEFAULT)
+    print_comparison(merge_shards(evaluated, EvaluationConfig(**settings), folders))
+    print(folder)
+
+
 def certify(config: SmoothingConfig, where: dict[str, Any], resume: bool) -> None:
     """Certify radii without adversarial examples, by randomized smoothing or by bounds.
 
@@ -151,7 +212,7 @@ def _keep_settings(command: str, folder: Path, config: Any) -> None:
     write_json(_settings_file(command, folder), dataclasses.asdict(config))
 
 
-def _kept_settings(command: str, folder: str) -> dict[str, Any]:
+def _kept_settings(command: str, folder: Path | str) -> dict[str, Any]:
     path = _settings_file(command, folder)
     return read_json(path) if path.is_file() else {}
 

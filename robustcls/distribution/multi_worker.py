@@ -72,16 +72,14 @@ class MultiWorker(_Trainer):
             batch_size: of all replicas; 32 when None (int >= 1 or None, default None).
             epochs: passes over the data (int, default 1).
             verbose: as for Keras; "auto" shows the chief's alone (default "auto").
-            callbacks: as for Keras, called on every worker; one that writes belongs on the chief
-                (default None).
+            callbacks: as for Keras, on every worker; what writes is for the chief (default None).
             validation_split: share of the arrays to evaluate on (float in [0, 1), default 0.0).
             validation_data: as `x`, or a tuple of arrays (default None).
-            shuffle: another order of the arrays each epoch, the same on every worker (bool,
-                default True).
+            shuffle: another order of the arrays each epoch, the same for all (bool, default True).
             class_weight: as for Keras (default None).
             sample_weight: beside arrays (default None).
-            steps_per_epoch: batches of an epoch; None takes all (int or None, default None).
-            validation_steps: batches of an evaluation; None takes all (int or None, default None).
+            steps_per_epoch: batches of an epoch, all when None (int or None, default None).
+            validation_steps: batches of an evaluation (int or None, default None).
             validation_batch_size: `batch_size` when None (int or None, default None).
             **kwargs: what else Keras' takes.
         """
@@ -235,8 +233,8 @@ class MultiWorker(_Trainer):
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Makes all variables before the first step, from the shapes of a replica's batch.
 
-        Keras reads a batch and averages it over the replicas, which several workers cannot. And
-        it calls model and loss with that batch, where a trainer's own step may give them another.
+        Keras averages a batch over the replicas, which several workers cannot, and calls model and
+        loss with it, where a trainer's own step may give them another.
         """
         if iterator is None or self._distribute_strategy is None:
             super()._maybe_symbolic_build(iterator, data_batch)
@@ -244,13 +242,12 @@ class MultiWorker(_Trainer):
         spec = iterator._distributed_dataset.element_spec
         batch = tf.nest.map_structure(_of_one_replica, spec)
         with self.distribute_strategy.scope():
-            if type(self).test_step is keras.Model.test_step:
-                self._symbolic_build(data_batch=batch)
+            own = type(self).test_step is not keras.Model.test_step
+            if not self._is_built() and own:
+                as_keras = tf.nest.map_structure(_as_keras, batch)
+                backend.compute_output_spec(self.test_step, as_keras)
             elif not self._is_built():
-                inputs = tf.nest.map_structure(
-                    lambda x: keras.KerasTensor(x.shape, x.dtype.name), batch
-                )
-                backend.compute_output_spec(self.test_step, inputs)
+                self._symbolic_build(data_batch=batch)
             if self.optimizer is not None and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
 
@@ -297,3 +294,7 @@ def for_workers(model: Model) -> Model:
 
 def _of_one_replica(spec: Any) -> Any:
     return spec._value_specs[0] if hasattr(spec, "_value_specs") else spec
+
+
+def _as_keras(spec: tf.TensorSpec) -> keras.KerasTensor:
+    return keras.KerasTensor(spec.shape, spec.dtype.name)

@@ -138,7 +138,10 @@ def _train_all(
                 continue
             if verbose:
                 print(f"Training {name} ({config.epochs} epochs)", flush=True)
-            _train_one(trainings.pop(name), config, splits, out / name, verbose)
+            training = trainings.pop(name)
+            _train_one(training, config, splits, out / name, verbose)
+        _save(training.base_model, out / name / "model.keras", strategy)
+        del training
         # The graph of the first model would otherwise stay in memory beside the second.
         keras.backend.clear_session()
         gc.collect()
@@ -192,12 +195,26 @@ def _train_one(
     )
     if average is not None and not (watch and watch.collapsed):
         average.finish(training.batches)
-    on_chief(lambda: _save(training.base_model, folder / "model.keras"))
 
 
-def _save(model: keras.Model, path: Path) -> None:
-    with atomic(path) as temporary:
-        save_classifier(model, temporary)
+def _save(model: keras.Model, path: Path, strategy: tf.distribute.Strategy) -> None:
+    with strategy.scope():
+        chief = is_chief()
+    failed = None
+    try:
+        # Out of the scope, in which the layers that are saved would be made by all workers.
+        if chief:
+            with atomic(path) as temporary:
+                save_classifier(model, temporary)
+    except InputError as error:
+        failed = error
+
+    def tell() -> None:
+        if failed is not None:
+            raise failed
+
+    with strategy.scope():
+        together(tell)
 
 
 def _make_variables(model: keras.Model, num_classes: int) -> None:

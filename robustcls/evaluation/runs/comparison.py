@@ -19,7 +19,7 @@ from robustcls.evaluation.reports.report import write_report
 from robustcls.evaluation.runs.config import EvaluationConfig
 from robustcls.evaluation.runs.models import ModelsAndImages
 from robustcls.evaluation.runs.parts import Ledger
-from robustcls.evaluation.runs.plan import EvaluationPlan, attacks_of
+from robustcls.evaluation.runs.plan import EvaluationPlan, Part, attacks_of
 from robustcls.reports.evaluations import choose_evaluation, evaluation_folder, link_pages
 from robustcls.runs import METRICS, versions, write_json
 
@@ -98,12 +98,8 @@ def evaluate_models(
         for part in plan.parts:
             if progress:
                 print(f"{name}: {part.name}", file=sys.stderr)
-            depends_on = {
-                "part": part.depends_on,
-                "model": plan.stored.digest,
-                "data": evaluated.fingerprint,
-            }
-            results[name][part.name] = ledger.part(name, part.name, depends_on, part.measure)
+            whole = depends_on(evaluated, plan, part)
+            results[name][part.name] = ledger.part(name, part.name, whole, part.measure)
             complete = not work and part is plan.parts[-1]
             metrics = _metrics(evaluated, config, results, complete)
             metrics["findings"] = findings(metrics, evaluated.notes)
@@ -125,6 +121,21 @@ def evaluate_models(
         )
     link_pages(evaluated.folder)
     return metrics
+
+
+def depends_on(evaluated: ModelsAndImages, plan: EvaluationPlan, part: Part) -> dict[str, Any]:
+    """Returns all that decides the result of a part.
+
+    Args:
+        evaluated: the images.
+        plan: of the model.
+        part: one of the plan's.
+    """
+    return {
+        "part": part.depends_on,
+        "model": plan.stored.digest,
+        "data": evaluated.fingerprint,
+    }
 
 
 def print_comparison(metrics: Mapping[str, Any], console: Console | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,27 @@ class Ledger:
         if not reuse:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def holds(self, model: str, name: str, depends_on: Mapping[str, Any]) -> bool:
+        """Returns whether a part's result is there already, and would come out the same.
+
+        Args:
+            model: whose result.
+            name: of the part.
+            depends_on: all that decides the result, JSON-serializable.
+
+        Raises:
+            InputError: the kept file is damaged.
+        """
+        path = self.folder / model / f"{name}.json"
+        if not path.is_file():
+            return False
+        return bool(read_json(path)["depends_on"] == json.loads(json.dumps(depends_on)))
+
     def part(
         self,
         model: str,
         name: str,
-        depends_on: dict[str, Any],
+        depends_on: Mapping[str, Any],
         measure: Callable[[Path], dict[str, Any]],
     ) -> dict[str, Any]:
         """Returns the part's result: the kept one if it would come out the same, else a new one.
@@ -45,11 +61,10 @@ class Ledger:
             InputError: the kept file is damaged, or no file can be written.
         """
         path = self.folder / model / f"{name}.json"
+        if self.holds(model, name, depends_on):
+            result: dict[str, Any] = read_json(path)["result"]
+            return result
         depends_on = json.loads(json.dumps(depends_on))
-        if path.is_file():
-            kept = read_json(path)
-            if kept["depends_on"] == depends_on:
-                return kept["result"]
         # State of another model or of other settings is never taken up.
         digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
         state = self.folder / model / f"{name}-{digest[:16]}"

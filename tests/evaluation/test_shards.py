@@ -1,0 +1,62 @@
+"""An evaluation in shards is, once merged, the one that a single process makes."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+
+from robustcls import InputError
+from robustcls.evaluation.runs.comparison import evaluate_models
+from robustcls.evaluation.runs.config import EvaluationConfig
+from robustcls.evaluation.runs.models import ModelsAndImages, StoredModel
+from robustcls.evaluation.runs.shards import Shard, measure_shard, merge_shards
+
+CONFIG = EvaluationConfig(attack="fgsm", curve_limit=0, limit=8, batch_size=16)
+
+
+@pytest.fixture
+def evaluated(honest, splits, tmp_path):
+    models = [StoredModel(name, name, lambda: honest) for name in ("base", "adversarial")]
+    return ModelsAndImages(
+        title="run",
+        folder=tmp_path / "whole",
+        models=tuple(models),
+        test=splits.test.take(np.arange(24)),
+        class_names=splits.class_names,
+        source="a set",
+        fingerprint="0123",
+    )
+
+
+def test_merged_shards_are_one_process_bit_by_bit(evaluated, tmp_path):
+    whole = evaluate_models(evaluated, CONFIG)
+    # The first two shards share a folder, the third is elsewhere.
+    here, there = (dataclasses.replace(evaluated, folder=tmp_path / n) for n in ("here", "there"))
+    measured = [
+        measure_shard(place, CONFIG, Shard(number, 3))
+        for number, place in ((1, here), (2, here), (3, there))
+    ]
+    assert sorted(map(len, measured)) == [3, 3, 4]
+    with pytest.raises(InputError, match="1 of them is missing"):
+        merge_shards(here, CONFIG)
+    assert not (here.folder / "metrics.json").exists()
+    with pytest.raises(InputError, match="missing are base/gaussian, base/poisson"):
+        merge_shards(here, dataclasses.replace(CONFIG, severity=1), [there.folder])
+    assert merge_shards(here, CONFIG, [there.folder]) == whole
+    files = [folder / "metrics.json" for folder in (evaluated.folder, here.folder)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+    (here.folder / "evaluation/base/fgsm.json").unlink()
+    with pytest.raises(InputError, match="missing are base/fgsm"):
+        merge_shards(here, CONFIG)
+    shutil.rmtree(here.folder / "evaluation")
+    with pytest.raises(InputError, match="it holds none"):
+        merge_shards(here, CONFIG)
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "1/2/3", "-1/2"])
+def test_a_shard_that_is_none_is_one_line(text):
+    assert Shard.parse("2/5") == Shard(2, 5)
+    with pytest.raises(InputError, match="shards must be like 2/5"):
+        Shard.parse(text)
