@@ -171,7 +171,9 @@ class _FunctionLoss(keras.losses.Loss):
     """Gives a plain function of (labels, outputs) the reductions and weights of a Keras loss."""
 
     def __init__(self, function: Callable[[Any, Any], Any]) -> None:
-        super().__init__(name=getattr(function, "__name__", "loss"))
+        # A lambda's own name is none for TensorFlow's scopes.
+        name = getattr(function, "__name__", "")
+        super().__init__(name=name if name.isidentifier() else "loss")
         self.function = function
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -237,9 +239,12 @@ def _refuse(loss: Any, model: keras.Model) -> None:
 
 def _require_matching(loss: Any, labels: Any, outputs: Any) -> None:
     shape, width = tf.TensorShape(getattr(labels, "shape", None)), outputs.shape[-1]
-    if not shape.rank or shape[-1] is None or width in (None, 1):
+    if not shape.rank or width in (None, 1):
         return
-    rows = shape.rank == len(outputs.shape) and shape[-1] == width
+    ranked = shape.rank == len(outputs.shape)
+    if ranked and shape[-1] is None:
+        return
+    rows = ranked and shape[-1] == width
     if isinstance(loss, _SPARSE) and rows:
         raise InputError(
             f"labels must be class ids [N] for {loss.name}; received shape {tuple(shape)}. "

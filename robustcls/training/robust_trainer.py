@@ -15,7 +15,7 @@ from robustcls.training.batches import BatchForm
 from robustcls.training.checks import require
 from robustcls.training.losses import no_distributions
 from robustcls.training.objectives.objective import Batch, Objective
-from robustcls.training.outputs import Returned, logits_of, outputs_of
+from robustcls.training.outputs import logits_of, outputs_of
 from robustcls.training.trainer import Trainer
 
 
@@ -87,6 +87,8 @@ class RobustTrainer(Trainer):
             name="plan",
         )
         self._kept: dict[str, tf.Variable] = {}
+        # Of what the base model returns, known once it has been called.
+        self._width: int | None = None
 
     def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`."""
@@ -104,7 +106,7 @@ class RobustTrainer(Trainer):
         for _ in range(self.objective.weight_steps):
             loss, logits = self._step(batch, weights)
         self._loss_tracker.update_state(loss, sample_weight=tf.shape(images)[0])
-        return self.compute_metrics(images, labels, outputs_of(logits, *self._returned()), weights)
+        return self.compute_metrics(images, labels, self._outputs_of(logits), weights)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, labels, weights = self._unpack(data)
@@ -155,6 +157,8 @@ class RobustTrainer(Trainer):
         images = tf.cast(images, tf.float32)
         if self.input_range != UNIT:
             images = (images - low) / (high - low)
+        if keras.tree.is_nested(labels):
+            raise InputError("labels must be one array for one output; received several.")
         labels = tf.convert_to_tensor(labels)
         if labels.shape.rank == 2 and labels.shape[-1] != 1:
             shares = tf.reduce_sum(tf.cast(labels, tf.float32), -1)
@@ -178,7 +182,10 @@ class RobustTrainer(Trainer):
         )
 
     def _scores(self, outputs: tf.Tensor) -> tf.Tensor:
-        kind, width = self._returned()
+        if keras.tree.is_nested(outputs):
+            raise InputError("base_model must have one output; received several.")
+        kind, width = self.losses_of_outputs.returned, outputs.shape[-1]
+        self._width = width
         if kind is None:
             outputs = no_distributions(outputs)
         if kind == "sigmoid" and width != 1:
@@ -189,9 +196,8 @@ class RobustTrainer(Trainer):
             )
         return logits_of(outputs, kind)
 
-    def _returned(self) -> tuple[Returned | None, int | None]:
-        outputs = getattr(self.base_model, "outputs", None)
-        return self.losses_of_outputs.returned, outputs[0].shape[-1] if outputs else None
+    def _outputs_of(self, logits: tf.Tensor) -> tf.Tensor:
+        return outputs_of(logits, self.losses_of_outputs.returned, self._width)
 
     def _penalty(self) -> tf.Tensor:
         return tf.add_n([tf.cast(loss, tf.float32) for loss in self.base_model.losses] or [0.0])

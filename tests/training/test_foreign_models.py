@@ -196,6 +196,23 @@ def test_accuracy_of_one_number(last, data):
     assert "adversarial_accuracy" not in logs
 
 
+def test_losses_without_a_name_and_outputs_without_a_width(data):
+    images, labels = data
+    trainer = AdversarialRegularization(model())
+    sparse = keras.losses.sparse_categorical_crossentropy
+    trainer.compile(loss=lambda wanted, found: sparse(wanted, found, from_logits=True))
+    assert "adversarial_accuracy" in trainer.train_on_batch(images, labels, return_dict=True)
+    trainer = RobustTrainer(Subclassed("sigmoid", 1), NoiseFGSM())
+    trainer.compile(loss="binary_crossentropy", metrics=["accuracy"])
+    logs = trainer.train_on_batch(images, labels % 2, return_dict=True)
+    assert 0 < logs["accuracy"] < 1
+    with pytest.raises(InputError, match="labels must be one array"):
+        trainer.train_on_batch(images, [labels, labels])
+    for mask, received in (("x", "'x'"), (np.ones((3, 3)), r"\(3, 3\)")):
+        with pytest.raises(InputError, match=rf"feature_mask must be .*received {received}"):
+            neighbours(model(), images, labels, feature_mask=mask)
+
+
 def test_labels_that_do_not_fit(data):
     images, labels = data
     trainer = AdversarialRegularization(model())

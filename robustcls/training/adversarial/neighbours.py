@@ -69,10 +69,12 @@ class Neighbours:
             )
         for mask in named(self.feature_mask).values():
             values = np.asarray(0.0 if mask is None else mask)
-            if values.dtype.kind not in "biuf" or values.min() < 0 or values.max() > 1:
+            if values.dtype.kind not in "biuf":
+                raise InputError(f"feature_mask must be numbers in [0, 1]; received {mask!r}.")
+            if values.min() < 0 or values.max() > 1:
                 raise InputError(
-                    f"feature_mask must be numbers in [0, 1]; received {values.dtype} from "
-                    f"{values.min()} to {values.max()}."
+                    f"feature_mask must be numbers in [0, 1]; received values from {values.min()} "
+                    f"to {values.max()}."
                 )
 
     def changed(self, settings: Mapping[str, Any]) -> Neighbours:
@@ -111,6 +113,8 @@ class Neighbours:
         every = named(inputs)
         moving = floats(inputs)
         config = self._config(moving)
+        for name, mask in config.feature_mask.items():
+            _require_broadcast(mask, moving[name])
 
         def loss_at(tensors: Mapping[Any, Any]) -> tf.Tensor:
             return loss_of(packed({**every, **tensors}, inputs))
@@ -225,6 +229,20 @@ def _by_name(given: Any, inputs: Mapping[Any, tf.Tensor], dtype: Any = None) -> 
         name: None if value is None else np.asarray(value, dtype or inputs[name].dtype.name)
         for name, value in given.items()
     }
+
+
+def _require_broadcast(mask: Any, tensor: tf.Tensor) -> None:
+    """Refuses a mask that has more values than one example, or others."""
+    own, shape = (() if mask is None else mask.shape), tensor.shape[1:].as_list()
+    inner = own[-len(shape) :] if shape else ()
+    fits = all(
+        one in (1, side) or side is None
+        for one, side in zip(reversed(inner), reversed(shape), strict=False)
+    )
+    if not fits or len(own) > len(shape) + 1:
+        raise InputError(
+            f"feature_mask must be of the shape of an input, {tuple(shape)}; received {own}."
+        )
 
 
 def _masked(tensors: Gradients, config: Any) -> Gradients:
