@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from anomaly.detection.registry import METHODS
@@ -26,6 +27,7 @@ from robustcls._command_line import (
     with_underscores,
 )
 from robustcls._validation import InputError, check_choice
+from robustcls.reports.evaluations import evaluation_folder
 from robustcls.runs import Run
 
 
@@ -54,21 +56,22 @@ def boxes_command(run: str, images: list[str], out: str, batch_size: int) -> Non
     print(box_images(run, images, out, batch_size=batch_size, progress=sys.stderr.isatty()))
 
 
-def evaluate_command(run: str, batch_size: int = 256) -> None:
+def evaluate_command(run: str, batch_size: int = 256, name: str | None = None) -> None:
     """Measure a run's detector on the whole test split.
 
-    Writes metrics.json and report/anomaly.html into the run.
+    Writes metrics.json, report/anomaly.html and, of methods with maps, report/images.html.
 
     Args:
         run: the run folder.
         batch_size: images a forward pass.
+        name: of the evaluation, which goes into RUN/evaluations/NAME; into the run when left out.
     """
     from anomaly.experiments.runs import evaluate_detector
     from anomaly.reports.overview import print_evaluation
 
-    metrics = evaluate_detector(run, batch_size=batch_size, progress=sys.stderr.isatty())
+    metrics = evaluate_detector(run, batch_size=batch_size, name=name, progress=sys.stderr.isatty())
     print_evaluation(metrics)
-    print(run)
+    print(evaluation_folder(Path(run), metrics["evaluation"]))
 
 
 def export_command(
@@ -133,7 +136,8 @@ def parser() -> CommandParser:
         commands.add_subcommand(name, making, help=command.__doc__)
     add_function_commands(commands, _FUNCTIONS)
     boxing = new_parser(
-        f"{boxes_command.__doc__} Writes a PNG for each image and boxes.json into --out."
+        f"{boxes_command.__doc__} Writes a PNG for each image, boxes.json and boxes.csv into "
+        "--out; coordinates are in the pixels of the files."
     )
     boxing.add_argument("run", type=str, help="the run folder of a detector that makes maps")
     boxing.add_argument(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -56,6 +57,22 @@ class Briefly:
                 Markup('<p><a href="{}" target="_blank">{}</a></p>').format(quote(address), address)
             )
         return Markup("\n").join(parts)
+
+
+class Metrics(Briefly, dict[str, Any]):
+    """A dictionary of results that shows its short form.
+
+    Args:
+        values: the results.
+        brief: the short form.
+    """
+
+    def __init__(self, values: Mapping[str, Any], brief: Brief) -> None:
+        super().__init__(values)
+        self._brief = brief
+
+    def brief(self) -> Brief:
+        return self._brief
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:

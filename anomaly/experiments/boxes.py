@@ -1,19 +1,29 @@
-"""Red boxes on image files, from a run's detector."""
+"""Red boxes on image files, from a run's detector, in the pixels of the files."""
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from anomaly.experiments.runs import load_detector
-from anomaly.localization.boxes import draw_boxes
+from anomaly.localization.boxes import Box, picture_of
 from robustcls._progress import tqdm
 from robustcls._validation import InputError
 from robustcls.data.decoding import read_image
 from robustcls.data.files import image_files
-from robustcls.runs import Run
+from robustcls.data.resizing import fit
+from robustcls.runs import Run, atomic, write_json, write_text
+
+_COLUMNS = ("image", "width", "height", "score", "threshold", "verdict")
+_BOX_COLUMNS = ("left", "top", "right", "bottom", "box_score")
 
 
 def box_images(
@@ -26,16 +36,18 @@ def box_images(
 ) -> Path:
     """Writes image files with red boxes around what a run's detector finds anomalous.
 
+    The detector sees the images at its own size; boxes, pictures and figures are in the pixels
+    of the files, as they are seen (after their EXIF orientation).
+
     Args:
         run: a run or its folder.
-        images: files, or folders whose image files are taken at any depth; they are resized to
-            what the detector takes, and so are the boxes.
-        out: where the PNGs and `boxes.json` go.
+        images: files, or folders whose image files are taken at any depth.
+        out: where the PNGs, `boxes.json` and `boxes.csv` go.
         batch_size: images a forward pass.
         progress: show a progress bar.
 
     Returns:
-        The path of `boxes.json`.
+        The path of `boxes.json`: for each file its picture, size, score, verdict and boxes.
 
     Raises:
         InputError: no trained detector or one without maps, no images, or unreadable
@@ -49,13 +61,83 @@ def box_images(
     paths = [path for name in images for path in _image_files(Path(name))]
     if not paths:
         raise InputError(f"images must name at least one image file; received {list(images)}.")
-    height, width, channels = detector.image_shape
-    pixels = np.stack([read_image(path, (height, width), channels) for path in paths])
-    floats = pixels.astype(np.float32) / np.float32(255)
-    boxes = []
-    for start in tqdm(range(0, len(floats), batch_size), "Boxes", disable=not progress):
-        boxes += detector.boxes(floats[start : start + batch_size], batch_size=batch_size)
-    return draw_boxes(floats, boxes, out, [str(path) for path in paths])
+    out, size = Path(out), detector.image_shape[:2]
+    entries: list[dict[str, Any]] = []
+    for start in tqdm(range(0, len(paths), batch_size), "Boxes", disable=not progress):
+        chosen = paths[start : start + batch_size]
+        files = [read_image(path, None, detector.image_shape[2]) for path in chosen]
+        seen = np.stack([fit(pixels, size, None) for pixels in files]).astype(np.float32)
+        seen /= np.float32(255)
+        scores = detector.score(seen, batch_size=batch_size)
+        found = detector.boxes(seen, batch_size=batch_size)
+        for path, pixels, score, boxes in zip(chosen, files, scores, found, strict=True):
+            height, width = pixels.shape[:2]
+            placed = [scaled(box, size, (height, width)) for box in boxes]
+            entry = {
+                "image": str(path),
+                "picture": f"{len(entries):05d}.png",
+                "width": width,
+                "height": height,
+                "score": float(score),
+                "threshold": float(detector.threshold),
+                "verdict": "anomaly" if score > np.float32(detector.threshold) else "normal",
+                "boxes": [dataclasses.asdict(box) for box in placed],
+            }
+            with atomic(out / entry["picture"]) as temporary:
+                _captioned(picture_of(pixels / np.float32(255), placed), entry).save(
+                    temporary, "PNG"
+                )
+            entries.append(entry)
+    write_text(out / "boxes.csv", _csv(entries))
+    write_json(out / "boxes.json", entries)
+    return out / "boxes.json"
+
+
+def scaled(box: Box, size: tuple[int, int], target: tuple[int, int]) -> Box:
+    """Returns a box in the pixels of an image of another size: all pixels that it touches.
+
+    Args:
+        box: in an image of `size`.
+        size: (height, width) of the image that the box is in.
+        target: (height, width) of the other.
+    """
+    down, across = target[0] / size[0], target[1] / size[1]
+    return Box(
+        left=math.floor(box.left * across + 1e-6),
+        top=math.floor(box.top * down + 1e-6),
+        right=min(target[1], math.ceil(box.right * across - 1e-6)),
+        bottom=min(target[0], math.ceil(box.bottom * down - 1e-6)),
+        score=box.score,
+    )
+
+
+def _captioned(picture: Image.Image, entry: dict[str, Any]) -> Image.Image:
+    """Adds a strip below a picture with the score and the verdict."""
+    score, threshold = entry["score"], entry["threshold"]
+    words = f"{entry['verdict']}: score {score:.4g}, threshold {threshold:.4g}"
+    letters = max(12, round(max(picture.size) / 45))
+    font = ImageFont.load_default(letters)
+    while font.getlength(words) > picture.width - letters and letters > 8:
+        letters -= 1
+        font = ImageFont.load_default(letters)
+    whole = Image.new("RGB", (picture.width, picture.height + 2 * letters), "white")
+    whole.paste(picture)
+    colour = "#b3261e" if entry["verdict"] == "anomaly" else "#1b1f24"
+    place = (letters // 2, picture.height + letters // 3)
+    ImageDraw.Draw(whole).text(place, words, colour, font)
+    return whole
+
+
+def _csv(entries: Sequence[dict[str, Any]]) -> str:
+    """A row for each box, and one for an image without any."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_COLUMNS, *_BOX_COLUMNS])
+    for entry in entries:
+        own = [entry[column] for column in _COLUMNS]
+        boxes = [list(box.values()) for box in entry["boxes"]]
+        writer.writerows([*own, *box] for box in boxes or [[""] * len(_BOX_COLUMNS)])
+    return text.getvalue()
 
 
 def _image_files(path: Path) -> list[Path]:

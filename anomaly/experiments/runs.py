@@ -22,7 +22,8 @@ from anomaly.experiments.protocol import (
     relabelled,
     score_split,
 )
-from anomaly.reports.overview import write_overview
+from anomaly.reports.overview import brief_of, write_overview
+from robustcls._notebook import Metrics
 from robustcls._validation import InputError
 from robustcls.data.sources import LARGEST_SIDE, load, sensible_side
 from robustcls.data.splits import Split, Splits
@@ -35,6 +36,7 @@ from robustcls.distribution.collectives import (
 )
 from robustcls.distribution.replicas import replica_count
 from robustcls.distribution.starting import start, telling_losses
+from robustcls.reports.evaluations import choose_evaluation, evaluation_folder
 from robustcls.runs import CONFIG, METRICS, Run, versions, write_json
 
 _DETECTOR = "detector"
@@ -153,7 +155,11 @@ def _train(
 
 
 def evaluate_detector(
-    run: Run | Path | str, *, batch_size: int = 256, progress: bool = False
+    run: Run | Path | str,
+    *,
+    batch_size: int = 256,
+    name: str | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Measures a run's detector on the whole test split.
 
@@ -163,19 +169,27 @@ def evaluate_detector(
     Args:
         run: a run or its folder.
         batch_size: images a forward pass (int, default 256).
+        name: of the evaluation, which goes into `evaluations/NAME`; when None it goes into the
+            run, and beside one of the detector with another threshold under a name made of that
+            (str or None, default None).
         progress: show a progress bar (bool, default False).
 
     Returns:
         What `metrics.json` holds: the figures of `evaluate_scores` and what they belong to.
 
     Raises:
-        InputError: there is no run or no trained detector, or the images have changed since.
+        InputError: there is no run or no trained detector, the images have changed since, or the
+            name is that of an evaluation with another threshold.
     """
     run, detector, splits, test = open_tested(run)
+    settings = {key: float(getattr(detector, key)) for key in ("threshold", "false_alarm_rate")}
+    name = choose_evaluation(run.path, settings, name=name)
+    folder = evaluation_folder(run.path, name)
     scores = score_split(detector, test, batch_size, progress)
     normal_class = splits.class_names.index(run.config["data"]["normal_class"])
     normal = splits.train.take(np.flatnonzero(splits.train.labels == normal_class))
     metrics = {
+        "evaluation": name,
         "method": detector.method,
         "normal_class": run.config["data"]["normal_class"],
         **evaluate_scores(
@@ -186,12 +200,13 @@ def evaluate_detector(
         ),
         **compare_with_control(scores, mean_image_scores(normal, test), test.labels),
         **evaluate_maps(detector, test, run.config["train"]["data"], batch_size),
+        "settings": settings,
         "versions": versions(),
         "data_fingerprint": splits.fingerprint,
     }
-    write_json(run.path / METRICS, metrics)
-    write_overview(run, detector, test, scores, metrics)
-    return metrics
+    write_json(folder / METRICS, metrics)
+    page = write_overview(run, detector, test, scores, metrics, folder)
+    return Metrics(metrics, brief_of(metrics, page))
 
 
 def load_detector(run: Run | Path | str) -> OneClassDetector:

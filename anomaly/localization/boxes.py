@@ -138,8 +138,9 @@ def picture_of(image: np.ndarray, boxes: Sequence[Box] = ()) -> Image.Image:
     pixels = np.round(255 * np.broadcast_to(image, (*image.shape[:2], 3))).astype(np.uint8)
     picture = Image.fromarray(pixels.repeat(scale, 0).repeat(scale, 1))
     draw = ImageDraw.Draw(picture)
+    thickness = max(1, scale // 4, max(picture.size) // 250)
     for box in boxes:
         corners = (box.left, box.top, box.right, box.bottom)
         left, top, right, bottom = (scale * corner for corner in corners)
-        draw.rectangle((left, top, right - 1, bottom - 1), outline=RED, width=max(1, scale // 4))
+        draw.rectangle((left, top, right - 1, bottom - 1), outline=RED, width=thickness)
     return picture

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,21 @@ from rich.console import Console
 from rich.table import Table
 
 from anomaly.detection.detector import OneClassDetector
-from anomaly.reports.pictures import draw_image_rows, draw_projection, draw_scores, draw_training
+from anomaly.localization.boxes import Box
+from anomaly.reports.pictures import draw_projection
 from anomaly.reports.report import write_image_gallery
+from robustcls._notebook import Brief
 from robustcls.data.splits import Split
+from robustcls.plots.curves import histories, training_curves
+from robustcls.plots.scores import score_histogram
+from robustcls.reports.evaluations import LINKS, link_pages
+from robustcls.reports.pictures import HEAT, data_uri, outline, to_colours, to_pixels
 from robustcls.runs import Run, write_text
 
 _SHOWN = 8
 _PROJECTED = 600
+# Of one picture, so that a page stays small.
+_MOST_BYTES = 20_000
 
 
 @dataclass(frozen=True)
@@ -33,18 +41,19 @@ class Picture:
     Attributes:
         title: its heading and alternative text.
         caption: what there is to see.
-        data: a PNG in base64.
+        address: a PNG as a `data:` address.
     """
 
     title: str
     caption: str
-    data: str
+    address: str
 
     @classmethod
     def of(cls, title: str, caption: str, figure: Figure) -> Picture:
         stream = io.BytesIO()
         figure.savefig(stream, format="png")
-        return cls(title, caption, base64.b64encode(stream.getvalue()).decode())
+        packed = base64.b64encode(stream.getvalue()).decode()
+        return cls(title, caption, f"data:image/png;base64,{packed}")
 
 
 def write_overview(
@@ -53,6 +62,7 @@ def write_overview(
     test: Split,
     scores: np.ndarray,
     metrics: dict[str, Any],
+    folder: Path | None = None,
 ) -> Path:
     """Writes `report/anomaly.html` into a run: one file that opens without a network.
 
@@ -64,59 +74,65 @@ def write_overview(
         test: the test split, labels 0 normal and 1 anomaly.
         scores: the detector's, float32 [N].
         metrics: what `evaluate_detector` measured.
+        folder: of the evaluation; the run's if None.
 
     Returns:
         The path of the report.
     """
+    folder = run.path if folder is None else folder
     template = jinja2.Environment(
-        loader=jinja2.PackageLoader("anomaly.reports"),
+        loader=jinja2.ChoiceLoader(
+            [jinja2.PackageLoader(name) for name in ("anomaly.reports", "robustcls.reports")]
+        ),
         autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     ).get_template("anomaly.html")
-    pictures = [
-        Picture.of(
-            "Scores",
-            "How far images of each kind score; what lies right of the line is an alarm.",
-            draw_scores(scores, test.labels, detector.threshold),
-        ),
-        *_training(run),
-        *_errors(detector, test, scores),
-        *_latent(detector, test),
-    ]
-    path = run.path / "report" / "anomaly.html"
+    histogram = score_histogram(scores, test.labels, detector.threshold)
+    errors, note = _errors(detector, test, scores)
+    path = folder / "report" / "anomaly.html"
     text = template.render(
         title=f"{metrics['method']}, normal: {metrics['normal_class']}",
+        links=LINKS,
         source=run.config["data"]["source"],
         figures=table_lines(metrics),
         findings=metrics["findings"],
-        pictures=pictures,
+        scores=Picture.of(
+            "Scores",
+            "How far images of each kind score; what lies right of the line is an alarm.",
+            histogram,
+        ),
+        errors=errors,
+        note=note,
+        training=_training(run),
+        features=_latent(detector, test),
         settings=json.dumps(run.config["detector"], indent=2),
     )
     if detector.makes_maps:
-        write_image_gallery(run, detector, test, scores)
+        write_image_gallery(run, detector, test, scores, folder)
     write_text(path, text)
+    link_pages(folder)
     return path
 
 
 def _training(run: Run) -> list[Picture]:
-    curves = {}
-    for path in sorted((run.path / "training").glob("*/history.csv")):
-        with path.open(encoding="utf-8") as file:
-            rows = [
-                {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
-            ]
-        curves[path.parent.name] = {
-            key: [row[key] for row in rows] for key in rows[0] if key != "epoch"
-        }
-    if not curves:
+    """A figure for each quantity of each stage."""
+    folder = run.path / "training"
+    if not any(folder.glob("*/history.csv")):
         return []
-    caption = (
-        "What each stage logged after its epochs; val_ is on normal images kept from training."
-    )
-    return [Picture.of("Training", caption, draw_training(curves))]
+    pictures = []
+    for stage, logged in histories(folder).items():
+        for name in dict.fromkeys(key.removeprefix("val_") for key in logged):
+            chosen = {key: logged[key] for key in (name, f"val_{name}") if logged.get(key)}
+            title = f"{stage}: {name}"
+            pictures.append(Picture.of(title, "", training_curves(chosen)))
+    return pictures
 
 
-def _errors(detector: OneClassDetector, test: Split, scores: np.ndarray) -> list[Picture]:
+def _errors(
+    detector: OneClassDetector, test: Split, scores: np.ndarray
+) -> tuple[list[tuple[str, list[dict[str, Any]]]], str]:
     """The images that make the test figures what they are, and what the detector sees in them."""
     order = np.argsort(scores, kind="stable")
     normal, anomalous = (order[test.labels[order] == kind] for kind in (0, 1))
@@ -126,20 +142,43 @@ def _errors(detector: OneClassDetector, test: Split, scores: np.ndarray) -> list
         ("Most anomalous of the anomalies", anomalous[::-1][:_SHOWN]),
         ("Least anomalous of the anomalies", anomalous[:_SHOWN]),
     )
-    pictures = []
+    found, note = [], ""
     for title, chosen in rows:
         if not len(chosen):
             continue
         images = test.take(chosen).float_images()
         view = detector.view_images(images)
-        shown = {"image": images, **view.pictures}
-        caption = f"Above each image its score; red where it is an alarm. {view.note}".strip()
-        figure = draw_image_rows(shown, scores[chosen], detector.threshold, view.boxes)
-        pictures.append(Picture.of(title, caption, figure))
-    return pictures
+        note = view.note
+        pictures = {"image": images, **view.pictures}
+        entries = []
+        for at, place in enumerate(chosen):
+            boxes = view.boxes[at] if view.boxes is not None else ()
+            entries.append(
+                {
+                    "id": str(test.ids[place]),
+                    "score": f"{scores[place]:.4g}",
+                    "alarm": bool(scores[place] > np.float32(detector.threshold)),
+                    "pictures": {
+                        name: data_uri(_pixels(name, shown, at, boxes), most_bytes=_MOST_BYTES)
+                        for name, shown in pictures.items()
+                    },
+                }
+            )
+        found.append((title, entries))
+    return found, note
 
 
-def _latent(detector: OneClassDetector, test: Split) -> list[Picture]:
+def _pixels(name: str, shown: np.ndarray, at: int, boxes: Sequence[Box]) -> np.ndarray:
+    """One picture of a view: a map by the range of its row, others as images."""
+    if name == "map":
+        return to_colours(shown[at, ..., 0] / (float(shown.max()) or 1.0), HEAT)
+    pixels = to_pixels(shown[at])
+    if name != "image" or not boxes:
+        return pixels
+    return outline(pixels, [(box.left, box.top, box.right, box.bottom) for box in boxes])
+
+
+def _latent(detector: OneClassDetector, test: Split) -> Picture:
     step = max(1, len(test) // _PROJECTED)
     chosen = test.take(slice(None, None, step))
     normal = chosen.labels == 0
@@ -150,7 +189,7 @@ def _latent(detector: OneClassDetector, test: Split) -> list[Picture]:
     items = None if view.landmarks is None else (view.landmarks - center) @ axes
     caption = "The first two principal components of the features, fitted to normal images."
     figure = draw_projection(points, labels, items)
-    return [Picture.of("Features", f"{caption} {view.note}".strip(), figure)]
+    return Picture.of("Features", f"{caption} {view.note}".strip(), figure)
 
 
 def principal_axes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -172,6 +211,14 @@ def print_evaluation(metrics: dict[str, Any], console: Console | None = None) ->
     console.print(table)
     for words in metrics["findings"]:
         console.print(f"Mind: {words}", highlight=False, markup=False)
+
+
+def brief_of(metrics: dict[str, Any], page: Path) -> Brief:
+    """Returns what a notebook shows of `metrics`, with the page of their evaluation."""
+    lines = table_lines(metrics)
+    first = f"{lines[0][0]} {lines[0][1]} %"
+    line = f"{metrics['method']}, normal: {metrics['normal_class']}; {first}"
+    return Brief(line, ("figure", "in %", ""), lines, page)
 
 
 def table_lines(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:

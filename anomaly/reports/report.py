@@ -137,7 +137,11 @@ def write_anomaly_report(
 
 
 def write_image_gallery(
-    run: Run, detector: OneClassDetector, test: Split, scores: np.ndarray
+    run: Run,
+    detector: OneClassDetector,
+    test: Split,
+    scores: np.ndarray,
+    folder: Path | None = None,
 ) -> Path:
     """Writes at most 60 test images, evenly spaced by the rank of their scores, into a run.
 
@@ -146,6 +150,7 @@ def write_image_gallery(
         detector: its detector, of a method that makes maps.
         test: the test split, labels 0 normal and 1 anomaly.
         scores: the detector's, float32 [N].
+        folder: of the evaluation; the run's if None.
 
     Returns:
         The path of the page.
@@ -156,7 +161,7 @@ def write_image_gallery(
     images = part.float_images()
     view = detector.view_images(images)
     return write_anomaly_report(
-        run.path / "report" / "images.html",
+        (run.path if folder is None else folder) / "report" / "images.html",
         images,
         scores=scores[shown],
         threshold=detector.threshold,

@@ -10,6 +10,9 @@ import numpy as np
 from robustcls._settings import PositiveInt, checked
 from robustcls._validation import InputError
 from robustcls.attacks import Attack
+from robustcls.classifiers.adapters import classifier_of
+from robustcls.classifiers.classifier import Classifier
+from robustcls.classifiers.ranges import InputRange
 from robustcls.data.pipeline import arrays_of
 from robustcls.training.trainer import base_model_of
 
@@ -37,6 +40,8 @@ class RobustAccuracy(keras.callbacks.Callback):
         every: epochs from one measurement to the next; the first and the last epoch are always
             measured (int >= 1, default 1).
         batch_size: images the model sees at a time (int >= 1, default 128).
+        input_range: (low, high), what the model wants 0 and 1 to be, for example (0, 255); the
+            trainer's where it has one, else (0, 1) (default None).
         name: in the logs (str, default "robust_accuracy").
 
     Raises:
@@ -52,6 +57,7 @@ class RobustAccuracy(keras.callbacks.Callback):
         *,
         every: PositiveInt = 1,
         batch_size: PositiveInt = 128,
+        input_range: InputRange | None = None,
         name: str = "robust_accuracy",
     ) -> None:
         super().__init__()
@@ -64,20 +70,21 @@ class RobustAccuracy(keras.callbacks.Callback):
         found, self._labels = arrays_of(images if labels is None else (images, labels))
         self._images = found / np.float32(255) if found.dtype == np.uint8 else found
         self.attack, self.every, self.batch_size, self.name = attack, every, batch_size, name
-        self._last = 0.0
+        self.input_range, self._last = input_range, 0.0
+        self._classifier: Classifier | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._measured = False
+        self._measured, self._classifier = False, None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         last = epoch + 1 == (self.params or {}).get("epochs")
         if not self._measured or last or epoch % self.every == 0:
-            model: Any = self.model
+            if self._classifier is None:
+                model: Any = self.model
+                given = self.input_range or getattr(model, "input_range", None)
+                self._classifier = classifier_of(base_model_of(model), input_range=given)
             result = self.attack(
-                base_model_of(model),
-                self._images,
-                self._labels,
-                batch_size=self.batch_size,
+                self._classifier, self._images, self._labels, batch_size=self.batch_size
             )
             self._last, self._measured = result.robust_accuracy, True
         if logs is not None:

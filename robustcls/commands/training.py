@@ -40,6 +40,12 @@ def add_commands(commands: Any) -> Runners:
         type=list[str] | None,
         help="objectives to train beside the reference, each a name that --models takes",
     )
+    made.add_argument(
+        "--tracker",
+        type=str | None,
+        help="tensorboard (always in the run), or mlflow or wandb where installed: keeps a record "
+        "of each training through its own callback",
+    )
     add_run_arguments(made, lambda out: Run.open(out).config.get("train", {}))
     add_distribution_arguments(made)
     list_names(made, Backbones=BACKBONES)
@@ -52,11 +58,13 @@ def _train(values: Namespace) -> None:
 
     flags = values.as_dict()
     flags.pop("config", None)
-    run_names = ("out", "resume", "overwrite", "distribute", "devices")
+    run_names = ("out", "resume", "overwrite", "distribute", "devices", "tracker")
     run_flags = {key: flags.pop(key) for key in run_names}
     objectives = flags.pop("objective")
     if objectives:
         flags["models"] = tuple(dict.fromkeys(["base", *objectives]))
     run = train(TrainConfig(**flags), **run_flags, verbose=epoch_verbosity())
     if run is not None:
+        if run_flags["tracker"] == "tensorboard":
+            print(f"tensorboard --logdir {run.path}")
         print(run.path)

@@ -136,7 +136,10 @@ def _read(path: Path) -> dict[str, dict[str, list[float]]]:
         with file.open(encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
         name = "" if file == path else file.parent.name
-        found[name] = {key: [float(row[key]) for row in rows] for key in (rows[0] if rows else {})}
+        # What an epoch did not log is left out.
+        found[name] = {
+            key: [float(row[key]) for row in rows if row[key]] for key in (rows[0] if rows else {})
+        }
     return found
 
 

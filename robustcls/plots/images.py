@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from robustcls._settings import PositiveInt, checked
 from robustcls._validation import InputError, check_images, check_labels
 from robustcls.plots.figure import Plot
+from robustcls.reports.pictures import amplification
 
 # More classes than that leave no room for numbers.
 _MOST_NUMBERS = 20
@@ -83,8 +84,7 @@ def gallery(
         raise InputError(f"titles must be {len(images)}, one an image; received {len(titles)}.")
     count = min(limit, len(images))
     images, twins = images[:count], twins[:count]
-    largest = float(np.abs(twins - images).max())
-    factor = max(1, int(0.5 / largest + 1e-3)) if largest > 0 else 1
+    factor = amplification(twins - images)
     rows = {
         "image": images,
         "attacked": twins,

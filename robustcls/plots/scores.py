@@ -29,7 +29,7 @@ def score_histogram(
     if labels is not None:
         known = check_labels(labels, len(scores), 2)
         kinds = [("normal", known == 0, COLOURS[0]), ("anomalies", known == 1, COLOURS[1])]
-    figure = Plot(6, 3.6, dpi=150)
+    figure = Plot(5, 3.3, dpi=150)
     axes = figure.add_subplot()
     ends = scores if threshold is None else np.append(scores, threshold)
     edges = np.histogram_bin_edges(ends, 60).tolist()

@@ -48,6 +48,16 @@ def overlay(image: np.ndarray, values: np.ndarray, ramp: Sequence[str]) -> np.nd
     return np.round(0.35 * gray + 0.65 * to_colours(values, ramp)).astype(np.uint8)
 
 
+def amplification(changes: np.ndarray) -> int:
+    """Returns the largest whole factor that keeps changes within the colours there are.
+
+    Args:
+        changes: float, of any shape, of values in [0, 1].
+    """
+    largest = float(np.abs(changes).max(initial=0.0))
+    return max(1, int(0.5 / largest + 1e-3)) if largest > 0 else 1
+
+
 def outline(
     pixels: np.ndarray,
     boxes: Sequence[tuple[int, int, int, int]],

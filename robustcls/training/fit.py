@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from robustcls._trackers import require_tracker, tracked
 from robustcls._validation import InputError
 from robustcls.data.pipeline import evaluation_batches
 from robustcls.data.sources import load
@@ -48,6 +49,7 @@ def train(
     verbose: int = 1,
     distribute: str | None = None,
     devices: Sequence[str] = (),
+    tracker: str | None = None,
 ) -> Run | None:
     """Trains the models of `config` and leaves them in the run folder `out`.
 
@@ -65,19 +67,22 @@ def train(
             that `TF_CONFIG` names, of which the chief alone writes; see `robustcls.distribution`
             (str or None, default None).
         devices: which of this machine's, such as "GPU:0" (default ()).
+        tracker: "mlflow" or "wandb" keeps a record of each model's training through its own
+            callback; "tensorboard" is in the run in any case (str or None, default None).
 
     Returns:
         The run; None on workers that are not the chief.
 
     Raises:
-        InputError: a setting is unusable, `out` exists, the loss is no longer finite, or a worker
-            is missing, lost or has other settings or images.
+        InputError: a setting is unusable, the tracker is not installed, `out` exists, the loss is
+            no longer finite, or a worker is missing, lost or has other settings or images.
     """
+    require_tracker(tracker)
     # Of a run that goes on the chief may know settings that the others are not given.
     settings = {} if resume else config.to_dict()
     strategy = start(distribute, devices=devices, settings=settings)
     with telling_losses(strategy):
-        return _train_all(config, Path(out), resume, overwrite, verbose, strategy)
+        return _train_all(config, Path(out), resume, overwrite, verbose, strategy, tracker)
 
 
 def _train_all(
@@ -87,6 +92,7 @@ def _train_all(
     overwrite: bool,
     verbose: int,
     strategy: tf.distribute.Strategy,
+    tracker: str | None,
 ) -> Run | None:
     with strategy.scope():
         verbose = verbose if is_chief() else 0
@@ -139,7 +145,9 @@ def _train_all(
             if verbose:
                 print(f"Training {name} ({config.epochs} epochs)", flush=True)
             training = trainings.pop(name)
-            _train_one(training, config, splits, out / name, verbose)
+            recorded = tracker if is_chief() else None
+            with tracked(recorded, out, name, config.to_dict()) as tracking:
+                _train_one(training, config, splits, out / name, verbose, tracking)
         _save(training.base_model, out / name / "model.keras", strategy)
         del training
         # The graph of the first model would otherwise stay in memory beside the second.
@@ -163,7 +171,12 @@ def load_splits(config: TrainConfig) -> Splits:
 
 
 def _train_one(
-    training: Assembled, config: TrainConfig, splits: Splits, folder: Path, verbose: int
+    training: Assembled,
+    config: TrainConfig,
+    splits: Splits,
+    folder: Path,
+    verbose: int,
+    tracking: Sequence[keras.callbacks.Callback],
 ) -> None:
     unfreezing = None
     if config.unfreezing.patience:
@@ -190,7 +203,11 @@ def _train_one(
         epochs=config.epochs,
         initial_epoch=first_epoch,
         shuffle=False,
-        callbacks=[*(callback for callback in callbacks if callback is not None), *lines],
+        callbacks=[
+            *(callback for callback in callbacks if callback is not None),
+            *tracking,
+            *lines,
+        ],
         verbose=bars,
     )
     if average is not None and not (watch and watch.collapsed):

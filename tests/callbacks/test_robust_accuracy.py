@@ -87,6 +87,20 @@ def test_every_and_every_kind_of_images(data, kind):
     assert fourth == last == 0
 
 
+def test_pixels_of_another_range(data):
+    """What a trainer says of its pixels holds for the attack too."""
+    images, labels = data
+    layers = [keras.Input((4, 4, 1)), keras.layers.Rescaling(1 / 255), linear_model()]
+    robust = rc.AdversarialRegularization(
+        keras.Sequential(layers), step_size=0.01, input_range=(0, 255)
+    )
+    robust.compile(keras.optimizers.SGD(0.0))
+    watch = rc.callbacks.RobustAccuracy(ATTACK, data)
+    found = robust.fit(255 * images, labels, verbose=0, callbacks=[watch]).history
+    expected = float((np.abs(images.mean((1, 2, 3)) - 0.5) > EPSILON).mean())
+    assert found["robust_accuracy"] == pytest.approx([expected])
+
+
 def test_bad_input(data):
     for arguments, message in (
         (("fgsm", data), "attack must be an attack such as PGD"),

@@ -104,6 +104,10 @@ def test_metrics_hold_everything(evaluated, metrics, honest):
     assert metrics["corruptions"]["adversarial"]["trained_on"] == ["shot_noise"]
     assert metrics["settings"]["seed"] == 0
     assert metrics["training_seed"] == 7
+    assert repr(metrics).startswith("Metrics(base classifies ")
+    html = metrics._repr_html_()
+    assert len(html) < 3000
+    assert "report/evaluation.html" in html
 
 
 class Outline(HTMLParser):
@@ -115,7 +119,7 @@ class Outline(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.handle_startendtag(tag, attrs)
-        if tag != "meta":
+        if tag not in ("meta", "link", "img"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -127,7 +131,7 @@ class Outline(HTMLParser):
 
 
 def test_the_report_is_one_escaped_file(evaluated, metrics):
-    assert (evaluated.folder / "report" / "evaluation.html").read_text() == render(metrics)
+    written = (evaluated.folder / "report" / "evaluation.html").read_text()
     checks = [
         {"number": at, "name": "name", "status": status, "evidence": "5 < 6", "advice": "x & y"}
         for at, status in enumerate(("pass", "fail", "warning", "skipped"), start=1)
@@ -139,7 +143,12 @@ def test_the_report_is_one_escaped_file(evaluated, metrics):
     outline = Outline()
     outline.feed(page)
     assert not outline.open
-    assert not outline.references
+    # Eight images of each model, before and after, and the change.
+    assert written.count("data:image/png") == 2 * 8 * 3
+    assert "8 of the\n60 attacked images, chosen at random" in written
+    assert all(address.startswith("data:") for address in outline.references)
+    assert re.findall(r"\d+ images. What falls within", written) == ["20 images. What falls within"]
+    assert "The mean over 2 corruptions. 20 images." in written
     assert "script" not in outline.tags
     assert "http" not in page
     assert "&lt;script&gt;alert(1)" in page
@@ -148,7 +157,9 @@ def test_the_report_is_one_escaped_file(evaluated, metrics):
     assert 'name="viewport"' in page
     # Two curves, the front, and a reliability plot for each model, beside their legends.
     assert outline.tags.count("figure") == 5
-    assert page.count('class="matrix"') == 2
+    # Clean and attacked, for each model.
+    assert page.count('class="matrix"') == 4
+    assert len(re.findall(r"Confusion, under \w+ \(60 images\)", page)) == 2
     assert len(re.findall(r'class="status \w+">\d+ ', page)) == 8
     assert "used in" in page
     drawing = (evaluated.folder / "report" / "accuracy_over_epsilon.svg").read_text()
@@ -167,8 +178,28 @@ def test_a_report_of_what_is_known_so_far(metrics):
     confusion = np.eye(30, dtype=int)
     confusion[3, 4] = 5
     tables = {model: confusion.tolist() for model in metrics["models"]}
-    page = render({**metrics, "class_names": many, "confusion": tables})
+    known = {"class_names": many, "confusion": tables, "confusion_under_attack": {}}
+    page = render({**metrics, **known})
     assert 'class="matrix"' not in page
+    assert page.count('alt="Confusion matrix of 30 classes') == 2
+    # What version 0.1 wrote, of no attack.
+    old = {key: value for key, value in metrics.items() if "under" not in key and "cou" not in key}
+    page = render({**old, "count": 80, "attacks": []})
+    assert page.count("20 images. What falls") == 1
+    assert "Attacked images" not in page
+
+
+def test_the_page_shows_how_the_training_went(metrics):
+    rows = [
+        {"epoch": at, "loss": 4 - at, "val_loss": 5.0, "accuracy": at / 4, "val_accuracy": 0.5}
+        for at in range(3)
+    ]
+    page = render(metrics, {"base": rows, "adversarial": rows[:1]})
+    assert re.findall(r"<h3>(accuracy|loss)</h3>", page) == ["accuracy", "loss"]
+    assert "base, training: 0.0 % at 1, 25.0 % at 2, 50.0 % at 3" in page
+    assert "adversarial, validation: 5 at 1" in page
+    broken = [{"epoch": 0, "loss": float("nan")}]
+    assert "<h2>Training" not in render(metrics, {"base": broken})
 
 
 def test_what_is_kept_is_taken_over(evaluated, config, metrics, loaded):
@@ -205,6 +236,10 @@ def test_a_second_evaluation_stands_beside_the_first(evaluated, tmp_path, monkey
     page = (tmp_path / "report" / "evaluation.html").read_text()
     for name in ("mine", "epsilon-0.2"):
         assert f'href="../evaluations/{name}/report/evaluation.html"' in page
+    cli.main(["evaluate", str(tmp_path), "--attack", "none", "--name", "clean"])
+    clean = json.loads((tmp_path / "evaluations" / "clean" / "metrics.json").read_text())
+    assert (clean["attacks"], clean["accuracy_over_epsilon"]) == ([], {})
+    assert list(clean["adversarial"])[:2] == ["clean", "gaussian"]
     with pytest.raises(SystemExit):
         cli.main([*flags, "--epsilon", "0.3", "--name", "mine"])
     assert "name must be free" in capsys.readouterr().err

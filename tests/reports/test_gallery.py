@@ -157,6 +157,17 @@ def test_in_a_browser(browser, tmp_path):
     browser.press("/")
     assert browser.run("document.activeElement.id") == "search"
 
+    write_gallery(page(13), path)
+    browser.open(path)
+    screen = "[...document.querySelectorAll('.card')].filter((e) => e.offsetHeight).length"
+    assert browser.run(screen) == 10
+    browser.choose("search", "folder/1")
+    assert browser.run(screen) == 4
+    browser.choose("search", "")
+    browser.run("document.getElementById('more').click()")
+    assert browser.run(screen) == 13
+    assert browser.run(focused) == "folder/2.png"
+
     for width in (1280, 390):
         browser.open(path, width)
         assert browser.run("document.documentElement.scrollWidth") <= width

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from robustcls.runs import write_text
 
 WIDTH, HEIGHT = 460, 260
-LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 54, 14, 12, 44
 # Colours that colour-blind readers tell apart (Okabe and Ito, 2008), and dashes for print.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07800", "#56b4e9", "#444444")
 DASHES = ("none", "7 3", "2 3", "9 3 2 3")
@@ -37,21 +37,23 @@ def line_chart(
     y_label: str,
     ticks: Sequence[float] | None = None,
     diagonal: bool = False,
+    percent: bool = True,
 ) -> Markup:
     """Returns a figure with a line for each name.
 
     Args:
-        lines: (x, y) points by name, at least one; y in [0, 1], shown in %.
+        lines: (x, y) points by name, at least one.
         title: what the chart shows; with the values it is the text in the figure's place.
         x_label: below the axis.
         y_label: beside the axis.
         ticks: marks of the x axis; about five round numbers from 0 on if None.
         diagonal: draw the line from (0, 0) to (1, 1).
+        percent: y is in [0, 1] and shown in %; else it is >= 0 and shown as it is.
     """
-    marks = _drawing(lines, x_label, y_label, ticks, diagonal)
+    marks = _drawing(lines, x_label, y_label, ticks, diagonal, percent)
     return Markup(
         '<figure><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>{}</figure>'
-    ).format(WIDTH, HEIGHT, _in_words(title, lines), marks, _legend(lines))
+    ).format(WIDTH, HEIGHT, _in_words(title, lines, percent), marks, _legend(lines))
 
 
 def write_chart(
@@ -88,18 +90,25 @@ def _drawing(
     y_label: str,
     ticks: Sequence[float] | None = None,
     diagonal: bool = False,
+    percent: bool = True,
 ) -> Markup:
     """The axes and the lines, in a box of `WIDTH` by `HEIGHT`."""
     values = [x for points in lines.values() for x, _ in points]
     ticks = _round_numbers(max(values)) if ticks is None else ticks
     low, high = min(ticks), max([*ticks, *values])
     high = high if high > low else low + 1
+    shares = [0.0, 0.25, 0.5, 0.75, 1.0]
+    if not percent:
+        shares = _round_numbers(max(_values(lines)))
+    top = max([*shares, *(() if percent else _values(lines))])
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - low) / (high - low) * (WIDTH - LEFT - RIGHT)
-        return round(LEFT + across, 1), round(TOP + (1 - y) * (HEIGHT - TOP - BOTTOM), 1)
+        up = y / top
+        return round(LEFT + across, 1), round(TOP + (1 - up) * (HEIGHT - TOP - BOTTOM), 1)
 
-    marks = _grid(place, low, high, ticks)
+    levels = {share: f"{100 * share:.0f}" if percent else f"{share:g}" for share in shares}
+    marks = _grid(place, low, high, ticks, levels)
     if diagonal:
         marks += _segment(place(0, 0), place(1, 1), "diagonal")
     for number, points in enumerate(lines.values()):
@@ -112,12 +121,14 @@ def _drawing(
     return marks
 
 
-def _grid(place: Place, low: float, high: float, ticks: Sequence[float]) -> Markup:
+def _grid(
+    place: Place, low: float, high: float, ticks: Sequence[float], levels: Mapping[float, str]
+) -> Markup:
     marks = Markup("")
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        left, right = place(low, share), place(high, share)
+    for level, words in levels.items():
+        left, right = place(low, level), place(high, level)
         marks += _segment(left, right, "grid")
-        marks += _text(left[0] - 6, left[1] + 4, f"{100 * share:.0f}", "end")
+        marks += _text(left[0] - 6, left[1] + 4, words, "end")
     for tick in ticks:
         x, y = place(tick, 0)
         marks += _segment((x, y), (x, y + 4), "tick")
@@ -166,9 +177,16 @@ def _look(number: int) -> tuple[str, str]:
     return COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
 
 
-def _in_words(title: str, lines: Mapping[str, Points]) -> str:
+def _values(lines: Mapping[str, Points]) -> list[float]:
+    return [y for points in lines.values() for _, y in points]
+
+
+def _in_words(title: str, lines: Mapping[str, Points], percent: bool = True) -> str:
+    def value(y: float) -> str:
+        return f"{100 * y:.1f} %" if percent else f"{y:.4g}"
+
     described = [
-        f"{name}: " + ", ".join(f"{100 * y:.1f} % at {x:.3g}" for x, y in points)
+        f"{name}: " + ", ".join(f"{value(y)} at {x:.3g}" for x, y in points)
         for name, points in lines.items()
     ]
     return f"{title}. " + "; ".join(described)

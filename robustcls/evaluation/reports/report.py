@@ -7,33 +7,45 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 
 from robustcls.evaluation.findings import is_broken
 from robustcls.evaluation.reports.charts import line_chart
+from robustcls.evaluation.reports.sections import History, matrix, matrix_picture, training_charts
 from robustcls.reports.evaluations import LINKS
 from robustcls.runs import write_text
 
 WORST_CLASSES = 5
 CONFUSIONS = 10
-# A larger matrix says nothing to the eye and is wider than any page.
-LARGEST_MATRIX = 20
 
 
-def write_report(metrics: Mapping[str, Any], path: Path | str) -> None:
+def write_report(
+    metrics: Mapping[str, Any],
+    path: Path | str,
+    *,
+    histories: Mapping[str, History] | None = None,
+    pictures: Mapping[str, Any] | None = None,
+) -> None:
     """Writes the report, whole or not at all.
 
     Args:
         metrics: what `evaluate_run` returned, or what it wrote to `metrics.json`.
         path: the HTML file to write.
+        histories: by model, what its training logged after each epoch.
+        pictures: by model, what `attacked_images` returned.
 
     Raises:
         InputError: it cannot be written.
     """
-    write_text(path, render(metrics))
+    write_text(path, render(metrics, histories, pictures))
 
 
-def render(metrics: Mapping[str, Any]) -> str:
-    """Returns the report as HTML."""
+def render(
+    metrics: Mapping[str, Any],
+    histories: Mapping[str, History] | None = None,
+    pictures: Mapping[str, Any] | None = None,
+) -> str:
+    """Returns the report as HTML; arguments as for `write_report`."""
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader(
             [
@@ -55,8 +67,12 @@ def render(metrics: Mapping[str, Any]) -> str:
         summary=summary(metrics),
         epsilon_chart=_over_epsilon(metrics),
         severity_chart=_over_severity(metrics),
+        curve_note=_images_behind(_curve_counts(metrics)),
+        severity_note=_severity_note(metrics),
         front_chart=_front(metrics, attack),
-        matrices={model: _matrix(metrics, model) for model in metrics["models"]},
+        trainings=training_charts(histories or {}),
+        pictures=pictures or {},
+        matrices=_matrices(metrics),
         confusions={model: _confusions(metrics, model) for model in metrics["models"]},
         worst={model: _worst(metrics, model, attack) for model in metrics["models"]},
         reliability={model: _reliability(metrics, model) for model in metrics["models"]},
@@ -189,6 +205,30 @@ def _over_severity(metrics: Mapping[str, Any]) -> str | None:
     )
 
 
+def _curve_counts(metrics: Mapping[str, Any]) -> dict[str, int]:
+    if "curve_count" in metrics:
+        return metrics["curve_count"]
+    # Metrics of 0.1 do not say, but this is how many there were.
+    count = min(metrics["settings"]["curve_limit"], metrics["count"])
+    return dict.fromkeys(metrics["accuracy_over_epsilon"], count)
+
+
+def _images_behind(counts: Mapping[str, int]) -> str:
+    """How many images are behind each point, in words."""
+    if len(set(counts.values())) > 1:
+        return "; ".join(f"{model}: {count:,} images" for model, count in counts.items()) + "."
+    return "".join(
+        f"{count:,} {'image' if count == 1 else 'images'}." for count in set(counts.values())
+    )
+
+
+def _severity_note(metrics: Mapping[str, Any]) -> str:
+    tables = metrics["corruptions"].values()
+    kinds = sorted({len(table["accuracies"]) for table in tables})
+    counts = {model: table["count"] for model, table in metrics["corruptions"].items()}
+    return f"The mean over {' or '.join(map(str, kinds))} corruptions. {_images_behind(counts)}"
+
+
 def _reliability(metrics: Mapping[str, Any], model: str) -> str:
     lines = {
         part: [
@@ -220,21 +260,24 @@ def _confusions(metrics: Mapping[str, Any], model: str) -> list[tuple[str, str, 
     return sorted(pairs, key=lambda pair: -pair[2])[:CONFUSIONS]
 
 
-def _matrix(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
-    """Rows of counts by predicted class, with their share of the true class for the shade."""
-    names = metrics["class_names"]
-    if len(names) > LARGEST_MATRIX:
-        return []
-    return [
-        {
-            "name": name,
-            "cells": [
-                {"count": count, "share": round(count / max(1, sum(row)), 3), "right": at == label}
-                for at, count in enumerate(row)
-            ],
-        }
-        for label, (name, row) in enumerate(zip(names, metrics["confusion"][model], strict=True))
-    ]
+def _matrices(metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """For each model its confusion matrices: clean, and under the attack that leaves least."""
+    names, found = metrics["class_names"], {}
+    for model in metrics["models"]:
+        under = metrics.get("confusion_under_attack", {}).get(model)
+        counts = {"clean images": metrics["confusion"][model]}
+        if under is not None:
+            counts[f"under {under['attack']}"] = under["counts"]
+        found[model] = [
+            {
+                "title": title,
+                "count": int(np.sum(counted)),
+                "rows": matrix(counted, names),
+                "picture": "" if matrix(counted, names) else matrix_picture(counted),
+            }
+            for title, counted in counts.items()
+        ]
+    return found
 
 
 def _worst(metrics: Mapping[str, Any], model: str, attack: str | None) -> list[dict[str, Any]]:

@@ -12,8 +12,10 @@ import keras
 from rich.console import Console
 from rich.table import Table
 
+from robustcls._notebook import Metrics
 from robustcls.evaluation.corruptions.report import CorruptionReport
 from robustcls.evaluation.findings import findings
+from robustcls.evaluation.reports.brief import brief_of
 from robustcls.evaluation.reports.charts import write_chart
 from robustcls.evaluation.reports.report import write_report
 from robustcls.evaluation.runs.config import EvaluationConfig
@@ -103,7 +105,12 @@ def evaluate_models(
             complete = not work and part is plan.parts[-1]
             metrics = _metrics(evaluated, config, results, complete)
             metrics["findings"] = findings(metrics, evaluated.notes)
-            write_report(metrics, evaluated.folder / "report" / "evaluation.html")
+            write_report(
+                metrics,
+                evaluated.folder / "report" / "evaluation.html",
+                histories=evaluated.histories,
+                pictures=_of_parts(results, "images"),
+            )
         del plan
         # The graphs of one model would otherwise stay in memory beside those of the next.
         keras.backend.clear_session()
@@ -120,7 +127,8 @@ def evaluate_models(
             y_label=f"accuracy under {metrics['curve_attack']} in %",
         )
     link_pages(evaluated.folder)
-    return metrics
+    page = evaluated.folder / "report" / "evaluation.html"
+    return Metrics(metrics, brief_of(metrics, page))
 
 
 def depends_on(evaluated: ModelsAndImages, plan: EvaluationPlan, part: Part) -> dict[str, Any]:
@@ -190,19 +198,25 @@ def _metrics(
         "intervals": {model: _intervals(parts) for model, parts in measured.items()},
         "trained_on": list(evaluated.trained_on),
         "accuracy_over_epsilon": {
-            model: parts["curve"]["points"] for model, parts in results.items() if "curve" in parts
+            model: curve["points"] for model, curve in _of_parts(results, "curve").items()
+        },
+        # Before 0.2 a curve did not say how many images are behind it.
+        "curve_count": {
+            model: curve.get("count", min(config.curve_limit, len(evaluated.test)))
+            for model, curve in _of_parts(results, "curve").items()
         },
         "curve_attack": f"pgd{config.steps}",
         "classes": {
             model: _classes(parts, evaluated.class_names) for model, parts in measured.items()
         },
         "confusion": {model: parts["clean"]["confusion"] for model, parts in results.items()},
+        "confusion_under_attack": _confusions_under_attack(results, config),
         "calibration": {
             model: {name: found["calibration"] for name, found in parts.items()}
             for model, parts in measured.items()
         },
         "corruptions": _corruptions(results),
-        "trust": {model: parts["trust"] for model, parts in results.items() if "trust" in parts},
+        "trust": _of_parts(results, "trust"),
         "settings": _settings(config),
         "training_seed": evaluated.training_seed,
         "versions": versions(),
@@ -213,6 +227,26 @@ def _metrics(
             model.name: model.digest for model in evaluated.models if model.name in results
         },
     }
+
+
+def _of_parts(results: Results, name: str) -> dict[str, dict[str, Any]]:
+    """One part's result by model, where it is known."""
+    return {model: parts[name] for model, parts in results.items() if name in parts}
+
+
+def _confusions_under_attack(results: Results, config: EvaluationConfig) -> dict[str, Any]:
+    """For each model, what the attack that leaves it the least makes it take for what."""
+    found = {}
+    for model, parts in results.items():
+        known = [
+            (parts[attack.name]["measurement"]["accuracy"], attack.name)
+            for attack in reversed(attacks_of(config))
+            if "confusion" in parts.get(attack.name, {})
+        ]
+        if known:
+            name = min(known, key=lambda pair: pair[0])[1]
+            found[model] = {"attack": name, "counts": parts[name]["confusion"]}
+    return found
 
 
 def _accuracies(measured: Mapping[str, Any], epsilon: float) -> dict[str, float]:

@@ -25,7 +25,7 @@ class EvaluationConfig:
     """What to measure, and how.
 
     Args:
-        attack: one or more names of attacks (default ("fgsm", "pgd")).
+        attack: one or more names of attacks, or none (default ("fgsm", "pgd")).
         epsilon: radius of the ball for images in [0, 1] (float in (0, 1], default 8/255).
         norm: of the ball, inf or 2 ("inf" or "2", default "inf").
         steps: steps of PGD (int >= 1, default 20).
@@ -68,7 +68,7 @@ class EvaluationConfig:
     seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        if not self.attacks:
+        if not self.attacks and "none" not in self.attack:
             raise InputError(f"attack must be one or more of {', '.join(ATTACKS)}; received none.")
         for name in self.attacks:
             check_choice("attack", name, ATTACKS)
@@ -77,7 +77,8 @@ class EvaluationConfig:
 
     @property
     def attacks(self) -> tuple[str, ...]:
-        """The names in `attack`, each once."""
+        """The names in `attack`, each once; none for `none`."""
         given = self.attack.split(",") if isinstance(self.attack, str) else self.attack
         names = (name.strip().lower() for name in given)
-        return tuple(dict.fromkeys(name for name in names if name))
+        found = tuple(dict.fromkeys(name for name in names if name))
+        return () if found == ("none",) else found

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class ModelsAndImages:
         trained_on: noises that training used; unknown, so empty, for a model file.
         training_seed: seed of the run; None for a model file.
         notes: what must be known of the images and the training before the figures are read.
+        histories: by model, what its training logged after each epoch.
         evaluation: whose results `folder` holds; None when that is not chosen yet.
     """
 
@@ -66,6 +67,7 @@ class ModelsAndImages:
     trained_on: tuple[str, ...] = ()
     training_seed: int | None = None
     notes: tuple[str, ...] = ()
+    histories: Mapping[str, list[dict[str, float]]] = field(default_factory=dict)
     evaluation: str | None = None
 
 
@@ -112,6 +114,7 @@ def models_of_run(run: Run | Path | str) -> ModelsAndImages:
     run = Run.open(run)
     run.require_trained()
     splits = load_run_splits(run)
+    histories = _histories(run)
     models = []
     for name in run.trained:
         path = run.folder(name) / "model.keras"
@@ -126,7 +129,8 @@ def models_of_run(run: Run | Path | str) -> ModelsAndImages:
         fingerprint=splits.fingerprint,
         trained_on=_noises_in_training(run.config["train"]["augmentation"]),
         training_seed=run.config["train"]["seed"],
-        notes=_of_training(run),
+        notes=_of_training(histories),
+        histories=histories,
     )
 
 
@@ -175,13 +179,14 @@ def _of_images(splits: Splits) -> tuple[str, ...]:
     )
 
 
-def _of_training(run: Run) -> tuple[str, ...]:
-    """What `history.csv` of each model says against it."""
-    notes = []
-    for name in run.trained:
-        path = run.folder(name) / "history.csv"
-        if path.is_file():
-            notes.append(rising_loss(name, read_history(path)))
+def _histories(run: Run) -> dict[str, list[dict[str, float]]]:
+    files = {name: run.folder(name) / "history.csv" for name in run.trained}
+    return {name: read_history(path) for name, path in files.items() if path.is_file()}
+
+
+def _of_training(histories: Mapping[str, list[dict[str, float]]]) -> tuple[str, ...]:
+    """What the training of each model says against it."""
+    notes = [rising_loss(name, history) for name, history in histories.items()]
     return tuple(words for words in notes if words)
 
 

@@ -22,6 +22,7 @@ from robustcls.evaluation.corruptions.prepared import evaluate_corruption_folder
 from robustcls.evaluation.corruptions.registry import CORRUPTIONS
 from robustcls.evaluation.evaluator import NOISES, Evaluator, Outcome
 from robustcls.evaluation.prediction import prepare, subset
+from robustcls.evaluation.reports.attacked import SHOWN, attacked_images
 from robustcls.evaluation.runs.config import ATTACK_SETTINGS, EvaluationConfig
 from robustcls.evaluation.runs.models import ModelsAndImages, StoredModel
 from robustcls.evaluation.trust import assessment as trust
@@ -114,7 +115,10 @@ class EvaluationPlan:
         for attack in attacks_of(config):
             depends_on = {"attack": repr(attack), "limit": config.limit, "seed": seed}
             parts.append(Part(attack.name, depends_on, partial(self._attack, attack)))
-        if config.curve_limit:
+        for shown in attacks_of(config)[-1:]:
+            settings = {"attack": repr(shown), "limit": config.limit, "seed": seed, "shown": SHOWN}
+            parts.append(Part("images", settings, partial(self._images, shown)))
+        if config.curve_limit and config.attacks:
             depends_on = {"attack": repr(self._curve_attack), "limit": config.curve_limit}
             parts.append(Part("curve", depends_on, self._curve))
         if config.corruptions is not None:
@@ -141,11 +145,7 @@ class EvaluationPlan:
         return parts
 
     def _clean(self, _: Path) -> dict[str, Any]:
-        outcome = self.evaluator.changed("clean")
-        width = len(self.class_names)
-        confusion = np.zeros((width, width), np.int64)
-        np.add.at(confusion, (outcome.labels, outcome.logits.argmax(axis=1)), 1)
-        return self._figures(outcome) | {"confusion": confusion.tolist()}
+        return self._figures(self.evaluator.changed("clean"))
 
     def _noise(self, name: str, _: Path) -> dict[str, Any]:
         config = self.config
@@ -159,13 +159,20 @@ class EvaluationPlan:
         places = subset(len(self.test), self.config.limit, self.config.seed)
         return self._figures(self.evaluator.attacked(attack, places, checkpoint=state))
 
+    def _images(self, attack: Attack, _: Path) -> dict[str, Any]:
+        places = subset(len(self.test), self.config.limit, self.config.seed)
+        return attacked_images(self.evaluator, attack, self.test, places, self.config.seed)
+
     def _figures(self, outcome: Outcome) -> dict[str, Any]:
         labels, right, width = outcome.labels, outcome.right, len(self.class_names)
         judged = calibration(
             outcome.logits, labels, independent=self.evaluator.classifier.outputs.independent
         )
+        confusion = np.zeros((width, width), np.int64)
+        np.add.at(confusion, (labels, outcome.logits.argmax(axis=1)), 1)
         return {
             "measurement": dataclasses.asdict(outcome.measurement),
+            "confusion": confusion.tolist(),
             "right_by_class": np.bincount(labels[right], minlength=width).tolist(),
             "count_by_class": np.bincount(labels, minlength=width).tolist(),
             "calibration": dataclasses.asdict(judged),
@@ -191,7 +198,7 @@ class EvaluationPlan:
         )
         clean = self.evaluator.changed("curve", places=chosen).measurement.accuracy
         points = [[float(epsilon), result.robust_accuracy] for epsilon, result in results.items()]
-        return {"points": [[0.0, clean], *points]}
+        return {"points": [[0.0, clean], *points], "count": len(few)}
 
     def _corruptions(self, _: Path) -> dict[str, Any]:
         classifier, name = self.evaluator.classifier, str(self.config.corruptions)

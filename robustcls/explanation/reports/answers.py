@@ -14,6 +14,7 @@ from robustcls.reports.pictures import (
     HEAT,
     NEGATIVE,
     POSITIVE,
+    amplification,
     data_uri,
     overlay,
     to_colours,
@@ -25,15 +26,14 @@ _MOST_BYTES = 11_000_000
 _PICTURE_BYTES = 40_000
 
 
-def amplification(explained: ExplainedImages, models: Sequence[ModelResults]) -> int:
-    """Returns the largest whole factor that keeps all changes within the colours there are."""
+def shared_factor(explained: ExplainedImages, models: Sequence[ModelResults]) -> int:
+    """Returns the factor that amplifies the changes of all models."""
     changes = [
         float(np.abs(model.adversarial - explained.images).max())
         for model in models
         if model.adversarial is not None
     ]
-    largest = max(changes, default=0.0)
-    return max(1, int(0.5 / largest + 1e-3)) if largest > 0 else 1
+    return amplification(np.array(changes))
 
 
 def bytes_for_each(models: Sequence[ModelResults]) -> int:

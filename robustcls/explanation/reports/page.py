@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from robustcls.attacks import Attack
 from robustcls.evaluation.intervals import Estimate, measurement
-from robustcls.explanation.reports.answers import AnswerViews, amplification, bytes_for_each
+from robustcls.explanation.reports.answers import AnswerViews, bytes_for_each, shared_factor
 from robustcls.explanation.reports.images import ExplainedImages
 from robustcls.explanation.reports.results import ModelResults
 from robustcls.reports.gallery import Card, Page, Panel, Row, Section, Table
@@ -39,14 +39,14 @@ def make_page(
         explained: the images.
         models: what was found out about each model, the reference first.
         attack: that made the twins.
-        selected: how the images were chosen, in words; empty for a random choice.
+        selected: how the images were chosen, in words.
         source: where the images come from, in words.
         seed: of everything random.
         accuracies: of the models, by name, measured on more images than are shown.
         settings: name to value, for the end.
         facts: more of them under titles of their own.
     """
-    factor, most_bytes = amplification(explained, models), bytes_for_each(models)
+    factor, most_bytes = shared_factor(explained, models), bytes_for_each(models)
     viewers = [AnswerViews(explained, model, factor, most_bytes) for model in models]
     cards = []
     for at, name in enumerate(explained.ids):
@@ -103,10 +103,7 @@ def _summary(
     explained: ExplainedImages, models: Sequence[ModelResults], attack: Attack | None, selected: str
 ) -> list[str]:
     count = len(explained.ids)
-    sentences = [
-        f"{count} {'image' if count == 1 else 'images'}, "
-        + (f"chosen: {selected}." if selected else "chosen at random.")
-    ]
+    sentences = [f"{count} {'image' if count == 1 else 'images'}, " + f"{selected}."]
     for model in models:
         words = [f"{model.name}:"]
         if explained.labels is not None:

@@ -200,7 +200,7 @@ def explain(
         explained,
         found,
         attack,
-        selected=in_words(only, classes),
+        selected=in_words(only, classes, len(explained.ids), len(everything.ids)),
         source=source or (data.source if isinstance(data, Splits) else "given as arrays"),
         seed=seed,
         accuracies=accuracies or {},

@@ -88,12 +88,22 @@ def _are(
     return turned
 
 
-def in_words(only: str, classes: Sequence[str]) -> str:
-    """Returns how images were chosen; empty when at random from all."""
+def in_words(only: str, classes: Sequence[str], shown: int, given: int) -> str:
+    """Returns how images were chosen.
+
+    Args:
+        only: one of `ONLY`.
+        classes: names of the classes they are chosen from; all when empty.
+        shown: how many images are shown.
+        given: how many there were to choose from.
+    """
     words = {
         "all": "",
         "correct": "only images the first model classifies right",
         "wrong": "only images the first model classifies wrong",
         "flipped": "only images on which the attack turns the first model",
     }[only]
-    return "; ".join(filter(None, [words, f"classes: {', '.join(classes)}" if classes else ""]))
+    if shown == given:
+        return "all that were given"
+    conditions = [words, f"classes: {', '.join(classes)}" if classes else ""]
+    return "; ".join(filter(None, [f"chosen at random from {given:,}", *conditions]))

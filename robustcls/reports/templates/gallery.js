@@ -6,6 +6,8 @@
   const value = (name) => (control(name) ? control(name).value : "");
   const dialog = document.querySelector("dialog");
   let opened = null;
+  // More are shown when asked for: a page of hundreds of pictures is no overview.
+  let most = 10;
 
   const views = (card) => [...card.querySelectorAll(".view:not([hidden])")];
   const shown = () => [...gallery.querySelectorAll(".card:not([hidden])")];
@@ -27,8 +29,21 @@
     const rank = (card) => Math.max(...views(card).map((view) => Number(view.dataset.rank)));
     const visible = shown();
     visible.sort((a, b) => rank(b) - rank(a)).forEach((card) => gallery.append(card));
+    cut();
     control("count").value = `${visible.length} of ${cards.length} images`;
     control("empty").hidden = visible.length > 0;
+  }
+
+  function cut() {
+    const visible = shown();
+    visible.forEach((card, at) => card.classList.toggle("later", at >= most));
+    control("more").hidden = visible.length <= most;
+    control("more").textContent = `Show all ${visible.length} images`;
+  }
+
+  function showAll() {
+    most = Infinity;
+    cut();
   }
 
   function step(direction) {
@@ -36,6 +51,7 @@
     if (!visible.length) return;
     const at = visible.indexOf(document.activeElement.closest(".card"));
     const next = at < 0 ? 0 : Math.min(visible.length - 1, Math.max(0, at + direction));
+    if (next >= most) showAll();
     visible[next].focus();
     visible[next].scrollIntoView({ block: "start" });
   }
@@ -52,12 +68,19 @@
   function turn(direction) {
     const all = panels();
     const next = all[all.indexOf(opened) + direction];
-    if (next) enlarge(next);
+    if (!next) return;
+    if (next.closest(".later")) showAll();
+    enlarge(next);
   }
 
   gallery.addEventListener("click", (event) => {
     const button = event.target.closest(".panel button");
     if (button) enlarge(button);
+  });
+  control("more").addEventListener("click", () => {
+    const next = shown()[most];
+    showAll();
+    next.focus();
   });
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
