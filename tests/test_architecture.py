@@ -19,7 +19,12 @@ FLOORS = (
         "robustcls._quiet",
         "robustcls._validation",
     ),
-    ("robustcls._registry", "robustcls._settings", "robustcls._trackers"),
+    (
+        "robustcls._registry",
+        "robustcls._settings",
+        "robustcls._trackers",
+        "robustcls._user_code",
+    ),
     ("robustcls.runs",),
     ("robustcls.distribution",),
     ("robustcls.data", "robustcls.reports"),

@@ -14,7 +14,8 @@ from PIL import Image
 
 import robustcls as rc
 from anomaly.cli import main as anomaly_main
-from robustcls._command_line import import_named_modules
+from anomaly.detection.registry import METHODS as DETECTORS
+from robustcls._command_line import import_named_modules, run_command
 from robustcls._registry import Registry
 from robustcls._validation import InputError
 from robustcls.attacks import ATTACKS, Attack
@@ -58,7 +59,7 @@ def pebble(images):
 @pytest.fixture(autouse=True)
 def forgetting(monkeypatch):
     """What a test registers is gone after it."""
-    for registry in (ATTACKS, CORRUPTIONS, METHODS, BACKBONES):
+    for registry in (ATTACKS, CORRUPTIONS, METHODS, BACKBONES, DETECTORS):
         dict(registry)  # modules register what is in them once, when they are imported
         monkeypatch.setattr(registry, "_places", dict(registry._places))
         monkeypatch.setattr(registry, "_found", dict(registry._found))
@@ -103,7 +104,8 @@ def fail(capsys, command, *arguments):
     with pytest.raises(SystemExit) as stopped:
         command([str(argument) for argument in arguments])
     assert stopped.value.code == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    *notes, line = capsys.readouterr().err.strip().splitlines()
+    assert not [note for note in notes if "error" in note or "Traceback" in note]
     return line
 
 
@@ -222,7 +224,22 @@ def test_from_the_command_line(write_module, photos, tmp_path, capsys):
         np.testing.assert_allclose(maps["silhouette_positive"], maps["images"].mean(-1), atol=1e-6)
         assert np.abs(maps["adversarial"] - maps["images"]).max() <= 0.5 + 1e-6
 
+    write_module("broken", BROKEN)
+    broken = ["--import", "mine", "--import", "broken"]
     capsys.readouterr()
+    for kind, command in {
+        "attack of no image": ["evaluate", run, "--attack", "trip", "--corruptions", "haze"],
+        "corruption": ["evaluate", run, "--attack", "none", "--corruptions", "smear"],
+        "explanation": ["explain", run, "--methods", "guess", "--attack", "none", "--limit", "2"],
+        "backbone": ["train", *flags, "--model.backbone", "rubble", "--out", tmp_path / "none"],
+    }.items():
+        assert fail(capsys, main, *command, *broken) == f"robustcls: error: {failure(kind)}"
+    detecting = ["train", "--method", "blind", "--data", photos, "--normal_class", "dark"]
+    detecting += ["--image_size", "16", "--channels", "1", "--false_alarm_rate", "0.5"]
+    detecting += ["--settings", "{batch_size: 2}", "--out", tmp_path / "detector"]
+    assert (
+        fail(capsys, anomaly_main, *detecting, *broken) == f"anomaly: error: {failure('detector')}"
+    )
     for command in ("evaluate", "explain", "train"):
         with pytest.raises(SystemExit):
             main([command, "--help", "--import", "mine"])
@@ -258,7 +275,7 @@ def hook_that_fails(classifier, images, labels, keys):
     ("hook", "message"),
     [
         (hook_of_another_shape, r"perturb of attack 'own' must return finite float32 images of "),
-        (hook_that_fails, r"perturb of attack 'own' must return images; it raised KeyError: "),
+        (hook_that_fails, r"attack 'own' \(.*test_extension.*\.Own\) failed: KeyError: "),
         (lambda c, x, y, k: x + np.float32(np.nan), "must return finite"),
     ],
 )
@@ -354,6 +371,128 @@ def test_what_comes_back_is_checked():
         with pytest.raises(InputError, match=message) as caught:
             use()
         assert "\n" not in str(caught.value)
+
+
+BROKEN = """
+import keras
+import tensorflow as tf
+
+import robustcls as rc
+from anomaly import OneClassDetector
+
+
+class Stumble(rc.attacks.Attack):
+    def perturb(self, classifier, images, labels, keys):
+        return {}["no\\nlabel"]
+
+
+@rc.register_corruption(severities=(1, 2, 3, 4, 5))
+def smear(images, strength, seed):
+    return {}["no\\nlabel"]
+
+
+@rc.register_explanation()
+def guess(explainer, images, classes):
+    return {}["no\\nlabel"]
+
+
+@rc.register_backbone()
+def rubble(images):
+    return {}["no\\nlabel"]
+
+
+class Blind(OneClassDetector):
+    method = "blind"
+
+    def build(self):
+        return {"net": keras.Sequential([keras.Input((16, 16, 1)), keras.layers.Flatten()])}
+
+    def train(self, training):
+        pass
+
+    def score_batch(self, images):
+        for _ in tf.range(2):
+            {}["no\\nlabel"]
+        return images[:, 0, 0, 0]
+
+
+class Trip(rc.attacks.Attack):
+    def perturb(self, classifier, images, labels, keys):
+        return images
+
+    def rivals(self, num_classes):
+        return {}["no\\nlabel"]
+"""
+# By kind, what the one line names: the class or function, and the line that raises.
+FAILURES = {
+    "attack": ("attack 'stumble' (broken.Stumble)", 11),
+    "attack of no image": ("attack 'trip' (broken.Trip)", 49),
+    "corruption": ("corruption 'smear' (broken.smear)", 16),
+    "explanation": ("explanation method 'guess' (broken.guess)", 21),
+    "backbone": ("backbone 'rubble' (broken.rubble)", 26),
+    "detector": ("detector 'blind' (broken.Blind)", 40),
+}
+
+
+def failure(kind):
+    what, line = FAILURES[kind]
+    return f"{what} failed: KeyError: 'no\\nlabel' (broken.py, line {line})"
+
+
+@pytest.fixture
+def broken(write_module):
+    write_module("broken", BROKEN)
+    import_named_modules(["--import", "broken"])
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_what_a_users_code_raises_is_one_line_that_names_it(kind, broken):
+    images = np.random.default_rng(0).random((200, 16, 16, 1), np.float32)
+    model = keras.Sequential(
+        [keras.Input((16, 16, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    labels = model.predict(images[:4], verbose=0).argmax(-1)
+    use = {
+        "attack": lambda: ATTACKS["stumble"]()(model, images[:4], labels),
+        "attack of no image": lambda: ATTACKS["trip"]()(model, images[:4], 1 - labels),
+        "corruption": lambda: corrupt(images[:4], "smear", 1),
+        "explanation": lambda: Explainer(model)("guess", images[:4], labels),
+        "backbone": lambda: rc.build_classifier("rubble", input_shape=(16, 16, 3), num_classes=2),
+        "detector": lambda: DETECTORS["blind"](image_shape=(16, 16, 1)).fit(images, verbose=0),
+    }
+    with pytest.raises(InputError) as caught:
+        use[kind]()
+    assert str(caught.value) == failure(kind)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_a_users_explanation_function_that_raises_is_named():
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+
+    def mine(images, classes):
+        raise ValueError("too small")
+
+    with pytest.raises(InputError, match=r"explanation method \(.*mine\) failed: ValueError: too"):
+        Explainer(model)(mine, np.zeros((2, 8, 8, 1), np.float32), [0, 1])
+
+
+def test_what_else_the_module_of_import_raises_is_one_line(write_module, capsys):
+    write_module("mine", "def view():\n    return {}['no']\n")
+
+    def command():
+        import_named_modules(["--import", "mine"])
+        sys.modules["mine"].view()
+
+    with pytest.raises(SystemExit) as stopped:
+        run_command("robustcls", command)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        "robustcls: error: what --import named failed: KeyError: 'no' (mine.py, line 2)\n"
+    )
+    with pytest.raises(ZeroDivisionError):  # a fault of this package is a traceback
+        run_command("robustcls", lambda: 1 / 0)
 
 
 def test_settings_reach_the_attacks_that_take_them():

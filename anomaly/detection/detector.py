@@ -102,7 +102,8 @@ class OneClassDetector(Method):
         if folder is not None:
             arrays = (images, held_out, anomalies)
             folder = open_fit(folder, self.method, self.get_config(), arrays, resume=resume)
-        self.networks = self.build()
+        with self._own_code():
+            self.networks = self.build()
         training = Training(
             images=images,
             validation=held_out,
@@ -112,7 +113,8 @@ class OneClassDetector(Method):
             watch=watch,
         )
         try:
-            self.train(training)
+            with self._own_code():
+                self.train(training)
             return self.calibrate(held_out)
         except BaseException:  # also Ctrl-C: what is half trained must not score
             self.networks = {}

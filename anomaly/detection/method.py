@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ from robustcls._settings import (
     check_settings,
     checked,
 )
+from robustcls._user_code import called
 from robustcls._validation import InputError, check_images
 from robustcls.data.augment import AugmentationPolicy
 from robustcls.training.choosing import small_batch
@@ -216,21 +218,26 @@ class Method(Configurable, abc.ABC):
         """
         self.require_fitted(hook.removesuffix("_batch").strip("_"))
         images = self._check(images, "images")
-        if hook not in self._compiled:
-            signature = tf.TensorSpec([None, *self.image_shape], tf.float32)
-            # Concrete, or TensorFlow takes each further detector's first call for a retracing.
-            traced = tf.function(getattr(self, hook)).get_concrete_function(signature)
-            self._compiled[hook] = traced
-        parts = [
-            self._compiled[hook](tf.constant(images[start : start + batch_size])).numpy()
-            for start in range(0, len(images), batch_size)
-        ]
+        with self._own_code():
+            if hook not in self._compiled:
+                signature = tf.TensorSpec([None, *self.image_shape], tf.float32)
+                # Concrete, or TensorFlow takes each further detector's first call for a retracing.
+                traced = tf.function(getattr(self, hook)).get_concrete_function(signature)
+                self._compiled[hook] = traced
+            parts = [
+                self._compiled[hook](tf.constant(images[start : start + batch_size])).numpy()
+                for start in range(0, len(images), batch_size)
+            ]
         return np.concatenate(parts)
 
     def require_fitted(self, purpose: str) -> None:
         """Raises `InputError` before `fit`."""
         if not self.networks:
             raise InputError(f"detector must be fitted before {purpose}; call fit first.")
+
+    def _own_code(self) -> contextlib.AbstractContextManager[None]:
+        """Around hooks: what those of a user's class raise is one line."""
+        return called(f"detector '{self.method}'", type(self))
 
     def _check_class(self) -> None:
         own = type(self)

@@ -6,12 +6,12 @@ import importlib
 import importlib.util
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FunctionType, ModuleType
 
-from robustcls._command_line.running import import_tensorflow
+from robustcls._command_line.running import import_tensorflow, named_files
+from robustcls._user_code import in_one_line
 from robustcls._validation import InputError
 
 
@@ -62,19 +62,13 @@ def _import_named(name: str) -> None:
     try:
         spec = importlib.util.find_spec(name)
         if spec is not None:
+            named_files.update(spec.submodule_search_locations or [str(spec.origin)])
             import_tensorflow()
             _register_with_keras(importlib.import_module(name))
     except (Exception, SystemExit) as error:
         # Whatever the code of a user raises.
-        words = " ".join(str(error).split())
-        if not isinstance(error, InputError):
-            words = f"{type(error).__name__}: {words}"
-        lines = [
-            f" ({Path(frame.filename).name}, line {frame.lineno})"
-            for frame in traceback.extract_tb(error.__traceback__)
-            if spec is not None and frame.filename == spec.origin
-        ]
-        raise InputError(f"--import {name} failed: {words}{lines[-1] if lines else ''}") from error
+        words = in_one_line(error, None if spec is None else spec.origin)
+        raise InputError(f"--import {name} failed: {words}") from error
     if spec is None:
         raise InputError(
             "--import must be a module that is installed or lies in the current folder; "

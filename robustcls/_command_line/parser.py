@@ -89,9 +89,16 @@ class CommandParser(ArgumentParser):
 
     def _plain(self, message: str) -> str:
         """Returns a message of jsonargparse in the words of the command line."""
+        parsers = {"": self}
         if self._subcommands_action is not None:
+            parsers |= self._subcommands_action.choices
             for name in self._subcommands_action.choices:
                 message = re.sub(rf"(?<![\w.]){re.escape(name)}\.(?=[a-z])", "", message)
+        missing = re.search(r"the following arguments are required: (.*)", message)
+        if missing:
+            flags = {f for p in parsers.values() for a in p._actions for f in a.option_strings}
+            words = [f"--{n}" if f"--{n}" in flags else n for n in missing[1].split(", ")]
+            return f"{', '.join(words)} must be given; see --help."
         return re.sub(r'Parser key "([^"]*)": ', r"\1: ", message)
 
     def _take_settings(self, settings: Mapping[str, Any]) -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from jsonargparse import ArgumentError
 
+from robustcls._user_code import in_one_line, places
 from robustcls._validation import InputError
+
+#: The files, and folders of packages, that `--import` named.
+named_files: set[str] = set()
 
 
 def with_underscores(arguments: Sequence[str]) -> list[str]:
@@ -31,9 +36,20 @@ def run_command(program: str, command: Callable[[], None]) -> None:
         line = " ".join(part.strip() for part in str(error).splitlines() if part.strip())
         print(f"{program}: error: {line}", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        file = next((name for name, _ in reversed(places(error)) if _is_users(name)), None)
+        if file is None:
+            raise
+        line = in_one_line(error, file)
+        print(f"{program}: error: what --import named failed: {line}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _is_users(file: str) -> bool:
+    return any(file == named or Path(named) in Path(file).parents for named in named_files)
 
 
 def import_tensorflow() -> None:

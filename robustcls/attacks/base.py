@@ -18,6 +18,7 @@ from robustcls._settings import (
     check_settings,
     checked,
 )
+from robustcls._user_code import called
 from robustcls._validation import InputError, check_images, check_labels
 from robustcls.attacks import norms
 from robustcls.attacks.batched import perturb_in_batches
@@ -212,30 +213,31 @@ class Attack:
         images = check_images(images)
         classifier = classifier_of(model)
         num_classes = classifier.prepare(images)
-        objection = self.objection(classifier)
-        if objection:
-            raise InputError(objection)
         labels = check_labels(labels, len(images), num_classes)
         folder = None if checkpoint is None else Path(checkpoint)
         options = Options(batch_size, progress, active_set, folder)
-        task = Task(
-            classifier,
-            images,
-            labels,
-            targeted=self.targeted,
-            rivals=self.rivals(num_classes),
-            batch_size=batch_size,
-        )
-        if not self.targeted:
-            require_fitting_range(classifier, images, labels, ~task.success)
-        results = {}
-        for attack in attacks:
-            attack.run(classifier, task, options)
-            # The next radius goes on from these arrays; after the last they are the result's.
-            found = task.adversarial, task.success
-            if attack is not attacks[-1]:
-                found = task.adversarial.copy(), task.success.copy()
-            results[attack.epsilon] = AttackResult(*found)
+        with called(f"attack '{self.registry_name}'", type(self)):
+            objection = self.objection(classifier)
+            if objection:
+                raise InputError(objection)
+            task = Task(
+                classifier,
+                images,
+                labels,
+                targeted=self.targeted,
+                rivals=self.rivals(num_classes),
+                batch_size=batch_size,
+            )
+            if not self.targeted:
+                require_fitting_range(classifier, images, labels, ~task.success)
+            results = {}
+            for attack in attacks:
+                attack.run(classifier, task, options)
+                # The next radius goes on from these arrays; after the last they are the result's.
+                found = task.adversarial, task.success
+                if attack is not attacks[-1]:
+                    found = task.adversarial.copy(), task.success.copy()
+                results[attack.epsilon] = AttackResult(*found)
         return results
 
     def perturb(

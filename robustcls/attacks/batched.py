@@ -66,18 +66,8 @@ def _checked(
     labels: np.ndarray,
     keys: np.ndarray,
 ) -> np.ndarray:
-    try:
-        # Copies: what is written into them must not reach the data.
-        points = np.asarray(perturb(classifier, images.copy(), labels.copy(), keys))
-    except InputError:
-        raise
-    except Exception as error:
-        # Whatever the code of a user raises.
-        words = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"perturb of attack '{name}' must return images; it raised "
-            f"{type(error).__name__}: {words}"
-        ) from error
+    # Copies: what is written into them must not reach the data.
+    points = np.asarray(perturb(classifier, images.copy(), labels.copy(), keys))
     if points.shape != images.shape or points.dtype.kind != "f" or not np.isfinite(points).all():
         raise InputError(
             f"perturb of attack '{name}' must return finite float32 images of shape "

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from robustcls._settings import NonNegativeInt, PositiveFloat, PositiveInt, checked
+from robustcls._user_code import called
 from robustcls._validation import InputError, check_images, check_labels
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.classifiers.compiling import compile_once
@@ -125,12 +126,15 @@ class Explainer:
         images = check_images(images)
         classes = check_labels(classes, len(images), self.prepare(images), "classes")
         if callable(method):
-            return method(images, classes)
+            with called("explanation method", method):
+                return method(images, classes)
         registered = METHODS.find(method, "method")
         kinds: list[Maps] = []
 
         def planes(images: np.ndarray, classes: np.ndarray) -> np.ndarray:
-            maps = _checked(method, registered.function(self, images, classes), images)
+            with called(f"explanation method '{method}'", registered.function):
+                maps = registered.function(self, images, classes)
+            maps = _checked(method, maps, images)
             kinds.append(maps)
             return np.stack(maps.planes, axis=1)
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import keras
 
+from robustcls._user_code import called
 from robustcls._validation import InputError
 from robustcls.models.mobilenet_v2 import OUTPUT_STRIDES, mobilenet_v2
 from robustcls.models.registry import BACKBONES
@@ -184,12 +185,8 @@ def register_backbone(
 def _feature_map(
     name: str, function: Callable[..., Any], images: Any, settings: dict[str, Any]
 ) -> Any:
-    try:
+    with called(f"backbone '{name}'", function):
         found = function(images, **settings)
-    except Exception as error:
-        # Whatever the code of a user raises.
-        words = " ".join(str(error).split())[:200]
-        raise InputError(f"backbone '{name}' failed: {type(error).__name__}: {words}") from error
     if len(getattr(found, "shape", ())) != 4:
         raise InputError(
             f"backbone '{name}' must return a feature map [N, h, w, C]; received {found!r}."

@@ -19,6 +19,7 @@ from typing import Annotated, Any, TypeVar
 import tensorflow as tf
 
 from robustcls._settings import Choice, Severity, checked
+from robustcls._user_code import called
 from robustcls._validation import InputError
 from robustcls.data import noise
 from robustcls.evaluation.corruptions import blurs, digital, fog, tones
@@ -220,16 +221,13 @@ def apply(name: str, images: Any, strength: Any, seed: Any) -> tf.Tensor:
     Raises:
         InputError: it fails, or returns no images of the same shape.
     """
-    try:
-        corrupted = tf.cast(CORRUPTIONS[name](images, strength, seed), tf.float32)
-        corrupted = tf.ensure_shape(corrupted, images.shape)
-    except Exception as error:
-        if name in CORRUPTIONS.built_in:
-            raise
-        # Whatever the code of a user raises.
-        words = " ".join(str(error).split())[:200]
+    function = CORRUPTIONS[name]
+    with called(f"corruption '{name}'", function):
+        corrupted = tf.convert_to_tensor(function(images, strength, seed))
+    if not corrupted.shape.is_compatible_with(images.shape):
         raise InputError(
-            f"corruption '{name}' must return images of shape {tuple(images.shape)}; "
-            f"{type(error).__name__}: {words}"
-        ) from error
+            f"corruption '{name}' must return images of shape {tuple(images.shape)}; received "
+            f"shape {tuple(corrupted.shape)}."
+        )
+    corrupted = tf.ensure_shape(tf.cast(corrupted, tf.float32), images.shape)
     return tf.clip_by_value(corrupted, 0.0, 1.0)
