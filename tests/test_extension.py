@@ -229,8 +229,8 @@ def test_from_the_command_line(write_module, photos, tmp_path, capsys):
     capsys.readouterr()
     for kind, command in {
         "attack of no image": ["evaluate", run, "--attack", "trip", "--corruptions", "haze"],
-        "corruption": ["evaluate", run, "--attack", "none", "--corruptions", "smear"],
-        "explanation": ["explain", run, "--methods", "guess", "--attack", "none", "--limit", "2"],
+        "corruption": ["evaluate", run, "--attack", "nudge", "--corruptions", "smear"],
+        "explanation": ["explain", run, "--methods", "guess", "--attack", "nudge", "--limit", "2"],
         "backbone": ["train", *flags, "--model.backbone", "rubble", "--out", tmp_path / "none"],
     }.items():
         assert fail(capsys, main, *command, *broken) == f"robustcls: error: {failure(kind)}"
