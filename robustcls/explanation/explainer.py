@@ -134,9 +134,8 @@ class Explainer:
         def planes(images: np.ndarray, classes: np.ndarray) -> np.ndarray:
             with called(f"explanation method '{method}'", registered.function):
                 maps = registered.function(self, images, classes)
-            maps = _checked(method, maps, images)
-            kinds.append(maps)
-            return np.stack(maps.planes, axis=1)
+            kinds.append(_checked(method, maps, images))
+            return np.stack(kinds[-1].planes, axis=1)
 
         size = 1 if registered.one_by_one else self.batch_size
         words = method if progress else None
