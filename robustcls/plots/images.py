@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from robustcls._settings import PositiveInt, checked
 from robustcls._validation import InputError, check_images, check_labels
 from robustcls.plots.figure import Plot
-from robustcls.reports.pictures import amplification
+from robustcls.reports.pictures import amplifying_factor
 
 # More classes than that leave no room for numbers.
 _MOST_NUMBERS = 20
@@ -84,7 +84,7 @@ def gallery(
         raise InputError(f"titles must be {len(images)}, one an image; received {len(titles)}.")
     count = min(limit, len(images))
     images, twins = images[:count], twins[:count]
-    factor = amplification(twins - images)
+    factor = amplifying_factor(twins - images)
     rows = {
         "image": images,
         "attacked": twins,

@@ -48,7 +48,7 @@ def overlay(image: np.ndarray, values: np.ndarray, ramp: Sequence[str]) -> np.nd
     return np.round(0.35 * gray + 0.65 * to_colours(values, ramp)).astype(np.uint8)
 
 
-def amplification(changes: np.ndarray) -> int:
+def amplifying_factor(changes: np.ndarray) -> int:
     """Returns the largest whole factor that keeps changes within the colours there are.
 
     Args:

@@ -10,7 +10,7 @@ from robustcls.attacks import Attack
 from robustcls.classifiers.classifier import Classifier
 from robustcls.data.splits import Split
 from robustcls.evaluation.evaluator import Evaluator
-from robustcls.reports.pictures import amplification, data_uri, to_pixels
+from robustcls.reports.pictures import amplifying_factor, data_uri, to_pixels
 
 SHOWN = 8
 # Of one picture, so that a page of several models stays small.
@@ -35,7 +35,7 @@ def attacked_images(
     few = test.take(chosen)
     images = few.float_images()
     twins = attack(evaluator.classifier, images, few.labels, **evaluator.settings).adversarial
-    factor = amplification(twins - images)
+    factor = amplifying_factor(twins - images)
     before, after = (_answers(evaluator.classifier, shown) for shown in (images, twins))
     pictures = {
         "image": images,

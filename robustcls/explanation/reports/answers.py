@@ -14,7 +14,7 @@ from robustcls.reports.pictures import (
     HEAT,
     NEGATIVE,
     POSITIVE,
-    amplification,
+    amplifying_factor,
     data_uri,
     overlay,
     to_colours,
@@ -26,14 +26,14 @@ _MOST_BYTES = 11_000_000
 _PICTURE_BYTES = 40_000
 
 
-def shared_factor(explained: ExplainedImages, models: Sequence[ModelResults]) -> int:
+def amplification(explained: ExplainedImages, models: Sequence[ModelResults]) -> int:
     """Returns the factor that amplifies the changes of all models."""
     changes = [
         float(np.abs(model.adversarial - explained.images).max())
         for model in models
         if model.adversarial is not None
     ]
-    return amplification(np.array(changes))
+    return amplifying_factor(np.array(changes))
 
 
 def bytes_for_each(models: Sequence[ModelResults]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from robustcls.attacks import Attack
 from robustcls.evaluation.intervals import Estimate, measurement
-from robustcls.explanation.reports.answers import AnswerViews, bytes_for_each, shared_factor
+from robustcls.explanation.reports.answers import AnswerViews, amplification, bytes_for_each
 from robustcls.explanation.reports.images import ExplainedImages
 from robustcls.explanation.reports.results import ModelResults
 from robustcls.reports.gallery import Card, Page, Panel, Row, Section, Table
@@ -46,7 +46,7 @@ def make_page(
         settings: name to value, for the end.
         facts: more of them under titles of their own.
     """
-    factor, most_bytes = shared_factor(explained, models), bytes_for_each(models)
+    factor, most_bytes = amplification(explained, models), bytes_for_each(models)
     viewers = [AnswerViews(explained, model, factor, most_bytes) for model in models]
     cards = []
     for at, name in enumerate(explained.ids):
