@@ -84,7 +84,7 @@ def test_datasets_are_measured_as_arrays(classifier, split):
     for dataset in (
         tf.data.Dataset.from_tensor_slices((images, labels.astype(np.int32))).batch(70),
         pixels.batch(64),
-        pixels,
+        pixels.map(lambda x, y: (x, tf.one_hot(y, 2))),
     ):
         assert evaluate(classifier, dataset, attacks=[FGSM(epsilon=0.1)]) == expected
     for dataset, message in (
@@ -93,7 +93,6 @@ def test_datasets_are_measured_as_arrays(classifier, split):
         (pixels.map(lambda x, y: x), r"\(images, labels\); received elements of one part"),
         (pixels.take(0), "an empty dataset"),
         (pixels.map(lambda x, y: (tf.cast(x, tf.float32), y)), "Did you mean .* / 255"),
-        (pixels.map(lambda x, y: (x, tf.one_hot(y, 2))), "labels of data must be 300 class ids"),
     ):
         with pytest.raises(InputError, match=message):
             evaluate(classifier, dataset)
