@@ -239,6 +239,11 @@ def _refuse(loss: Any, model: keras.Model) -> None:
 
 def _require_matching(loss: Any, labels: Any, outputs: Any) -> None:
     shape, width = tf.TensorShape(getattr(labels, "shape", None)), outputs.shape[-1]
+    if width == 1 and isinstance(loss, _SPARSE + _CATEGORICAL):
+        raise InputError(
+            f"loss must be binary for a model of one output; received {loss.name}. Did you mean "
+            "BinaryCrossentropy(from_logits=True), or False for a sigmoid?"
+        )
     if not shape.rank or width in (None, 1):
         return
     ranked = shape.rank == len(outputs.shape)

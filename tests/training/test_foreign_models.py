@@ -202,6 +202,10 @@ def test_losses_without_a_name_and_outputs_without_a_width(data):
     sparse = keras.losses.sparse_categorical_crossentropy
     trainer.compile(loss=lambda wanted, found: sparse(wanted, found, from_logits=True))
     assert "adversarial_accuracy" in trainer.train_on_batch(images, labels, return_dict=True)
+    trainer = AdversarialRegularization(Subclassed(width=1))
+    trainer.compile()
+    with pytest.raises(InputError, match="loss must be binary for a model of one output"):
+        trainer.train_on_batch(images, 0 * labels)
     trainer = RobustTrainer(Subclassed("sigmoid", 1), NoiseFGSM())
     trainer.compile(loss="binary_crossentropy", metrics=["accuracy"])
     logs = trainer.train_on_batch(images, labels % 2, return_dict=True)
