@@ -155,10 +155,10 @@ def check_labels(
         raise InputError(
             f"{argument} must be {count} class ids, shape ({count},); received shape {array.shape}."
         )
-    if array.dtype.kind in "USO":
+    if array.dtype.kind in "USO" and len(array):
         raise InputError(
-            f"{argument} must be integer class ids; received {array[0]!r} and the like. Did you "
-            f"mean np.unique({argument}, return_inverse=True)[1]?"
+            f"{argument} must be integer class ids; received {str(array[0])!r} and the like. "
+            f"Did you mean np.unique({argument}, return_inverse=True)[1]?"
         )
     if array.dtype.kind not in "iu" and not (
         array.dtype.kind == "f" and np.array_equal(array, np.round(array))

@@ -175,7 +175,9 @@ def require_fitting_range(
     share = np.bincount(labels).max() / len(labels)
     guessing = len(labels) * share + 3 * np.sqrt(len(labels) * share * (1 - share))
     own = hits(few) if right is None else right[places]
-    if own.sum() <= guessing:
+    # Of too few wrong ones no other range can be shown to be right.
+    enough = 0.5 ** int((~own).sum()) < _CHANCE
+    if enough and own.sum() <= guessing:
         for low, high in OTHERS:
             try:
                 other = hits(Scaling(low, high)(few))
