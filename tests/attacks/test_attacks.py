@@ -295,7 +295,7 @@ def test_bad_inputs(problem):
         ((model, images, labels[:4]), "labels must be 37 class ids"),
         ((None, images, labels), "model must be a keras.Model, a path or a function"),
         ((len, images, labels), "model must return one float array"),
-        ((lambda x: x[:, 0, :3, 0], images, labels), "needs gradients; received the function"),
+        ((lambda x: x[:, 0, :3, 0], images, labels % 3), "needs gradients; received the function"),
     ]
     for arguments, message in cases:
         with pytest.raises(InputError, match=message) as caught:
