@@ -67,3 +67,72 @@ def test_every_kind_trains_to_what_one_process_does(tmp_path):
     for name in chief:
         np.testing.assert_array_equal(chief[name], worker[name], err_msg=name)
         np.testing.assert_allclose(chief[name], alone[name], rtol=0, atol=1e-4, err_msg=name)
+
+
+MINE = """
+import os
+import keras
+import robustcls as rc
+from robustcls.training.checkpoints import EpochCheckpoint
+
+@rc.register_backbone(block=r"(block\\d)_")
+def tiny(images):
+    x = keras.layers.Conv2D(4, 3, 4, "same", name="block0_conv")(images)
+    x = keras.layers.BatchNormalization(name="block0_bn")(x)
+    return keras.layers.ReLU(name="block0_relu")(x)
+
+def die(self, batch, logs=None):
+    if len(self.history) == 1 and batch == 1:
+        os.kill(os.getpid(), 9)
+
+if os.environ.get("DIE"):
+    EpochCheckpoint.on_train_batch_end = die
+"""
+SETTINGS = """
+data: {name: fashion_mnist_mini}
+model: {backbone: tiny}
+epochs: 3
+batch_size: 500
+models: [base]
+"""
+
+
+def test_a_killed_worker_costs_an_epoch(tmp_path, monkeypatch):
+    """A run goes on from its last checkpoint to what it would have come to without the kill."""
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "run.yaml").write_text(SETTINGS)
+    monkeypatch.chdir(tmp_path)
+
+    train = [sys.executable, "-m", "robustcls", "--import", "mine", "train"]
+    train += ["--config", "run.yaml", "--out"]
+    alone = subprocess.Popen(
+        [*train, "alone"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def command(index):
+        return [*train, f"run{index}", "--distribute", "multi_worker"]
+
+    chief, worker = finish(start_two(command, DIE="1"))
+    assert (chief[0], worker[0]) == (2, -9), (chief, worker)
+    assert "one was lost. Start all of them again" in chief[2].splitlines()[-1]
+    assert not (tmp_path / "run0/base/model.keras").exists()
+    ended = finish(start_two(lambda index: [*command(index), "--resume"]))
+    assert [status for status, *_ in ended] == [0, 0], ended
+    # The chief alone writes.
+    assert not (tmp_path / "run1").exists()
+    status, _, errors = finish([alone])[0]
+    assert status == 0, errors
+    from robustcls import load_classifier
+
+    weights = [
+        load_classifier(tmp_path / run / "base/model.keras").get_weights()
+        for run in ("run0", "alone")
+    ]
+    for here, there in zip(*weights, strict=True):
+        np.testing.assert_allclose(here, there, rtol=0, atol=1e-4)
+    histories = [(tmp_path / run / "base/history.csv").read_text() for run in ("run0", "alone")]
+    assert [len(text.splitlines()) for text in histories] == [4, 4]
