@@ -97,6 +97,7 @@ models: [base]
 """
 
 
+@pytest.mark.exhaustive
 def test_a_killed_worker_costs_an_epoch(tmp_path, monkeypatch):
     """A run goes on from its last checkpoint to what it would have come to without the kill."""
     (tmp_path / "mine.py").write_text(MINE)
