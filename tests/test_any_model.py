@@ -26,6 +26,8 @@ from robustcls.serving.exports.warmup import WARMUP_FILE
 from robustcls.serving.server.engine import Engine, Limits
 from robustcls.serving.server.rest_api import make_app
 
+pytestmark = pytest.mark.slow
+
 layers = keras.layers
 SHAPE = (8, 8, 1)
 EPSILON = 0.01

@@ -196,6 +196,7 @@ def test_from_python(mine, tmp_path):
     np.testing.assert_allclose(loaded.predict(images, verbose=0), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_from_the_command_line(write_module, photos, tmp_path, capsys):
     write_module("mine", MINE)
     run = tmp_path / "run"
@@ -250,6 +251,7 @@ def test_from_the_command_line(write_module, photos, tmp_path, capsys):
         assert command == "train" or names >= {"pgd", "fab", "square", "autoattack", "nudge"}
 
 
+@pytest.mark.slow
 def test_in_the_contract_tests(write_module, tmp_path):
     write_module("mine", MINE)
     flags = ["-q", "-p", "no:cacheprovider", "-p", "mine", "-c", str(ROOT / "pyproject.toml")]
