@@ -14,7 +14,7 @@ class DetectorConfig:
     """One method trained on the normal images of one class.
 
     Args:
-        method: the detector, for example autoencoder.
+        method: the detector, for example autoencoder (str, default patch_memory).
         data: an embedded set, a TFDS name or an image folder, also one of normal images alone or
             in the layout of MVTec AD, LOCO, AD 2 or VisA.
         normal_class: the class to learn, by its number or its name; all others are anomalies. Left
@@ -36,7 +36,7 @@ class DetectorConfig:
         settings: what else the method's class takes, for example learning_rate.
     """
 
-    method: str
+    method: str = "patch_memory"
     data: str
     normal_class: int | str | None = None
     image_size: PositiveInt | None = None
