@@ -22,8 +22,7 @@ from anomaly.experiments.protocol import (
     relabelled,
     score_split,
 )
-from anomaly.reports.overview import brief_of, write_overview
-from robustcls._notebook import Metrics
+from anomaly.reports.overview import write_overview
 from robustcls._validation import InputError
 from robustcls.data.sources import LARGEST_SIDE, load, sensible_side
 from robustcls.data.splits import Split, Splits
@@ -181,10 +180,11 @@ def evaluate_detector(
         InputError: there is no run or no trained detector, the images have changed since, or the
             name is that of an evaluation with another threshold.
     """
-    run, detector, splits, test = open_tested(run)
+    run, detector = _open(run)
     settings = {key: float(getattr(detector, key)) for key in ("threshold", "false_alarm_rate")}
     name = choose_evaluation(run.path, settings, name=name)
     folder = evaluation_folder(run.path, name)
+    splits, test = _tested(run)
     scores = score_split(detector, test, batch_size, progress)
     normal_class = splits.class_names.index(run.config["data"]["normal_class"])
     normal = splits.train.take(np.flatnonzero(splits.train.labels == normal_class))
@@ -205,8 +205,7 @@ def evaluate_detector(
         "data_fingerprint": splits.fingerprint,
     }
     write_json(folder / METRICS, metrics)
-    page = write_overview(run, detector, test, scores, metrics, folder)
-    return Metrics(metrics, brief_of(metrics, page))
+    return write_overview(run, detector, test, scores, metrics, folder)
 
 
 def load_detector(run: Run | Path | str) -> OneClassDetector:
@@ -235,13 +234,7 @@ def open_tested(run: Run | Path | str) -> tuple[Run, OneClassDetector, Splits, S
         InputError: there is no run or no trained detector, or the images have changed since.
     """
     run, detector = _open(run)
-    splits = _load_images(DetectorConfig(**run.config["train"]))
-    if splits.fingerprint != run.config["data"]["fingerprint"]:
-        raise InputError(
-            f"data must be what the run was trained on; {splits.source} has changed since."
-        )
-    normal_class = splits.class_names.index(run.config["data"]["normal_class"])
-    return run, detector, splits, relabelled(splits.test, normal_class)
+    return run, detector, *_tested(run)
 
 
 def open_detector_run(
@@ -267,6 +260,16 @@ def _open(run: Run | Path | str) -> tuple[Run, OneClassDetector]:
     return run, OneClassDetector.load(run.folder(_DETECTOR))
 
 
+def _tested(run: Run) -> tuple[Splits, Split]:
+    splits = _load_images(DetectorConfig(**run.config["train"]))
+    if splits.fingerprint != run.config["data"]["fingerprint"]:
+        raise InputError(
+            f"data must be what the run was trained on; {splits.source} has changed since."
+        )
+    normal_class = splits.class_names.index(run.config["data"]["normal_class"])
+    return splits, relabelled(splits.test, normal_class)
+
+
 def _sized(
     config: DetectorConfig, kind: type[OneClassDetector], kept: Mapping[str, Any] | None
 ) -> tuple[DetectorConfig, str]:
@@ -280,14 +283,8 @@ def _sized(
 
 
 def _load_images(config: DetectorConfig) -> Splits:
-    return load(
-        config.data,
-        image_size=config.image_size,
-        channels=config.channels,
-        skip_bad_images=config.skip_bad_images,
-        one_class=True,
-        data_dir=config.data_dir,
-    )
+    asked = ("image_size", "channels", "skip_bad_images", "data_dir")
+    return load(config.data, one_class=True, **{name: getattr(config, name) for name in asked})
 
 
 def _parts(splits: Splits, config: DetectorConfig) -> OneClassSplits:

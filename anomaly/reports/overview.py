@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from anomaly.detection.detector import OneClassDetector
 from anomaly.localization.boxes import Box
 from anomaly.reports.pictures import draw_projection
 from anomaly.reports.report import write_image_gallery
-from robustcls._notebook import Brief
+from robustcls._notebook import Brief, Briefly
 from robustcls.data.splits import Split
 from robustcls.plots.curves import histories, training_curves
 from robustcls.plots.scores import score_histogram
@@ -56,6 +56,25 @@ class Picture:
         return cls(title, caption, f"data:image/png;base64,{packed}")
 
 
+class DetectorMetrics(Briefly, dict[str, Any]):
+    """The figures of `evaluate_detector`, as `metrics.json` holds them.
+
+    Args:
+        values: the figures.
+        page: that shows them.
+    """
+
+    def __init__(self, values: Mapping[str, Any], page: Path) -> None:
+        super().__init__(values)
+        self._page = page
+
+    def brief(self) -> Brief:
+        lines = table_lines(self)
+        first = f"{lines[0][0]} {lines[0][1]} %"
+        line = f"{self['method']}, normal: {self['normal_class']}; {first}"
+        return Brief(line, ("figure", "in %", ""), lines, self._page)
+
+
 def write_overview(
     run: Run,
     detector: OneClassDetector,
@@ -63,7 +82,7 @@ def write_overview(
     scores: np.ndarray,
     metrics: dict[str, Any],
     folder: Path | None = None,
-) -> Path:
+) -> DetectorMetrics:
     """Writes `report/anomaly.html` into a run: one file that opens without a network.
 
     Where the detector makes maps, `report/images.html` shows them (`write_image_gallery`).
@@ -77,9 +96,11 @@ def write_overview(
         folder: of the evaluation; the run's if None.
 
     Returns:
-        The path of the report.
+        The figures, with the path of the report.
     """
     folder = run.path if folder is None else folder
+    if detector.makes_maps:
+        write_image_gallery(run, detector, test, scores, folder)
     template = jinja2.Environment(
         loader=jinja2.ChoiceLoader(
             [jinja2.PackageLoader(name) for name in ("anomaly.reports", "robustcls.reports")]
@@ -109,11 +130,9 @@ def write_overview(
         features=_latent(detector, test),
         settings=json.dumps(run.config["detector"], indent=2),
     )
-    if detector.makes_maps:
-        write_image_gallery(run, detector, test, scores, folder)
     write_text(path, text)
     link_pages(folder)
-    return path
+    return DetectorMetrics(metrics, path)
 
 
 def _training(run: Run) -> list[Picture]:
@@ -211,14 +230,6 @@ def print_evaluation(metrics: dict[str, Any], console: Console | None = None) ->
     console.print(table)
     for words in metrics["findings"]:
         console.print(f"Mind: {words}", highlight=False, markup=False)
-
-
-def brief_of(metrics: dict[str, Any], page: Path) -> Brief:
-    """Returns what a notebook shows of `metrics`, with the page of their evaluation."""
-    lines = table_lines(metrics)
-    first = f"{lines[0][0]} {lines[0][1]} %"
-    line = f"{metrics['method']}, normal: {metrics['normal_class']}; {first}"
-    return Brief(line, ("figure", "in %", ""), lines, page)
 
 
 def table_lines(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:

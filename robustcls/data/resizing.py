@@ -7,43 +7,10 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image
 
-from robustcls._validation import InputError
 from robustcls.data.storage import allocate
 
 #: (height, width), or None to keep what the images have.
 Size = tuple[int, int] | None
-
-
-def check_size(image_size: int | tuple[int, int] | None) -> Size:
-    """Returns `image_size` as (height, width); one number means a square.
-
-    Raises:
-        InputError: anything but a positive integer, a pair of them, or None.
-    """
-    if image_size is None:
-        return None
-    pair = (image_size, image_size) if isinstance(image_size, int | np.integer) else image_size
-    if (
-        not isinstance(pair, tuple | list)
-        or len(pair) != 2
-        or not all(
-            isinstance(side, int | np.integer) and not isinstance(side, bool) for side in pair
-        )
-        or min(pair) < 1
-        or max(pair) > 8192
-    ):
-        raise InputError(
-            "image_size must be a side or (height, width) in pixels, each from 1 to 8192; "
-            f"received {image_size!r}."
-        )
-    return int(pair[0]), int(pair[1])
-
-
-def check_channels(channels: int | None) -> int | None:
-    """Returns `channels` when it is 1, 3 or None, else raises `InputError`."""
-    if channels is not None and (isinstance(channels, bool) or channels not in (1, 3)):
-        raise InputError(f"channels must be 1, 3 or None; received {channels!r}.")
-    return channels
 
 
 def fit(image: np.ndarray, size: Size, channels: int | None) -> np.ndarray:

@@ -13,7 +13,7 @@ from robustcls._settings import NonNegativeInt, Range, checked
 from robustcls._validation import InputError, nearest
 from robustcls.data.embedded_sets import FASHION_MNIST_MINI, load_embedded
 from robustcls.data.folders import image_sizes, load_folder
-from robustcls.data.resizing import check_channels, check_size
+from robustcls.data.resizing import Size
 from robustcls.data.splits import Reading, Splits
 
 #: What ImageNet's networks are mostly trained on, and enough for a small set.
@@ -121,6 +121,38 @@ def sensible_side(
     first, last = (f"{height}×{width}" for height, width in (different[0], different[-1]))
     whose = first if len(different) == 1 else f"{len(different)} sizes from {first} to {last}"
     return side, f"Images of {whose} pixels are resized to {side}×{side}."
+
+
+def check_size(image_size: int | tuple[int, int] | None) -> Size:
+    """Returns `image_size` as (height, width); one number means a square.
+
+    Raises:
+        InputError: anything but a positive integer, a pair of them, or None.
+    """
+    if image_size is None:
+        return None
+    pair = (image_size, image_size) if isinstance(image_size, int | np.integer) else image_size
+    if (
+        not isinstance(pair, tuple | list)
+        or len(pair) != 2
+        or not all(
+            isinstance(side, int | np.integer) and not isinstance(side, bool) for side in pair
+        )
+        or min(pair) < 1
+        or max(pair) > 8192
+    ):
+        raise InputError(
+            "image_size must be a side or (height, width) in pixels, each from 1 to 8192; "
+            f"received {image_size!r}."
+        )
+    return int(pair[0]), int(pair[1])
+
+
+def check_channels(channels: int | None) -> int | None:
+    """Returns `channels` when it is 1, 3 or None, else raises `InputError`."""
+    if channels is not None and (isinstance(channels, bool) or channels not in (1, 3)):
+        raise InputError(f"channels must be 1, 3 or None; received {channels!r}.")
+    return channels
 
 
 def _reader(name: Any) -> Callable[[Any, Reading], Splits]:

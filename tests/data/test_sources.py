@@ -8,7 +8,8 @@ from PIL import Image
 from robustcls._validation import InputError
 from robustcls.data import list_datasets, load, prepare
 from robustcls.data.held_out import assign, held_out
-from robustcls.data.resizing import check_size, fit
+from robustcls.data.resizing import fit
+from robustcls.data.sources import check_size
 
 
 @pytest.fixture(scope="module")
