@@ -85,6 +85,29 @@ def check_flag(argument: str, value: bool) -> bool:
     return value
 
 
+def check_finite_weights(argument: str, model: Any) -> None:
+    """Refuses a model that a diverged training has left.
+
+    Args:
+        argument: what the model is called.
+        model: a Keras model.
+
+    Raises:
+        InputError: a weight is NaN or infinite.
+    """
+    for variable in model.weights:
+        values = np.asarray(variable)
+        if values.dtype.kind == "V":  # bfloat16
+            values = values.astype(np.float32)
+        bad = int(values.size - np.isfinite(values).sum())
+        if bad:
+            raise InputError(
+                f"{argument} must have finite weights; {bad} of {values.size} in {variable.path} "
+                "are NaN or infinite. Did its training diverge? Train it with a smaller learning "
+                "rate."
+            )
+
+
 def check_epsilon(argument: str, value: float, norm: str = "inf") -> float:
     """Returns a radius usable for images in [0, 1].
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from anomaly.localization.boxes import find_boxes, smooth
 from anomaly.localization.graph import MOST_BOXES, as_arrays, boxes_of, smooth_maps
-from robustcls._validation import InputError
+from robustcls._validation import InputError, check_finite_weights
 from robustcls.models.folding import fold_batch_norm
 from robustcls.serving.exports.cases import Case
 from robustcls.serving.exports.endpoints import Endpoint, Outputs, image_endpoints, images_spec
@@ -109,8 +109,10 @@ def detector_servable(
         card: fields of the model card to replace: summary, data, metrics, config.
 
     Raises:
-        InputError: images of another shape than the detector's.
+        InputError: images of another shape than the detector's, or weights that are not finite.
     """
+    for network in detector.networks.values():
+        check_finite_weights("detector", network)
     if images.shape[1:] != detector.image_shape:
         raise InputError(
             f"images must be of shape {detector.image_shape}; received {images.shape[1:]}."

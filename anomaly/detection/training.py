@@ -18,6 +18,7 @@ from robustcls.distribution.multi_worker import for_workers
 from robustcls.distribution.replicas import draw_for_replica
 from robustcls.training.checkpoints import EpochCheckpoint
 from robustcls.training.progress import shown
+from robustcls.training.watching import FiniteLoss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +68,15 @@ class Training:
             steps: batches of an epoch, the first ones of its order; None takes all.
 
         Raises:
-            InputError: fewer images than one batch.
+            InputError: fewer images than one batch, or a loss that is no longer finite.
         """
         first_epoch = 0
-        callbacks: list[keras.callbacks.Callback] = []
+        callbacks: list[keras.callbacks.Callback] = [FiniteLoss()]
         if self.folder is not None:
             checkpoint = EpochCheckpoint(self.folder / stage)
             first_epoch = checkpoint.restore(model)
             logs = self.folder / stage / "tensorboard"
-            callbacks = [checkpoint]
+            callbacks.append(checkpoint)
             if is_chief():
                 callbacks.append(keras.callbacks.TensorBoard(str(logs), write_graph=False))
         if first_epoch >= epochs:

@@ -54,7 +54,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
         Raises:
             InputError: the checkpoint belongs to another model.
         """
-        variables = _variables(model) + self.beside
+        variables = variables_of(model) + self.beside
         newest = on_chief(lambda: self._newest(variables))
         text, *_ = gather_texts(json.dumps(newest[0] if newest else None))
         state = json.loads(text)
@@ -73,7 +73,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
         self.history.append({"epoch": epoch + 1, **logs})
         if not is_chief():
             return
-        variables = _variables(self.model) + self.beside
+        variables = variables_of(self.model) + self.beside
         state = {
             "variables": len(variables),
             "history": self.history,
@@ -117,7 +117,12 @@ def read_history(path: Path | str) -> list[dict[str, float]]:
         ]
 
 
-def _variables(model: keras.Model) -> list[Any]:
+def variables_of(model: keras.Model) -> list[Any]:
+    """Returns all that decides the next steps: the model's variables, then the optimizers'.
+
+    Args:
+        model: compiled. One that trains with several optimizers has them in `optimizers`.
+    """
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_weights)
     optimizers = getattr(model, "optimizers", [model.optimizer])

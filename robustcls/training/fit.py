@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from robustcls._trackers import require_tracker, tracked
-from robustcls._validation import InputError
+from robustcls._validation import InputError, check_finite_weights
 from robustcls.data.pipeline import evaluation_batches
 from robustcls.data.sources import load
 from robustcls.data.splits import Splits
@@ -222,6 +222,7 @@ def _save(model: keras.Model, path: Path, strategy: tf.distribute.Strategy) -> N
         # Out of the scope, in which the layers that are saved would be made by all workers.
         if chief:
             with atomic(path) as temporary:
+                check_finite_weights("model", model)
                 save_classifier(model, temporary)
     except InputError as error:
         failed = error

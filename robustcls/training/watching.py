@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import keras
@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from robustcls._settings import Epsilon, PositiveInt, Range, checked
 from robustcls._validation import InputError, check_images, check_labels
+from robustcls.training.checkpoints import variables_of
 from robustcls.training.trainer import base_model_of
 
 ROBUST_ACCURACY = "watched_robust_accuracy"
@@ -21,7 +22,9 @@ SMALLEST_FALL = 0.1
 class FiniteLoss(keras.callbacks.Callback):
     """Stops at the first loss that is NaN or infinite, and at an epoch that ends in such weights.
 
-    Put it before a checkpoint: what was saved before stays the last good state.
+    Every figure with "loss" in its name counts, those of validation too; where there is none, as in
+    the adversarial detectors, all figures do. Weights are also the state of the optimizer. Put it
+    before a checkpoint: what was saved before stays the last good state.
 
     Raises:
         InputError: it has stopped; the message names the batch and the epoch.
@@ -31,20 +34,36 @@ class FiniteLoss(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        loss = float((logs or {}).get("loss", 0.0))
-        if not np.isfinite(loss):
-            self._stop(f"received {loss} in batch {batch + 1} of epoch {self._epoch + 1}")
+        name, value = _not_finite(logs or {})
+        if name:
+            self._stop(name, f"received {value} in batch {batch + 1} of epoch {self._epoch + 1}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        for variable in self.model.weights:
+        name, value = _not_finite(logs or {})
+        if name:
+            self._stop(name, f"epoch {epoch + 1} ended with {value}")
+        model: Any = self.model
+        for variable in variables_of(model):
             if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
-                self._stop(f"epoch {epoch + 1} ended with weights {variable.path} that are not")
+                self._stop(
+                    "loss", f"epoch {epoch + 1} ended with weights {variable.path} that are not"
+                )
 
-    def _stop(self, what: str) -> None:
+    def _stop(self, name: str, what: str) -> None:
         raise InputError(
-            f"loss must stay finite; {what}. The last checkpoint is from before. "
+            f"{name} must stay finite; {what}. The last checkpoint is from before. "
             "Did you mean a smaller learning rate?"
         )
+
+
+def _not_finite(logs: Mapping[str, Any]) -> tuple[str, float]:
+    """The first figure to watch that is NaN or infinite; without a name where all are finite."""
+    losses = [name for name in logs if "loss" in name]
+    for name in losses or logs:
+        value = float(logs[name])
+        if not np.isfinite(value):
+            return name, value
+    return "", 0.0
 
 
 class RobustnessWatch(keras.callbacks.Callback):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from robustcls._validation import InputError
+from robustcls._validation import InputError, check_finite_weights
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.classifiers.classifier import Classifier
 from robustcls.classifiers.flattening import flat_logits
@@ -91,7 +91,8 @@ def served_classifier(
         images: uint8 [N, H, W, C], to try it with; some that come with the package by default.
 
     Raises:
-        InputError: not a Keras classifier of images of one size, or not as many names as classes.
+        InputError: not a Keras classifier of images of one size, weights that are not finite, or
+            not as many names as classes.
     """
     classifier = classifier_of(model)
     if classifier.graph is None:
@@ -110,8 +111,9 @@ def served_classifier(
         raise InputError(f"model must take images of 1 or 3 channels; received {channels}.")
     images = embedded_images((height, width, channels)) if images is None else images
     floats = images.astype(np.float32) / np.float32(255)
-    _check_names(class_names, classifier.prepare(floats))
     graph = classifier.graph((height, width, channels))
+    check_finite_weights("model", graph)
+    _check_names(class_names, classifier.prepare(floats))
     network = flat_logits(classifier, floats)
     if network is None:
         logits = ToLogits(classifier.outputs, dtype="float32")(graph.outputs[0])
