@@ -98,6 +98,7 @@ setup(
             "ruff>=0.9",
             "tf-keras>=2.21,<2.22",
             "types-PyYAML",
+            "uv>=0.13,<1",
         ],
     },
     entry_points={

@@ -1,4 +1,5 @@
 import contextlib
+import gc
 import importlib.util
 import io
 import os
@@ -25,6 +26,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Deletes the folder: processes killed in a test leave files that nobody else deletes."""
     if not hasattr(config, "workerinput"):
         shutil.rmtree(config.temporary, ignore_errors=True)
+
+
+def pytest_collection_finish() -> None:
+    """Keeps the garbage collector from walking through TensorFlow again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.hookimpl(trylast=True)
