@@ -27,7 +27,9 @@ def choose_layer(network: keras.Model, name: str | None = None) -> keras.layers.
             least 4x4, or the last of those that have the most pixels when all are smaller.
 
     Raises:
-        InputError: there is no convolution, no such layer, or it has no feature map.
+        InputError: there is no convolution, no such layer, or it has no feature map; or none is
+            named and what the network learns goes on in another form behind its last feature map,
+            as in a vision transformer, whose only one is that of the patches.
     """
     maps = feature_maps(network)
     if not maps:
@@ -36,6 +38,7 @@ def choose_layer(network: keras.Model, name: str | None = None) -> keras.layers.
             "none. Did you mean methods=['gradients']?"
         )
     if name is None:
+        _require_end(network, maps)
         side = min(SMALLEST_SIDE, max(min(layer.output.shape[1:3]) for layer in maps))
         return next(layer for layer in reversed(maps) if min(layer.output.shape[1:3]) >= side)
     known = [layer.name for layer in network.layers]
@@ -63,6 +66,19 @@ def feature_maps(network: keras.Model) -> list[keras.layers.Layer]:
         if len(shape) == 4 and None not in shape[1:] and not isinstance(layer, _PADDING):
             found.append(layer)
     return found
+
+
+def _require_end(network: keras.Model, maps: list[keras.layers.Layer]) -> None:
+    """Refuses to choose a layer of a network that goes on with tokens or sequences."""
+    order = list(network.layers)
+    for layer in order[order.index(maps[-1]) + 1 :]:
+        if layer.weights and len(getattr(layer.output, "shape", ())) == 3:
+            raise InputError(
+                f"layer must be named for '{network.name}': behind its last feature map, "
+                f"'{maps[-1].name}', it goes on with tokens ('{layer.name}'), which no class "
+                f"activation map sees. Did you mean layer='{maps[-1].name}' or "
+                "methods=['gradients']?"
+            )
 
 
 def _near(name: str, known: list[str]) -> str:

@@ -14,7 +14,7 @@ from robustcls.explanation.explainer import METHODS, Explainer
 from robustcls.explanation.layers import choose_layer
 from robustcls.explanation.methods.resampling import enlarge
 
-CAMS = [method for method in METHODS if "cam" in method]
+CAMS = ["grad_cam", "grad_cam_plus_plus", "layer_cam", "score_cam"]
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy.ndimage import sobel
+from scipy.stats import spearmanr
 
 from robustcls.evaluation.intervals import estimate
 from robustcls.explanation.methods.maps import Maps
@@ -93,11 +95,39 @@ def test_spearman_and_ssim():
     np.testing.assert_allclose(spearman(maps, maps**3), 1)  # ranks alone count
     np.testing.assert_allclose(spearman(maps, -maps), -1)
     assert abs(spearman(maps, generator.random((3, 12, 12)))).max() < 0.4
-    np.testing.assert_array_equal(spearman(maps, np.zeros_like(maps)), 0)
+    nothing = np.zeros_like(maps)
+    np.testing.assert_array_equal(spearman(maps, nothing), 0)
+    assert np.isnan(spearman(nothing, nothing)).all()  # empty maps do not agree
+    assert np.isnan(spearman(nothing + 1, nothing + 2)).all()
     np.testing.assert_allclose(ssim(Maps(maps), Maps(maps)), 1)
     assert ssim(Maps(maps), Maps(0.2 * maps)).max() < 0.8  # on one scale, a faint map differs
-    nothing = np.zeros_like(maps)
-    np.testing.assert_allclose(ssim(Maps(nothing, nothing), Maps(nothing, nothing)), 1)
+    assert np.isnan(ssim(Maps(nothing, nothing), Maps(nothing, nothing))).all()
+
+
+def test_what_is_nothing_in_both_maps_does_not_agree():
+    """A patch of 5x5 in a map of 24x24, as of a model that crops its images, with rounding."""
+    generator = np.random.default_rng(0)
+    pair = 1e-9 * generator.random((2, 40, 24, 24)).astype(np.float32)
+    pair[:, :, 3:8, 3:8] = generator.random((2, 40, 5, 5))
+    assert abs(spearman(*pair).mean()) < 0.1
+    inside = pair[:, :, 3:8, 3:8]
+    expected = [
+        spearmanr(first.ravel(), second.ravel()).statistic
+        for first, second in zip(*inside, strict=True)
+    ]
+    np.testing.assert_allclose(spearman(*pair), expected, atol=1e-12)
+    assert np.isnan(spearman(pair[0] * (pair[0] > 0.9), pair[0] * (pair[0] > 0.9))).any()
+    published = tf.image.ssim(*pair[..., None], max_val=1.0).numpy()
+    assert ssim(Maps(pair[0]), Maps(pair[1])).mean() < published.mean() - 0.3
+    full = 0.1 + 0.9 * generator.random((2, 3, 24, 24)).astype(np.float32)
+    expected = [  # with something everywhere it is the published one
+        float(tf.image.ssim(*both[..., None], max_val=float(both.max())))
+        for both in full.transpose(1, 0, 2, 3)
+    ]
+    np.testing.assert_allclose(ssim(Maps(full[0]), Maps(full[1])), expected, atol=1e-4)
+    apart = np.zeros_like(pair[1])
+    apart[:, 12:17, 12:17] = 1 + pair[1, :, 3:8, 3:8]
+    assert spearman(pair[0], apart).max() < -0.5  # one here, the other there
 
 
 def test_intervals_hold_what_they_promise():

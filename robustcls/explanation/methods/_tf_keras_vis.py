@@ -11,14 +11,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from tf_keras_vis.activation_maximization import ActivationMaximization
     from tf_keras_vis.activation_maximization.regularizers import TotalVariation2D
-    from tf_keras_vis.gradcam import Gradcam
-    from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
-    from tf_keras_vis.layercam import Layercam
 
 __all__ = [
     "ActivationMaximization",
-    "Gradcam",
-    "GradcamPlusPlus",
-    "Layercam",
     "TotalVariation2D",
 ]

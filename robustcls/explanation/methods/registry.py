@@ -36,6 +36,7 @@ METHODS: Registry[ExplanationMethod] = Registry(
         "grad_cam": f"{_HERE}.activation_maps:grad_cam",
         "grad_cam_plus_plus": f"{_HERE}.activation_maps:grad_cam_plus_plus",
         "layer_cam": f"{_HERE}.activation_maps:layer_cam",
+        "hires_cam": f"{_HERE}.activation_maps:hires_cam",
         "score_cam": f"{_HERE}.score_cam:score_cam",
     },
 )

@@ -20,10 +20,15 @@ from robustcls.explanation.quality.faithfulness import (
     faithfulness,
     random_curves,
 )
-from robustcls.explanation.quality.similarity import spearman
+from robustcls.explanation.quality.similarity import says_something, spearman
 
 # A map that is nearer to the same than to another with the weights shuffled is not of the model.
 SURVIVES = 0.5
+# The share of images whose maps must have something to compare.
+_ENOUGH = 0.5
+# Of the largest probability; a network that answers alike with its weights shuffled has none to
+# shuffle that count.
+_ALIKE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -32,26 +37,35 @@ class Quality:
 
     Attributes:
         faithfulness: against random maps.
-        randomization: rank correlation with the maps of the same network with random weights.
-        stability: rank correlation with the maps of slightly noisy copies of the images.
+        randomization: rank correlation with the maps of the same network with random weights;
+            None where that cannot be told, see `randomization` below.
+        stability: rank correlation with the maps of slightly noisy copies of the images; None
+            where fewer than half of the pairs have enough to compare.
+        empty: how many of the maps say nothing at all.
     """
 
     faithfulness: Faithfulness
-    randomization: Estimate
-    stability: Estimate
+    randomization: Estimate | None
+    stability: Estimate | None
+    empty: int = 0
 
     @property
     def explains_this_model(self) -> bool:
         """False when the maps survive random weights: then they show the images alone."""
-        return self.randomization.mean < SURVIVES
+        return self.randomization is None or self.randomization.mean < SURVIVES
 
     @property
     def verdict(self) -> str:
         """One sentence."""
+        count = self.faithfulness.gain.count
+        if self.empty > (1 - _ENOUGH) * count:
+            return f"Says nothing: {self.empty} of {count} maps are empty."
         if not self.explains_this_model:
             return "Does not explain this model: survives random weights."
         if not self.faithfulness.beats_random:
             return "Not shown to be better than random maps."
+        if self.randomization is None:
+            return "Finds what counts; random weights leave too little to compare."
         return "Finds what counts."
 
     def as_dict(self) -> dict[str, Any]:
@@ -95,16 +109,21 @@ def assess(
         methods.items(), desc="quality", unit="method", disable=not progress, leave=False
     ):
         maps = explainer(method, images, classes)
-        if maps.resolution not in random:
-            random[maps.resolution] = random_curves(
-                explainer, images, classes, resolution=maps.resolution, seed=seed
+        kind = maps.resolution, maps.attribution
+        if kind not in random:
+            random[kind] = random_curves(
+                explainer,
+                images,
+                classes,
+                resolution=maps.resolution,
+                attribution=maps.attribution,
+                seed=seed,
             )
         found[name] = Quality(
-            faithfulness(
-                explainer, maps, images, classes, random=random[maps.resolution], seed=seed
-            ),
+            faithfulness(explainer, maps, images, classes, random=random[kind], seed=seed),
             randomization(explainer, method, images, classes, maps=maps, seed=seed),
             stability(explainer, method, images, classes, maps=maps, seed=seed),
+            empty=int((~says_something(maps.relevance)).all(axis=(1, 2)).sum()),
         )
     return found
 
@@ -117,7 +136,7 @@ def randomization(
     *,
     maps: Maps | None = None,
     seed: int = 0,
-) -> Estimate:
+) -> Estimate | None:
     """Compares maps with those of the same network with its weights shuffled.
 
     Source: Adebayo et al., "Sanity checks for saliency maps", 2018: a method whose maps stay as
@@ -132,12 +151,17 @@ def randomization(
         seed: of the shuffling and of resampling (int, default 0).
 
     Returns:
-        Spearman's rank correlation of the relevance of pixels.
+        Spearman's rank correlation of the relevance of pixels, where either map has something.
+        None where fewer than half of the pairs have enough to compare (see `spearman`), or the
+        network answers as before: then it has no weights that could be shuffled.
     """
     maps = explainer(method, images, classes) if maps is None else maps
+    before = explainer.predict(images)
     with explainer.random_weights(seed):
+        if np.abs(explainer.predict(images) - before).max() <= _ALIKE:
+            return None
         other = explainer(method, images, classes)
-    return estimate(spearman(maps.relevance, other.relevance), seed)
+    return _similarity(maps, other, seed)
 
 
 def stability(
@@ -149,7 +173,7 @@ def stability(
     maps: Maps | None = None,
     noise: float = 0.01,
     seed: int = 0,
-) -> Estimate:
+) -> Estimate | None:
     """Compares maps with those of the images with Gaussian noise, for the same classes.
 
     Args:
@@ -162,10 +186,17 @@ def stability(
         seed: of the noise and of resampling (int, default 0).
 
     Returns:
-        Spearman's rank correlation of the relevance of pixels.
+        Spearman's rank correlation of the relevance of pixels, where either map has something.
+        None where fewer than half of the pairs have enough to compare (see `spearman`).
     """
     maps = explainer(method, images, classes) if maps is None else maps
     keys = draws.derive(draws.image_keys(images), seed)
     noisy = np.clip(images + noise * draws.normal(keys, images.shape[1:]), 0, 1)
     other = explainer(method, noisy.astype(np.float32), classes)
-    return estimate(spearman(maps.relevance, other.relevance), seed)
+    return _similarity(maps, other, seed)
+
+
+def _similarity(first: Maps, second: Maps, seed: int) -> Estimate | None:
+    found = spearman(first.relevance, second.relevance)
+    compared = found[np.isfinite(found)]
+    return None if len(compared) < _ENOUGH * len(found) else estimate(compared, seed)

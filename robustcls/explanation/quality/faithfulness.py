@@ -22,7 +22,7 @@ class Curves:
     """The probability of the class as pixels are replaced, the most relevant first.
 
     Attributes:
-        deletion, insertion: float32 [N, `POINTS` + 1].
+        deletion, insertion: float64 [N, `POINTS` + 1].
     """
 
     deletion: np.ndarray
@@ -69,22 +69,38 @@ def faithfulness(
     """Measures deletion and insertion against random maps.
 
     Source: Petsiuk et al., "RISE: randomized input sampling for explanation of black-box
-    models", 2018, section 4.1. Deletion blurs pixels, the most relevant first; insertion begins
-    with the blurred image and restores them. The blur has a standard deviation of an eighth of
-    the shorter side, for both, so that neither adds edges of its own.
+    models", 2018, section 4.1. Deletion takes pixels away, the most important first; insertion
+    begins with nothing and brings them back. What is important, and what nothing is, is what the
+    maps say:
+
+    - Maps that share out the difference from a black image (`Maps.attribution`) are ranked as they
+      are, what speaks against the class last, and pixels turn black. Their sign says nothing of
+      any other replacement.
+    - The others, which tell where the logit is sensitive, are ranked by size. Pixels turn black,
+      and blurred (standard deviation an eighth of the shorter side), and the probabilities are the
+      mean of both: black does nothing to what is black already, a blur nothing to what is smooth.
+
+    Random maps go through the same.
 
     Args:
         explainer: of the model.
         maps: of the images.
         images: float32 [N, H, W, C] in [0, 1].
         classes: int [N].
-        random: what `random_curves` returned for these images at the maps' resolution, when it is
-            at hand (default None).
+        random: what `random_curves` returned for these images and maps of this resolution and
+            kind, when it is at hand (default None).
         seed: of random maps, ties and resampling (int, default 0).
     """
     if random is None:
-        random = random_curves(explainer, images, classes, resolution=maps.resolution, seed=seed)
-    own = _curves(explainer, maps.relevance, images, classes, seed)
+        random = random_curves(
+            explainer,
+            images,
+            classes,
+            resolution=maps.resolution,
+            attribution=maps.attribution,
+            seed=seed,
+        )
+    own = _curves(explainer, maps.relevance, images, classes, maps.attribution, seed)
     areas = {
         "deletion": _area(own.deletion),
         "insertion": _area(own.insertion),
@@ -113,6 +129,7 @@ def random_curves(
     classes: np.ndarray,
     *,
     resolution: tuple[int, int] | None = None,
+    attribution: bool = False,
     seed: int = 0,
 ) -> Curves:
     """Returns the curves of random maps, one for each image.
@@ -126,12 +143,14 @@ def random_curves(
         images: float32 [N, H, W, C] in [0, 1].
         classes: int [N].
         resolution: (h, w) of uniform noise that is then enlarged; None for that of the images.
+        attribution: as of the maps they are compared with; see `faithfulness` (bool, default
+            False).
         seed: of the noise.
     """
     shape = images.shape[1:3]
     keys = draws.derive(draws.image_keys(images), seed, 1)
     noise = draws.uniform(keys, resolution or shape)
-    return _curves(explainer, enlarge(noise, *shape), images, classes, seed)
+    return _curves(explainer, enlarge(noise, *shape), images, classes, attribution, seed)
 
 
 def _order(relevance: np.ndarray, keys: np.ndarray) -> np.ndarray:
@@ -144,21 +163,36 @@ def _order(relevance: np.ndarray, keys: np.ndarray) -> np.ndarray:
 
 
 def _curves(
-    explainer: Explainer, relevance: np.ndarray, images: np.ndarray, classes: np.ndarray, seed: int
+    explainer: Explainer,
+    relevance: np.ndarray,
+    images: np.ndarray,
+    classes: np.ndarray,
+    attribution: bool,
+    seed: int,
 ) -> Curves:
-    sigma = min(images.shape[1:3]) / 8
-    blurred = gaussian_filter(images, (0, sigma, sigma, 0), mode="nearest")
     order = _order(relevance, draws.derive(draws.image_keys(images), seed))
     pixels = images.shape[1] * images.shape[2]
-    ends = {"deletion": (images, blurred), "insertion": (blurred, images)}
-    curves: dict[str, list[np.ndarray]] = {name: [] for name in ends}
+    curves: dict[str, list[np.ndarray]] = {"deletion": [], "insertion": []}
+    replacements = _replacements(images, attribution)
     for point in range(POINTS + 1):
         replaced = (order < round(point / POINTS * pixels))[..., None]
-        for name, (before, after) in ends.items():
-            mixed = np.where(replaced, after, before)
-            found = explainer.predict(mixed)
-            curves[name].append(np.take_along_axis(found, classes[:, None], 1)[:, 0])
+        for name, values in curves.items():
+            found = np.zeros(len(images))
+            for nothing in replacements:
+                ends = (images, nothing) if name == "deletion" else (nothing, images)
+                mixed = np.where(replaced, ends[1], ends[0])
+                found += np.take_along_axis(explainer.predict(mixed), classes[:, None], 1)[:, 0]
+            values.append(found / len(replacements))
     return Curves(**{name: np.stack(values, axis=1) for name, values in curves.items()})
+
+
+def _replacements(images: np.ndarray, attribution: bool) -> list[np.ndarray]:
+    """What pixels turn to, float32 [N, H, W, C] each; see `faithfulness`."""
+    black = np.zeros_like(images)
+    if attribution:
+        return [black]
+    sigma = min(images.shape[1:3]) / 8
+    return [black, gaussian_filter(images, (0, sigma, sigma, 0), mode="nearest")]
 
 
 def _mean(curve: np.ndarray) -> tuple[float, ...]:

@@ -121,10 +121,11 @@ class AnswerViews:
             twin = self.model.adversarial[at]
             panels += self._map_panels(method, at, "attacked", twins, twin, scale)
             found = self.similarities[method]
-            note = (
-                f"Before and after: Spearman {found['spearman'][at]:.2f}, "
-                f"SSIM {found['ssim'][at]:.2f}."
-            )
+            words = [
+                f"{title} {_figure(found[key][at])}"
+                for key, title in (("spearman", "Spearman"), ("ssim", "SSIM"))
+            ]
+            note = f"Before and after: {', '.join(words)}."
         if maps.negative is None:
             bars = [Bar(HEAT, "0", f"{scale:.3g}")]
         else:
@@ -178,3 +179,7 @@ class AnswerViews:
 def _ranked(probabilities: np.ndarray, label: int) -> str:
     rank = 1 + int((probabilities > probabilities[label]).sum())
     return f"{100 * probabilities[label]:.1f} ({rank})"
+
+
+def _figure(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else "not told by so little"

@@ -211,7 +211,8 @@ def _quality(models: Sequence[ModelResults]) -> Section:
         "of random maps; above 0, a map finds what counts better than chance. Random weights: rank "
         "correlation with the maps of the network with its weights shuffled; near 1, the maps show "
         "the image and not what the model has learnt. Noise: rank correlation with the maps of "
-        "images with noise of standard deviation 0.01; near 1 is stable.",
+        "images with noise of standard deviation 0.01; near 1 is stable. Pixels are compared where "
+        "either map has something.",
         tables=[
             Table(
                 f"{count} images, 95 % bootstrap intervals",
@@ -231,7 +232,9 @@ def _quality(models: Sequence[ModelResults]) -> Section:
     )
 
 
-def _interval(found: Estimate, form: str) -> str:
+def _interval(found: Estimate | None, form: str) -> str:
+    if found is None:
+        return "too little to compare"
     ends = f"{form.format(found.low)} – {form.format(found.high)}"
     return f"{form.format(found.mean)} ({ends})".replace("-", "−")
 

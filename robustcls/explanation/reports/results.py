@@ -72,7 +72,10 @@ class ModelResults(Briefly):
         return self.adversarial_probabilities.argmax(-1) != self.predicted
 
     def similarities(self) -> dict[str, dict[str, np.ndarray]]:
-        """Spearman's rank correlation and SSIM of the maps before and after, by method."""
+        """Spearman's rank correlation and SSIM of the maps before and after, by method.
+
+        NaN where the maps have too little to compare.
+        """
         return {
             method: {
                 "spearman": spearman(maps.signed, self.adversarial_maps[method].signed),
@@ -106,7 +109,8 @@ class ModelResults(Briefly):
                 method: {
                     "largest": float(maps.size[at]),
                     **{
-                        key: float(found[at]) for key, found in similarities.get(method, {}).items()
+                        key: float(found[at]) if np.isfinite(found[at]) else None
+                        for key, found in similarities.get(method, {}).items()
                     },
                 }
                 for method, maps in self.maps.items()
