@@ -20,6 +20,9 @@ COMPLETION = ["shtab>=1.7,<2"]
 INT8 = ["ai-edge-litert>=2,<3", "backports-strenum<1.3; python_version >= '3.11'"]
 ONNX = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "tf2onnx>=1.17,<2"]
 
+# Its actors share evaluations; the version is that whose answers to lost actors are tested.
+RAY = ["ray>=2.60,<2.61"]
+
 # The site is built by a test, and its notebooks are run by one.
 DOCS = [
     "furo>=2024.8",
@@ -78,6 +81,7 @@ setup(
         "serving": SERVING,
         "int8": INT8,
         "onnx": ONNX,
+        "ray": RAY,
         "docs": DOCS,
         "benchmarks": [
             "adversarial-robustness-toolbox>=1.20,<2",
@@ -89,6 +93,7 @@ setup(
             *SERVING,
             *INT8,
             *ONNX,
+            *RAY,
             *DOCS,
             "dill>=0.3.8,<1",
             "mypy>=1.13,<3",

@@ -38,7 +38,7 @@ MOVED = {
     "evaluation.curves": "evaluation.reports.charts",
     "evaluation.digital": "evaluation.corruptions.digital",
     "evaluation.fog": "evaluation.corruptions.fog",
-    "evaluation.ledger": "evaluation.runs.parts",
+    "evaluation.ledger": "distribution.parts",
     "evaluation.measuring": "evaluation.runs.plan",
     "evaluation.passes": "evaluation.prediction",
     "evaluation.prepared_corruptions": "evaluation.corruptions.prepared",

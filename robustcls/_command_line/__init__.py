@@ -19,13 +19,16 @@ from robustcls._command_line.running import (
     run_command,
     with_underscores,
 )
+from robustcls._command_line.spreading import Spreading, add_spreading_arguments, take_spreading
 
 __all__ = [
     "CommandParser",
     "Runners",
+    "Spreading",
     "add_distribution_arguments",
     "add_function_commands",
     "add_run_arguments",
+    "add_spreading_arguments",
     "command_parser",
     "epoch_verbosity",
     "first_line",
@@ -35,5 +38,6 @@ __all__ = [
     "list_names",
     "new_parser",
     "run_command",
+    "take_spreading",
     "with_underscores",
 ]

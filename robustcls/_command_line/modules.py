@@ -14,6 +14,9 @@ from robustcls._command_line.running import import_tensorflow, named_files
 from robustcls._user_code import in_one_line
 from robustcls._validation import InputError
 
+#: What `--import` named in this process.
+named_modules: list[str] = []
+
 
 def import_named_modules(arguments: Sequence[str]) -> list[str]:
     """Imports the modules that `--import MODULE` names; returns the other arguments.
@@ -35,6 +38,7 @@ def import_named_modules(arguments: Sequence[str]) -> list[str]:
             left.append(argument)
     for name in names:
         _import_named(name)
+    named_modules[:] = names
     return left
 
 

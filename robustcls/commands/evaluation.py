@@ -12,8 +12,17 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from robustcls._command_line import CommandParser, Runners, first_line, list_names, new_parser
-from robustcls._validation import InputError
+from robustcls._command_line import (
+    CommandParser,
+    Runners,
+    Spreading,
+    add_spreading_arguments,
+    first_line,
+    list_names,
+    new_parser,
+    take_spreading,
+)
+from robustcls._validation import InputError, check_choice
 from robustcls.attacks.registry import ATTACKS
 from robustcls.evaluation.corruptions.registry import CORRUPTIONS
 from robustcls.evaluation.runs.config import EvaluationConfig
@@ -39,17 +48,19 @@ def add_commands(commands: Any) -> Runners:
         help="of the evaluation, whose results go into RUN/evaluations/NAME; by default they go "
         "into the run, and beside an evaluation with other settings under a name made of those",
     )
-    made.add_argument(
-        "--shards",
-        type=str | None,
-        help="measure one share alone, such as 2/5 for the second of five; `merge` joins them",
-    )
+    add_spreading_arguments(made)
     made.kept_beside = EVALUATIONS
     commands.add_subcommand("evaluate", made, help=first_line(made.description))
     made = new_parser(merge.__doc__ or "")
-    made.add_argument("run", type=str, help="as `evaluate` was given it")
-    for name in ("data", "out", "name"):
-        made.add_argument(f"--{name}", type=str | None, help="as `evaluate` was given it")
+    made.add_argument("run", type=str, help="as the shards were given it")
+    for name in ("data", "out", "name", "output"):
+        made.add_argument(f"--{name}", type=str | None, help="as the shards were given it")
+    made.add_argument(
+        "--input_range", type=tuple[float, float] | None, help="as the shards were given it"
+    )
+    made.add_argument(
+        "--command", type=str, default="evaluate", help="that was divided: evaluate or certify"
+    )
     made.add_argument(
         "--folders",
         type=list[str],
@@ -65,37 +76,37 @@ def add_commands(commands: Any) -> Runners:
     made.add_argument(
         "--epsilon", type=float | None, help="radius of the ball for --bound, images in [0, 1]"
     )
+    add_spreading_arguments(made)
     commands.add_subcommand("certify", made, help=first_line(made.description))
     return {"evaluate": _evaluate, "merge": _merge, "certify": _certify}
 
 
 def _evaluate(values: Namespace) -> None:
     flags, where = _split(values)
+    spreading = take_spreading(flags)
     resume, strict, name = flags.pop("resume"), flags.pop("strict"), flags.pop("name")
-    shards = flags.pop("shards")
     flags["trust"] |= strict
-    if shards is not None:
-        evaluate_shard(EvaluationConfig(**flags), where, shards, resume, name)
-        return
-    evaluate(EvaluationConfig(**flags), where, resume, strict, name)
+    evaluate(EvaluationConfig(**flags), where, resume, strict, name, spreading)
 
 
 def _merge(values: Namespace) -> None:
     flags = values.as_dict()
-    merge(flags.pop("run"), **flags)
+    chosen = {key: flags.pop(key) for key in ("name", "command", "folders")}
+    merge({"path": flags.pop("run"), **flags}, **chosen)
 
 
 def _certify(values: Namespace) -> None:
     flags, where = _split(values)
+    spreading = take_spreading(flags)
     resume, bound, epsilon = flags.pop("resume"), flags.pop("bound"), flags.pop("epsilon")
     if bound is not None:
         shared = {key: flags[key] for key in ("limit", "batch_size", "seed")}
         ball = {} if epsilon is None else {"epsilon": epsilon}
-        certify_by_bounds({"bound": bound, **ball, **shared}, where, resume)
+        certify(_config_of("certify", {"bound": bound, **ball, **shared}), where, resume, spreading)
         return
     if epsilon is not None:
         raise InputError(f"epsilon needs --bound ibp or crown; received {epsilon} without.")
-    certify(SmoothingConfig(**flags), where, resume)
+    certify(SmoothingConfig(**flags), where, resume, spreading)
 
 
 def _split(values: Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -112,17 +123,14 @@ def evaluate(
     resume: bool,
     strict: bool,
     name: str | None = None,
+    spreading: Spreading | None = None,
 ) -> None:
     """Measure models on clean, corrupted and attacked test images, side by side.
 
     Takes a run, or a .keras file or SavedModel with --data. Writes metrics.json,
     report/evaluation.html and report/accuracy_over_epsilon.svg.
     """
-    from robustcls.evaluation.runs.comparison import (
-        chosen_evaluation,
-        evaluate_models,
-        print_comparison,
-    )
+    from robustcls.evaluation.runs.comparison import chosen_evaluation
 
     choose = functools.partial(chosen_evaluation, config=config, name=name, resume=resume)
     with _models("evaluate", where, config, choose) as evaluated:
@@ -131,76 +139,102 @@ def evaluate(
                 f"The evaluation with other settings stays; this one is {evaluated.evaluation}.",
                 file=sys.stderr,
             )
-        metrics = evaluate_models(evaluated, config, resume=resume, progress=sys.stderr.isatty())
-        print_comparison(metrics)
+        if _is_shard(evaluated, config, where, resume, spreading):
+            return
+        metrics = _measure(evaluated, config, resume or spreading is not None)
     doubtful = [name for name, found in metrics["trust"].items() if not found["believable"]]
     if strict and doubtful:
         print(f"robustcls: trust checks failed for {', '.join(doubtful)}", file=sys.stderr)
         sys.exit(1)
 
 
-def evaluate_shard(
-    config: EvaluationConfig, where: dict[str, Any], shards: str, resume: bool, name: str | None
-) -> None:
-    """Measure one share of the parts; the other half of `evaluate`."""
-    from robustcls.evaluation.runs.comparison import chosen_evaluation
-    from robustcls.evaluation.runs.shards import Shard, measure_shard
+def merge(where: dict[str, Any], name: str | None, command: str, folders: list[str]) -> None:
+    """Join what the shards of a command measured (`evaluate --shards 1/5` and so on).
 
-    shard = Shard.parse(shards)
-    choose = functools.partial(chosen_evaluation, config=config, name=name, resume=resume)
-    with _models("evaluate", where, config, choose) as evaluated:
-        for part in measure_shard(evaluated, config, shard, progress=sys.stderr.isatty()):
-            print(part)
-
-
-def merge(
-    run: str, data: str | None, out: str | None, name: str | None, folders: list[str]
-) -> None:
-    """Join what the shards of an evaluation measured (`evaluate --shards 1/5` and so on).
-
-    Writes metrics.json and the report that one process would have written, bit by bit.
+    Writes what one process would have written, bit by bit: metrics.json and the report of
+    `evaluate`, certification.json or bounds.json of `certify` (--command certify).
     """
-    from robustcls.evaluation.runs.comparison import print_comparison
+    from robustcls.distribution.shards import require_shards
     from robustcls.evaluation.runs.models import find_models
-    from robustcls.evaluation.runs.shards import merge_shards
+    from robustcls.evaluation.runs.work import work_of
 
-    found = find_models(run, data, out=out)
-    folder = evaluation_folder(found.folder, name or DEFAULT)
+    check_choice("command", command, ("evaluate", "certify"))
+    if command == "certify" and name is not None:
+        raise InputError(f"name is for evaluations; received {name!r} of a certification.")
+    evaluated = find_models(**where)
+    folder = evaluation_folder(evaluated.folder, name or DEFAULT)
+    if command == "evaluate":
+        evaluated = dataclasses.replace(evaluated, folder=folder, evaluation=name or DEFAULT)
     places = [folder, *map(Path, folders)]
-    settings = next(filter(None, (_kept_settings("evaluate", place) for place in places)), None)
+    settings = next(filter(None, (_kept_settings(command, place) for place in places)), None)
     if settings is None:
         raise InputError(f"run must hold the results of shards; {folder} holds none.")
-    evaluated = dataclasses.replace(found, folder=folder, evaluation=name or DEFAULT)
-    print_comparison(merge_shards(evaluated, EvaluationConfig(**settings), folders))
+    config = _config_of(command, settings)
+    require_shards(work_of(evaluated, config), folders)
+    _measure(evaluated, config, resume=True)
     print(folder)
 
 
-def certify(config: SmoothingConfig, where: dict[str, Any], resume: bool) -> None:
+def _config_of(command: str, settings: dict[str, Any]) -> Any:
+    if command == "evaluate":
+        return EvaluationConfig(**settings)
+    if "bound" in settings:
+        from robustcls.evaluation.runs.bounds import BoundsConfig
+
+        return BoundsConfig(**settings)
+    return SmoothingConfig(**settings)
+
+
+def certify(
+    config: Any, where: dict[str, Any], resume: bool, spreading: Spreading | None = None
+) -> None:
     """Certify radii without adversarial examples, by randomized smoothing or by bounds.
 
     Takes a run, or a .keras file or SavedModel with --data. Smoothing (L2) writes
     certification.json and report/certified_accuracy.svg; bounds (L-infinity, --bound) write
     bounds.json.
     """
-    from robustcls.evaluation.runs.certification import certify_models, print_certification
-
     with _models("certify", where, config) as evaluated:
-        found = certify_models(evaluated, config, resume=resume, progress=sys.stderr.isatty())
+        if not _is_shard(evaluated, config, where, resume, spreading):
+            _measure(evaluated, config, resume or spreading is not None)
+
+
+def _is_shard(
+    evaluated: Any,
+    config: Any,
+    where: dict[str, Any],
+    resume: bool,
+    spreading: Spreading | None,
+) -> bool:
+    """Measures what is spread; returns whether that is one shard, which has nothing to show."""
+    from robustcls.evaluation.runs.work import open_work, work_of
+
+    if spreading is None:
+        return False
+    elsewhere = functools.partial(open_work, where, config, evaluated.evaluation)
+    spreading.measure(work_of(evaluated, config), elsewhere, resume=resume)
+    return spreading.shard is not None
+
+
+def _measure(evaluated: Any, config: Any, resume: bool) -> dict[str, Any]:
+    """Measures what a configuration asks for, writes the files and prints the tables."""
+    progress = sys.stderr.isatty()
+    if isinstance(config, EvaluationConfig):
+        from robustcls.evaluation.runs.comparison import evaluate_models, print_comparison
+
+        found = evaluate_models(evaluated, config, resume=resume, progress=progress)
+        print_comparison(found)
+    elif isinstance(config, SmoothingConfig):
+        from robustcls.evaluation.runs.certification import certify_models, print_certification
+
+        found = certify_models(evaluated, config, resume=resume, progress=progress)
         print_certification(found)
+    else:
+        from robustcls.evaluation.runs.bounds import certify_models_by_bounds, print_bounds
 
-
-def certify_by_bounds(settings: dict[str, Any], where: dict[str, Any], resume: bool) -> None:
-    """Certify an L-infinity ball by bounds; the other half of `certify`."""
-    from robustcls.evaluation.runs.bounds import (
-        BoundsConfig,
-        certify_models_by_bounds,
-        print_bounds,
-    )
-
-    config = BoundsConfig(**settings)
-    with _models("certify", where, config) as evaluated:
         found = certify_models_by_bounds(evaluated, config, resume=resume)
         print_bounds(found)
+    return found
 
 
 def _settings_file(command: str, folder: Path | str) -> Path:

@@ -12,12 +12,12 @@ import pytest
 
 from robustcls import InputError, cli
 from robustcls.classifiers.adapters import classifier_of
+from robustcls.distribution.parts import Ledger
 from robustcls.evaluation.reports.report import render
 from robustcls.evaluation.runs.certification import certify_models
 from robustcls.evaluation.runs.comparison import evaluate_models
 from robustcls.evaluation.runs.config import EvaluationConfig
 from robustcls.evaluation.runs.models import ModelsAndImages, StoredModel, find_models
-from robustcls.evaluation.runs.parts import Ledger
 from robustcls.evaluation.smoothing.config import SmoothingConfig
 
 NAMES = ("<script>alert(1)</script>", "a & b", *(f"class {at}" for at in range(2, 10)))

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from robustcls import InputError
-from robustcls.evaluation.runs.comparison import evaluate_models
+from robustcls.distribution.shards import Shard, measure_shard, require_shards
+from robustcls.evaluation.runs.certification import certify_models
+from robustcls.evaluation.runs.comparison import chosen_evaluation, evaluate_models
 from robustcls.evaluation.runs.config import EvaluationConfig
 from robustcls.evaluation.runs.models import ModelsAndImages, StoredModel
-from robustcls.evaluation.runs.shards import Shard, measure_shard, merge_shards
+from robustcls.evaluation.runs.work import work_of
+from robustcls.evaluation.smoothing.config import SmoothingConfig
 
 CONFIG = EvaluationConfig(attack="fgsm", curve_limit=0, limit=8, batch_size=16)
 
@@ -29,30 +32,52 @@ def evaluated(honest, splits, tmp_path):
     )
 
 
+def merge(evaluated, config=CONFIG, folders=()):
+    require_shards(work_of(evaluated, config), folders)
+    return evaluate_models(evaluated, config, resume=True)
+
+
 def test_merged_shards_are_one_process_bit_by_bit(evaluated, tmp_path):
     whole = evaluate_models(evaluated, CONFIG)
     # The first two shards share a folder, the third is elsewhere.
-    here, there = (dataclasses.replace(evaluated, folder=tmp_path / n) for n in ("here", "there"))
+    here, there = (
+        chosen_evaluation(dataclasses.replace(evaluated, folder=tmp_path / name), CONFIG)
+        for name in ("here", "there")
+    )
     measured = [
-        measure_shard(place, CONFIG, Shard(number, 3))
+        measure_shard(work_of(place, CONFIG), Shard(number, 3))
         for number, place in ((1, here), (2, here), (3, there))
     ]
     assert sorted(map(len, measured)) == [4, 4, 4]
     with pytest.raises(InputError, match="1 of them is missing"):
-        merge_shards(here, CONFIG)
+        merge(here)
     assert not (here.folder / "metrics.json").exists()
     with pytest.raises(InputError, match="missing are base/gaussian, base/poisson"):
-        merge_shards(here, dataclasses.replace(CONFIG, severity=1), [there.folder])
-    assert merge_shards(here, CONFIG, [there.folder]) == whole
+        merge(here, dataclasses.replace(CONFIG, severity=1), [there.folder])
+    assert merge(here, CONFIG, [there.folder]) == whole
     files = [folder / "metrics.json" for folder in (evaluated.folder, here.folder)]
     assert files[0].read_bytes() == files[1].read_bytes()
 
     (here.folder / "evaluation/base/fgsm.json").unlink()
     with pytest.raises(InputError, match="missing are base/fgsm"):
-        merge_shards(here, CONFIG)
+        merge(here)
     shutil.rmtree(here.folder / "evaluation")
     with pytest.raises(InputError, match="it holds none"):
-        merge_shards(here, CONFIG)
+        merge(here)
+
+
+def test_a_certification_is_divided_by_images(evaluated, tmp_path, monkeypatch):
+    monkeypatch.setattr("robustcls.evaluation.runs.certification._IMAGES", 2)
+    config = SmoothingConfig(samples=20, selection=5, limit=5)
+    whole = certify_models(evaluated, config)
+    divided = dataclasses.replace(evaluated, folder=tmp_path / "divided")
+    titles = [measure_shard(work_of(divided, config), Shard(n, 2)) for n in (2, 1)]
+    assert sorted(title for shard in titles for title in shard) == [
+        f"{model}/smoothing-{start:06d}" for model in ("adversarial", "base") for start in (0, 2, 4)
+    ]
+    require_shards(work_of(divided, config))
+    monkeypatch.setattr("robustcls.evaluation.runs.certification.certify", None)
+    assert certify_models(divided, config, resume=True) == whole
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "1/2/3", "-1/2"])

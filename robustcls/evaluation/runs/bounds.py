@@ -23,12 +23,14 @@ from robustcls._settings import (
 from robustcls._validation import InputError
 from robustcls.bounds.certification import BOUNDS, certify_by_bounds
 from robustcls.classifiers.classifier import Classifier
+from robustcls.distribution.parts import Ledger
+from robustcls.distribution.work import Piece
 from robustcls.evaluation.intervals import measurement
 from robustcls.evaluation.prediction import floats, subset
 from robustcls.evaluation.runs.models import ModelsAndImages, StoredModel
-from robustcls.evaluation.runs.parts import Ledger
 from robustcls.runs import versions, write_json
 
+BOUNDS_PARTS = "bounds"
 RESULTS = "bounds.json"
 
 
@@ -78,7 +80,7 @@ def certify_models_by_bounds(
         InputError: a model does not fit the images or has a layer that bounds do not know.
     """
     settings = dataclasses.asdict(config)
-    ledger = Ledger(evaluated.folder / "bounds", reuse=resume)
+    ledger = Ledger(evaluated.folder / BOUNDS_PARTS, reuse=resume)
     found: dict[str, Any] = {
         "title": evaluated.title,
         "models": [stored.name for stored in evaluated.models],
@@ -87,17 +89,27 @@ def certify_models_by_bounds(
         "data_fingerprint": evaluated.fingerprint,
     }
     for stored in evaluated.models:
-        depends_on = {
-            "settings": settings,
-            "model": stored.digest,
-            "data": evaluated.fingerprint,
-        }
-        found[stored.name] = ledger.part(
-            stored.name, "bounds", depends_on, partial(_measure, evaluated, stored, config)
-        )
+        piece = bounds_piece(evaluated, stored, config)
+        found[stored.name] = ledger.part(piece.group, piece.name, piece.depends_on, piece.measure)
         keras.backend.clear_session()
     write_json(evaluated.folder / RESULTS, found)
     return found
+
+
+def bounds_piece(evaluated: ModelsAndImages, stored: StoredModel, config: BoundsConfig) -> Piece:
+    """Returns what has to be measured of one model.
+
+    Args:
+        evaluated: the images.
+        stored: the model.
+        config: the bound, its radius and so on.
+    """
+    depends_on = {
+        "settings": dataclasses.asdict(config),
+        "model": stored.digest,
+        "data": evaluated.fingerprint,
+    }
+    return Piece(stored.name, "bounds", depends_on, partial(_measure, evaluated, stored, config))
 
 
 def print_bounds(found: Mapping[str, Any], console: Console | None = None) -> None:

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from robustcls._progress import tqdm
+from robustcls.distribution.parts import Ledger
+from robustcls.distribution.work import Piece
+from robustcls.evaluation.prediction import subset
 from robustcls.evaluation.reports.charts import write_chart
 from robustcls.evaluation.runs.models import ModelsAndImages, StoredModel
-from robustcls.evaluation.runs.parts import Ledger
 from robustcls.evaluation.smoothing.config import SmoothingConfig
-from robustcls.evaluation.smoothing.randomized import certify, radius_of
+from robustcls.evaluation.smoothing.randomized import Certification, certify, radius_of
 from robustcls.reports.evaluations import link_pages
 from robustcls.runs import versions, write_json
 
 CERTIFICATION = "certification.json"
+CERTIFICATION_PARTS = "certification"
 _POINTS = 60
+# A piece of that many images takes minutes.
+_IMAGES = 50
 
 
 def certify_models(
@@ -50,7 +57,7 @@ def certify_models(
         InputError: a model does not fit the images.
     """
     config = config or SmoothingConfig()
-    ledger = Ledger(evaluated.folder / "certification", reuse=resume)
+    ledger = Ledger(evaluated.folder / CERTIFICATION_PARTS, reuse=resume)
     found: dict[str, Any] = {
         "title": evaluated.title,
         "models": [stored.name for stored in evaluated.models],
@@ -61,12 +68,8 @@ def certify_models(
         "data_fingerprint": evaluated.fingerprint,
     }
     for stored in evaluated.models:
-        depends_on = {
-            "settings": dataclasses.asdict(config),
-            "model": stored.digest,
-            "data": evaluated.fingerprint,
-        }
-        measure = partial(_measure, evaluated, stored, config, progress)
+        measure = partial(_join, ledger, evaluated, stored, config, progress)
+        depends_on = _depends_on(evaluated, stored, config)
         found[stored.name] = ledger.part(stored.name, "smoothing", depends_on, measure)
         keras.backend.clear_session()
     write_json(evaluated.folder / CERTIFICATION, found)
@@ -100,27 +103,77 @@ def print_certification(found: Mapping[str, Any], console: Console | None = None
         console.print("No Gaussian noise in training, as far as is known; smoothing needs it.")
 
 
+def certification_pieces(
+    evaluated: ModelsAndImages, stored: StoredModel, config: SmoothingConfig
+) -> list[Piece]:
+    """Returns what has to be measured of one model, some images in each piece.
+
+    Args:
+        evaluated: the images.
+        stored: the model, which is loaded when the first piece is measured.
+        config: sigma, draws and so on.
+    """
+    count = len(subset(len(evaluated.test), config.limit, config.seed))
+    depends_on = _depends_on(evaluated, stored, config)
+    load = cache(stored.load)
+    return [
+        Piece(
+            stored.name,
+            f"smoothing-{start:06d}",
+            depends_on,
+            partial(_measure, evaluated, load, config, slice(start, start + _IMAGES)),
+        )
+        for start in range(0, count, _IMAGES)
+    ]
+
+
+def _depends_on(
+    evaluated: ModelsAndImages, stored: StoredModel, config: SmoothingConfig
+) -> dict[str, Any]:
+    return {
+        "settings": dataclasses.asdict(config),
+        "model": stored.digest,
+        "data": evaluated.fingerprint,
+    }
+
+
 def _measure(
+    evaluated: ModelsAndImages,
+    load: Callable[[], Any],
+    config: SmoothingConfig,
+    chosen: slice,
+    state: Path,
+) -> dict[str, Any]:
+    certified = certify(
+        load(), evaluated.test, config, part=chosen, checkpoint=state / "images.json"
+    )
+    return {
+        "labels": certified.labels.tolist(),
+        "predicted": certified.predicted.tolist(),
+        "radius": certified.radius.tolist(),
+    }
+
+
+def _join(
+    ledger: Ledger,
     evaluated: ModelsAndImages,
     stored: StoredModel,
     config: SmoothingConfig,
     progress: bool,
-    state: Path,
+    _: Path,
 ) -> dict[str, Any]:
-    certified = certify(
-        stored.load(),
-        evaluated.test,
-        config,
-        checkpoint=state / "images.json",
-        progress=progress,
-    )
+    pieces = certification_pieces(evaluated, stored, config)
+    parts = [
+        ledger.part(piece.group, piece.name, piece.depends_on, piece.measure)
+        for piece in tqdm(pieces, desc=f"certify {stored.name}", disable=not progress)
+    ]
+    joined = {name: [value for part in parts for value in part[name]] for name in parts[0]}
+    certified = Certification(*map(np.array, joined.values()))
     largest = radius_of(config.samples, config.samples, config.sigma, config.alpha)
     radii = [largest * step / _POINTS for step in range(_POINTS + 1)]
     return {
         "count": len(certified.labels),
         "abstained": certified.abstained,
         "certified_accuracy": [[radius, certified.accuracy(radius)] for radius in radii],
-        "labels": certified.labels.tolist(),
-        "predicted": certified.predicted.tolist(),
-        "radius": certified.radius.tolist(),
+        **joined,
     }

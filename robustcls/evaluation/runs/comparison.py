@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from robustcls._notebook import Metrics
+from robustcls.distribution.parts import Ledger
 from robustcls.evaluation.corruptions.report import CorruptionReport
 from robustcls.evaluation.findings import findings
 from robustcls.evaluation.reports.brief import brief_of
@@ -20,11 +21,11 @@ from robustcls.evaluation.reports.charts import write_chart
 from robustcls.evaluation.reports.report import write_report
 from robustcls.evaluation.runs.config import EvaluationConfig
 from robustcls.evaluation.runs.models import ModelsAndImages
-from robustcls.evaluation.runs.parts import Ledger
 from robustcls.evaluation.runs.plan import EvaluationPlan, Part, attacks_of
 from robustcls.reports.evaluations import choose_evaluation, evaluation_folder, link_pages
 from robustcls.runs import METRICS, versions, write_json
 
+EVALUATION_PARTS = "evaluation"
 Results = dict[str, dict[str, Any]]
 """What was measured, by model and part."""
 
@@ -90,7 +91,7 @@ def evaluate_models(
         evaluated = chosen_evaluation(evaluated, config, resume=resume)
     # All are made before the first is measured: wrong settings cost no time.
     work = [EvaluationPlan(evaluated, stored, config, progress) for stored in evaluated.models]
-    ledger = Ledger(evaluated.folder / "evaluation", reuse=resume)
+    ledger = Ledger(evaluated.folder / EVALUATION_PARTS, reuse=resume)
     results: Results = {}
     metrics: dict[str, Any] = {}
     while work:

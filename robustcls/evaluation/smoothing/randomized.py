@@ -69,6 +69,7 @@ def certify(
     data: Split | tuple[np.ndarray, np.ndarray],
     config: SmoothingConfig | None = None,
     *,
+    part: slice | None = None,
     checkpoint: Path | str | None = None,
     preprocess: Preprocess | None = None,
     input_range: InputRange | None = None,
@@ -94,6 +95,8 @@ def certify(
             logits [N, classes], or what `attacks.adapt` takes or returns.
         data: a split, or (images float32 [N, H, W, C] in [0, 1], labels int [N]).
         config: sigma, draws and so on; the defaults if None (default None).
+        part: which of the images that `config.limit` chooses; None takes all. Parts joined are
+            what all at once give (slice or None, default None).
         checkpoint: a JSON file that keeps what was found, written about every 20 seconds. A call
             with the same arguments goes on from there (default None).
         preprocess: what the model wants done to images in [0, 1] first; radii stay in units of
@@ -112,6 +115,7 @@ def certify(
         model, data, preprocess=preprocess, input_range=input_range, output=output
     )
     places = subset(len(images), config.limit, config.seed)
+    places = places if part is None else places[part]
     found = _restore(checkpoint, len(places))
     saved = time.monotonic()
     with tqdm(

@@ -1,4 +1,4 @@
-"""Results of an evaluation, kept part by part so that one that was stopped can go on."""
+"""Results, kept part by part so that work that was stopped can go on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from robustcls.runs import read_json, write_json
+
+Measure = Callable[[Path], dict[str, Any]]
+"""Returns the result of a part; is given a folder to keep its state in."""
 
 
 class Ledger:
@@ -23,7 +26,11 @@ class Ledger:
     def __init__(self, folder: Path, *, reuse: bool) -> None:
         self.folder = folder
         if not reuse:
-            shutil.rmtree(folder, ignore_errors=True)
+            self.clear()
+
+    def clear(self) -> None:
+        """Deletes what is there."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def holds(self, model: str, name: str, depends_on: Mapping[str, Any]) -> bool:
         """Returns whether a part's result is there already, and would come out the same.
@@ -46,7 +53,7 @@ class Ledger:
         model: str,
         name: str,
         depends_on: Mapping[str, Any],
-        measure: Callable[[Path], dict[str, Any]],
+        measure: Measure,
     ) -> dict[str, Any]:
         """Returns the part's result: the kept one if it would come out the same, else a new one.
 

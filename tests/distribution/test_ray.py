@@ -1,0 +1,103 @@
+"""Work on Ray comes to the bits of one process, also when an actor is lost."""
+
+import functools
+import os
+import signal
+import socket
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from robustcls import cli
+from robustcls.distribution.work import Work
+from robustcls.evaluation.runs.comparison import evaluate_models
+from robustcls.evaluation.runs.config import EvaluationConfig
+from robustcls.evaluation.runs.models import find_models
+from robustcls.evaluation.runs.work import open_work, work_of
+
+CONFIG = EvaluationConfig(attack="pgd", steps=2, curve_limit=0, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def model_and_images(tmp_path_factory):
+    """The arguments of `find_models`: a tiny model, and pictures of two classes."""
+    folder = tmp_path_factory.mktemp("ray")
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        name = "ab"[number % 2]
+        pixels = rng.integers(0, 100, (8, 8, 3), np.uint8) + 150 * (number % 2)
+        (folder / "images" / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / name / f"{number}.png")
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    model.save(folder / "model.keras")
+    return {"path": str(folder / "model.keras"), "data": str(folder / "images")}
+
+
+@pytest.mark.slow
+def test_two_actors_of_which_one_is_killed(model_and_images, tmp_path):
+    pytest.importorskip("ray")
+    from robustcls.distribution.ray_engine import measure_on_ray
+
+    whole = find_models(**model_and_images, out=tmp_path / "whole")
+    metrics = evaluate_models(whole, CONFIG)
+    where = model_and_images | {"out": str(tmp_path / "spread")}
+    killed, mark = "model/gaussian", str(tmp_path / "killed")
+
+    def open_dying() -> Work:
+        work = open_work(where, CONFIG, "default")
+
+        def dying(measure, state):
+            if not os.path.exists(mark):
+                open(mark, "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return measure(state)
+
+        for piece in work.pieces:
+            if piece.title == killed:
+                object.__setattr__(piece, "measure", functools.partial(dying, piece.measure))
+        return work
+
+    spread = find_models(**where)
+    lines = []
+    measure_on_ray(work_of(spread, CONFIG), open_dying, actors=2, tell=lines.append)
+    assert f"{killed}: its actor is lost; another one does it again" in lines
+    done = [line.split()[1].rstrip(",") for line in lines if "/6 " in line]
+    assert sorted(done) == sorted(piece.title for piece in work_of(spread, CONFIG).pieces)
+    assert evaluate_models(spread, CONFIG, resume=True) == metrics
+    files = [folder / "metrics.json" for folder in (whole.folder, spread.folder)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--engine", "spark"], "engine must be one of ray"),
+        (["--engine", "ray", "--shards", "1/2"], "exclude each other"),
+        (["--actors", "2"], "actors must come with --engine ray"),
+        (["--engine", "ray", "--threads", "0"], "threads must be at least 1"),
+        (["--engine", "ray", "--address", "here"], "address must be host:port or auto"),
+        (["--engine", "ray", "--address", "127.0.0.1:{port}"], "none answers at 127.0.0.1:"),
+    ],
+)
+def test_bad_flags_are_one_line(run_here, flags, line):
+    pytest.importorskip("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    done = run_here(cli.main, "evaluate", "RUN", *(flag.format(port=port) for flag in flags))
+    assert done.returncode == 2
+    assert line in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_ray_the_line_says_how_to_install_it(run_here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = run_here(cli.main, "certify", "RUN", "--engine", "ray")
+    assert done.returncode == 2
+    assert "pip install 'robustcls[ray]'" in done.stderr
