@@ -65,6 +65,15 @@ def run_here():
 
 
 @pytest.fixture
+def shallow(monkeypatch):
+    """Gives MobileNetV2 one block a stage: what takes time is to trace all its layers."""
+    from robustcls.models import mobilenet_v2
+
+    stages = [(channels, 1, stride) for channels, _, stride in mobilenet_v2.STAGES]
+    monkeypatch.setattr(mobilenet_v2, "STAGES", stages)
+
+
+@pytest.fixture
 def browser(tmp_path):
     """A page in headless Chromium, see `browser.py`."""
     # Test folders are no packages.

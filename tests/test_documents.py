@@ -75,7 +75,7 @@ mobilenet_v2.STAGES = tuple((channels, 1, stride) for channels, _, stride in mob
 # Runs the blocks of every page in one process, since TensorFlow takes seconds to import, and writes
 # what went wrong as JSON by page. The commands of both packages are called as their scripts do.
 RUNNER = """
-import contextlib, io, json, os, shlex, subprocess, sys, time, traceback
+import contextlib, gc, io, json, os, shlex, subprocess, sys, time, traceback
 
 import anomaly.cli
 import robustcls.cli
@@ -96,6 +96,10 @@ def call(command):
         assert not left.code, f"status {left.code}"
 
 
+# As in conftest.py.
+gc.collect()
+gc.freeze()
+gc.set_threshold(50_000, 20, 50)
 failures, seen = {}, set()
 for page, blocks in json.load(open(sys.argv[1])).items():
     begun = time.monotonic()
@@ -195,19 +199,31 @@ def checkout(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def failures(checkout):
-    """What went wrong in the blocks, by page."""
+def failures(checkout, request):
+    """What went wrong in the blocks, by page; README's come first, others go on from them."""
+    asked = [item.callspec.params["page"] for item in request.session.items if is_run(item)]
     pages = {
         name(page): [(place, language, cheaper(language, code)) for place, language, code in found]
-        for page, found in ((page, blocks(page)) for page in PAGES)
+        for page, found in ((page, blocks(page)) for page in PAGES if page in asked + PAGES[:1])
     }
     (checkout / "blocks.json").write_text(json.dumps(pages), encoding="utf-8")
     run([sys.executable, "-c", RUNNER, "blocks.json", "failures.json"], checkout)
     return json.loads((checkout / "failures.json").read_text(encoding="utf-8"))
 
 
+def is_run(item):
+    return getattr(item, "originalname", "") == "test_blocks_run"
+
+
+SHORT = ("README.md", "docs/quickstart.md")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=[] if name(p) in SHORT else [pytest.mark.long]) for p in PAGES],
+    ids=name,
+)
 def test_blocks_run(failures, page):
     assert name(page) not in failures, failures[name(page)]
 
@@ -286,7 +302,7 @@ def notebook_failures(tmp_path_factory):
     return json.loads((folder / "failures.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs("nbclient", "ipykernel")
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name)
 def test_notebooks_run(notebook, notebook_failures):
@@ -298,7 +314,7 @@ def test_notebooks_are_small():
     assert sum(path.stat().st_size for path in NOTEBOOKS) < 300_000
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs("sphinx", "myst_nb", "furo")
 def test_site(tmp_path):
     """It builds without a warning, and its reference has every public name."""

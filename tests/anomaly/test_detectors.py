@@ -25,12 +25,12 @@ NOISE = AugmentationPolicy.from_config(
 )
 # Enough to tell the fixtures apart, in seconds, and two epochs at least of each last stage.
 QUICK = {
-    "autoencoder": {"epochs": 12, "learning_rate": 0.005},
+    "autoencoder": {"epochs": 8, "learning_rate": 0.008},
     "deep_sad": {"pretraining_epochs": 2, "epochs": 8, "learning_rate": 0.005},
     "deep_svdd": {"pretraining_epochs": 4, "epochs": 4, "learning_rate": 0.005},
-    "ebgan": {"pretraining_epochs": 12, "epochs": 2, "learning_rate": 0.002},
-    "memae": {"epochs": 12, "learning_rate": 0.005},
-    "ognet": {"epochs": 6, "iterations": 14, "width": 0.0625},
+    "ebgan": {"pretraining_epochs": 6, "epochs": 2, "learning_rate": 0.004},
+    "memae": {"epochs": 8, "learning_rate": 0.008},
+    "ognet": {"epochs": 2, "iterations": 6, "width": 0.0625},
     "one_class_svm": {},
     "patch_memory": {"weights": "random", "resize_to": 32, "layers": ("block_2_add",)},
 }

@@ -53,6 +53,7 @@ def test_preprocessing_is_part_of_the_graph():
     assert np.count_nonzero(tape.gradient(loss, x)) == 2 * 8 * 8
 
 
+@pytest.mark.usefixtures("shallow")
 def test_inference_draws_nothing():
     model = small(dropout=0.5)
     x = images()
@@ -65,6 +66,7 @@ def test_inference_draws_nothing():
     [(14, None, 2), (16, None, 2), (28, None, 2), (32, None, 2), (48, None, 3), (56, None, 2),
      (64, None, 2), (96, None, 3), (32, 32, 1), (32, 8, 4), (64, 16, 4)],
 )  # fmt: skip
+@pytest.mark.usefixtures("shallow")
 def test_output_stride(size, output_stride, last):
     model = small(input_shape=(size, size, 3), output_stride=output_stride)
     assert model.get_layer("average_pool").input.shape[1:3] == (last, last)
@@ -76,6 +78,7 @@ def test_strides_go_from_the_stem_on():
     assert strided == ["block_3_depthwise", "block_6_depthwise", "block_13_depthwise"]
 
 
+@pytest.mark.usefixtures("shallow")
 def test_seed_fixes_the_weights_whatever_was_built_before():
     first = small(seed=3)
     keras.utils.set_random_seed(99)
@@ -108,6 +111,7 @@ def step(network, x, training):
 
 
 @pytest.mark.parametrize("training", [False, True])
+@pytest.mark.usefixtures("shallow")
 def test_equals_the_same_network_on_keras_batch_norm(training):
     model = small(input_shape=(32, 32, 3), alpha=1.0)
 
@@ -131,7 +135,7 @@ def test_equals_the_same_network_on_keras_batch_norm(training):
         step(version(*settings), x, training)
         for settings in (("float64", False), ("float32", False), ("float32", True))
     )
-    # Rounding grows over 52 layers: as much as Keras' own may. Some gradients are zero, of a bias
+    # Rounding grows over the layers: as much as Keras' own may. Some gradients are zero, of a bias
     # before a normalization for one, and have no rounding to compare with.
     floor = 1e-7 * max(np.linalg.norm(exact) for exact in expected)
     for exact, a, b in zip(expected, stock, fused, strict=True):
@@ -139,6 +143,7 @@ def test_equals_the_same_network_on_keras_batch_norm(training):
         assert np.linalg.norm(b - exact) <= 3 * np.linalg.norm(a - exact) + 1e-5 * scale + floor
 
 
+@pytest.mark.usefixtures("shallow")
 def test_saving_keeps_everything(tmp_path):
     model = small(input_shape=(12, 12, 1), resize_to=16, dropout=0.2)
     model(images((4, 12, 12, 1)), training=True)
@@ -150,6 +155,7 @@ def test_saving_keeps_everything(tmp_path):
     assert loaded.output_names == ["logits"]
 
 
+@pytest.mark.usefixtures("shallow")
 def test_loads_in_a_process_that_imports_only_the_loader(tmp_path):
     small().save(tmp_path / "m.keras")
     code = (
@@ -163,6 +169,7 @@ def test_loads_in_a_process_that_imports_only_the_loader(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["m.keras", "m.weights.h5"])
+@pytest.mark.usefixtures("shallow")
 def test_weights_from_a_file(tmp_path, name):
     model = small(seed=1)
     (model.save if name == "m.keras" else model.save_weights)(tmp_path / name)
@@ -176,6 +183,7 @@ def test_weights_from_a_file(tmp_path, name):
         assert str(tmp_path / name) in str(error.value)
 
 
+@pytest.mark.usefixtures("shallow")
 def test_weights_from_a_file_keep_its_padding_and_scaling(tmp_path, monkeypatch):
     from robustcls.models import building as classifier
     from robustcls.models import pretrained
@@ -229,6 +237,7 @@ def test_load_of_what_is_no_model(tmp_path, content):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.usefixtures("shallow")
 def test_load_of_a_cut_model(tmp_path):
     path = tmp_path / "m.keras"
     small().save(path)
