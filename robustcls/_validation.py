@@ -160,20 +160,41 @@ def check_images(images: Any, argument: str = "images") -> np.ndarray:
     return array.astype(np.float32, copy=False)
 
 
+class MultiHot(np.ndarray):
+    """Labels of images that can be of several classes: bool rows [N, classes], yes or no for each.
+
+    A class of its own, so that a part of the rows, each of which may happen to name one class, is
+    still read row by row.
+    """
+
+
 def check_labels(
-    labels: Any, count: int, num_classes: int | None = None, argument: str = "labels"
+    labels: Any,
+    count: int,
+    num_classes: int | None = None,
+    argument: str = "labels",
+    *,
+    several: bool = False,
 ) -> np.ndarray:
     """Returns `labels` as int64 [count], each in [0, num_classes).
 
-    Class ids may come as one column, [count, 1], and as one-hot rows, [count, classes].
+    Class ids may come as one column, [count, 1], and as one-hot rows, [count, classes]. Where
+    `several`, rows that do not all name exactly one class become a `MultiHot` [count, classes].
 
     Raises:
-        InputError: rows that name several classes or none, another length, words, fractional or
-            out-of-range class ids.
+        InputError: rows that name several classes or none, another length or width, words,
+            fractional or out-of-range class ids.
     """
-    array = _as_array(labels, argument)
+    array = labels if isinstance(labels, MultiHot) else _as_array(labels, argument)
     if array.ndim == 2 and len(array) == count:
-        array = array[:, 0] if array.shape[1] == 1 else _of_one_hot(array, argument)
+        array = array[:, 0] if array.shape[1] == 1 else _of_rows(array, argument, several)
+    if isinstance(array, MultiHot):
+        if num_classes not in (None, array.shape[1]):
+            raise InputError(
+                f"{argument} must have a column for each of the model's {num_classes} classes; "
+                f"received rows of {array.shape[1]}."
+            )
+        return array
     if array.ndim != 1 or len(array) != count:
         raise InputError(
             f"{argument} must be {count} class ids, shape ({count},); received shape {array.shape}."
@@ -196,21 +217,23 @@ def check_labels(
     return array
 
 
-def _of_one_hot(rows: np.ndarray, argument: str) -> np.ndarray:
-    """Returns the class of each row, which must name exactly one."""
+def _of_rows(rows: np.ndarray, argument: str, several: bool) -> np.ndarray:
+    """Returns the class of each row; where a row names another number of classes, all rows."""
     if rows.dtype.kind not in "fiub" or not np.isin(rows, (0, 1)).all():
         raise InputError(
             f"{argument} must be class ids or one-hot rows of 0 and 1; received {rows.dtype} of "
             f"shape {rows.shape} with other values. Did you mean {argument}.argmax(-1)?"
         )
     counts = rows.sum(axis=1)
-    if (counts != 1).any():
+    if (counts == 1).all() and not isinstance(rows, MultiHot):
+        return rows.argmax(axis=1)
+    if not several:
         raise InputError(
-            f"{argument} must name one class an image; received multi-hot rows, "
+            f"{argument} must name one class an image here; received multi-hot rows, "
             f"{int((counts != 1).sum())} of {len(rows)} with {int(counts.min())} to "
             f"{int(counts.max())} classes. Judge each class by itself, or leave these images out."
         )
-    return rows.argmax(axis=1)
+    return rows.astype(bool).view(MultiHot)
 
 
 def _as_array(values: Any, argument: str) -> np.ndarray:

@@ -19,7 +19,7 @@ from robustcls._settings import (
     checked,
 )
 from robustcls._user_code import called
-from robustcls._validation import InputError, check_images, check_labels
+from robustcls._validation import InputError, check_images
 from robustcls.attacks import norms
 from robustcls.attacks.batched import perturb_in_batches
 from robustcls.attacks.registry import ATTACKS
@@ -27,6 +27,7 @@ from robustcls.attacks.task import AttackResult as AttackResult
 from robustcls.attacks.task import Options, Task
 from robustcls.classifiers.adapters import adapt as adapt
 from robustcls.classifiers.adapters import classifier_of
+from robustcls.classifiers.answers import labels_for
 from robustcls.classifiers.classifier import Classifier
 from robustcls.classifiers.ranges import require_fitting_range
 
@@ -138,7 +139,10 @@ class Attack:
                 to logits or probabilities [N, classes]; a `.keras` file; a SavedModel; for
                 attacks without gradients any function; or what `adapt` returned.
             images: float32 [N, H, W, C] in [0, 1].
-            labels: int [N], the true class ids; for a targeted attack, those to reach.
+            labels: int [N], the true class ids; for a targeted attack, those to reach. Or multi-hot
+                rows [N, classes], for a model with a sigmoid for each class or its logits: the
+                attack then raises binary cross-entropy summed over the classes, and an image has
+                fallen when one class is answered wrong.
             batch_size: images the model sees at a time; the result does not depend on it (int >= 1,
                 default 128).
             progress: show a bar with the robust accuracy so far (bool, default False).
@@ -190,7 +194,7 @@ class Attack:
                 probabilities [N, classes]; a `.keras` file; a SavedModel; for attacks without
                 gradients any function; or what `adapt` returned.
             images: float32 [N, H, W, C] in [0, 1].
-            labels: int [N].
+            labels: int [N], or multi-hot rows [N, classes].
             epsilons: the radii, in place of the attack's own.
             batch_size: images the model sees at a time (int >= 1, default 128).
             progress: show a bar for each radius (bool, default False).
@@ -213,7 +217,7 @@ class Attack:
         images = check_images(images)
         classifier = classifier_of(model)
         num_classes = classifier.prepare(images)
-        labels = check_labels(labels, len(images), num_classes)
+        labels = labels_for(classifier, labels, len(images))
         folder = None if checkpoint is None else Path(checkpoint)
         options = Options(batch_size, progress, active_set, folder)
         with called(f"attack '{self.registry_name}'", type(self)):
@@ -253,7 +257,7 @@ class Attack:
             classifier: the model: `classifier.predict(images)` are the logits, float32
                 [n, classes]; `loss_gradients(classifier, images, labels)` the gradients.
             images: float32 [n, H, W, C] in [0, 1], none of which has fallen yet.
-            labels: int64 [n].
+            labels: int64 [n], or multi-hot bool [n, classes].
             keys: uint64 [n], a key for each image that follows from its pixels and the seed.
                 `draws.uniform(keys, shape)` and the like draw from them, so that an image gets
                 the same whatever batch it is in.

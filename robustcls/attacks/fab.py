@@ -52,7 +52,7 @@ class BoundaryStep:
         moved = tf.clip_by_value(moved + alpha * (images + OVERSHOOT * from_image), 0.0, 1.0)
 
         outputs = logits(moved)
-        fooled = (tf.argmax(outputs, -1) != batch["labels"])[:, None, None, None]
+        fooled = losses.fooled(outputs, batch["labels"])[:, None, None, None]
         following = tf.where(fooled, images + BACKWARD * (moved - images), moved)
         return moved, outputs, {"current": following}
 

@@ -88,7 +88,7 @@ def compiled_step(
     classifier: Classifier, rule: Rule, batch: Batch, state: State, settings: State
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor, Tensors]]:
     """Returns the compiled step, traced once for all batch sizes and settings."""
-    key = (rule, batch.images.shape[1:], classifier.outputs)
+    key = (rule, batch.images.shape[1:], batch.labels.ndim, classifier.outputs)
     if key not in classifier.compiled:
 
         def step(batch: Tensors, state: Tensors, settings: Tensors) -> tuple:
@@ -141,14 +141,14 @@ def loss_gradients(classifier: Classifier, images: np.ndarray, labels: np.ndarra
     Args:
         classifier: the model, as `Attack.perturb` gets it.
         images: float32 [n, H, W, C] in [0, 1].
-        labels: int64 [n].
+        labels: int64 [n], or multi-hot bool [n, classes].
 
     Raises:
         InputError: the model is a plain function, which has no gradients.
     """
     if not classifier.differentiable:
         raise InputError(_needs_gradients("this attack", classifier))
-    key = ("loss_gradients", images.shape[1:], classifier.outputs)
+    key = ("loss_gradients", images.shape[1:], labels.ndim, classifier.outputs)
     if key not in classifier.compiled:
 
         def gradients(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -158,7 +158,7 @@ def loss_gradients(classifier: Classifier, images: np.ndarray, labels: np.ndarra
 
             return value_and_gradient(loss, images)[2]
 
-        signature = [_spec(images), tf.TensorSpec([None], tf.int64)]
+        signature = [_spec(images), _spec(labels)]
         classifier.compiled[key] = compile_once(gradients, signature)
     return classifier.compiled[key](images, labels).numpy()
 

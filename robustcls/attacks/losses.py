@@ -1,4 +1,8 @@
-"""What attacks raise: one number for each image, from its logits."""
+"""What attacks raise: one number for each image, from its logits.
+
+Labels are class ids, int64 [N], or multi-hot rows, bool [N, classes]: whether an image is of each
+class, which the sign of its logit answers.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,15 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     all that the attacks go by. But its gradient loses its digits as p comes within 1e-7 of 1 and
     is 0 soon after, so that a model looks robust because it is sure; the log-odds keep theirs.
 
+    Of multi-hot labels it is the logarithm of binary cross-entropy summed over the classes, which
+    rises with the sum and keeps its digits likewise.
+
     Args:
         logits: float32 [N, classes].
-        labels: int64 [N].
+        labels: int64 [N], or bool [N, classes].
     """
+    if labels.shape.rank == 2:
+        return tf.reduce_logsumexp(_log_binary(_turned(logits, labels)), -1)
     own = tf.gather(logits, labels, batch_dims=1)
     is_own = tf.one_hot(labels, tf.shape(logits)[1], True, False, dtype=tf.bool)
     return tf.reduce_logsumexp(tf.where(is_own, -np.inf, logits), -1) - own
@@ -31,6 +40,7 @@ def dlr(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of
     diverse parameter-free attacks", 2020, section 4; at least three classes.
     """
+    logits, labels = _one_class(logits, labels)
     top = tf.math.top_k(logits, 3).values
     own = tf.gather(logits, labels, batch_dims=1)
     is_top = tf.equal(tf.argmax(logits, -1), labels)
@@ -45,9 +55,10 @@ def targeted_dlr(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf
 
     Args:
         logits: float32 [N, classes].
-        labels: int64 [N], the class to leave.
-        targets: int64 [N], the class to reach.
+        labels: int64 [N], the class to leave; or bool [N, classes].
+        targets: int64 [N], the class to reach; of multi-hot labels, 1 + the class to answer wrong.
     """
+    logits, labels = _one_class(logits, labels)
     top = tf.math.top_k(logits, 4).values
     difference = logit_difference(logits, labels, targets)
     return difference / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
@@ -55,5 +66,32 @@ def targeted_dlr(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf
 
 def logit_difference(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """Returns the target's logit minus the label's, float32 [N]; arguments as `targeted_dlr`."""
+    logits, labels = _one_class(logits, labels)
     own = tf.gather(logits, labels, batch_dims=1)
     return tf.gather(logits, targets, batch_dims=1) - own
+
+
+def fooled(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns where the model is wrong about an image, bool [N]; arguments as `cross_entropy`."""
+    if labels.shape.rank == 2:
+        return tf.reduce_any(tf.not_equal(logits > 0, labels), -1)
+    return tf.not_equal(tf.argmax(logits, -1), labels)
+
+
+def _one_class(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Logits and labels of one class an image; of multi-hot labels as `task.all_right_first`."""
+    if labels.shape.rank == 1:
+        return logits, labels
+    turned = tf.pad(_turned(logits, labels), [[0, 0], [1, 0]])
+    return turned, tf.zeros_like(turned[:, 0], tf.int64)
+
+
+def _turned(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """The logit of each class, turned so that it rises where the answer gets wrong."""
+    return tf.where(labels, -logits, logits)
+
+
+def _log_binary(turned: tf.Tensor) -> tf.Tensor:
+    """The logarithm of log(1 + exp(x)), which is x itself far below 0."""
+    low = turned < -15.0
+    return tf.where(low, turned, tf.math.log(tf.nn.softplus(tf.where(low, 0.0, turned))))

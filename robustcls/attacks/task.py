@@ -9,6 +9,7 @@ import numpy as np
 
 from robustcls._notebook import Brief, Briefly
 from robustcls.attacks.draws import image_keys
+from robustcls.classifiers.answers import is_right
 from robustcls.classifiers.classifier import Classifier
 
 State = dict[str, np.ndarray]
@@ -37,8 +38,8 @@ class Batch:
 
     Attributes:
         images: float32 [n, H, W, C] in [0, 1], the centers of the balls.
-        labels: int64 [n].
-        targets: int64 [n], the class each run aims at; the label where it aims at none.
+        labels: int64 [n], or bool [n, classes].
+        targets: int64 [n], the class each run aims at; the labels where it aims at none.
         keys: uint64 [n], a key for the draws of each image's run.
         run: int64 [n], how many runs came before.
         step: int64 [n], how many steps of this run came before.
@@ -83,7 +84,7 @@ class Task:
     Args:
         classifier: what is attacked.
         images: float32 [N, H, W, C] in [0, 1].
-        labels: int64 [N].
+        labels: int64 [N], or a `MultiHot`.
         targeted: the labels are classes to reach.
         rivals: how many classes besides the label to rank.
         batch_size: images the model sees at a time.
@@ -120,8 +121,9 @@ class Task:
             logits = classifier.predict(images[batch])
             self.margin[batch], self.success[batch] = self.judge(logits, labels[batch])
             if rivals:
-                np.put_along_axis(logits, labels[batch, None], -np.inf, axis=1)
-                order = np.argsort(-logits, axis=1, kind="stable")
+                others, own = all_right_first(logits, labels[batch])
+                np.put_along_axis(others, own[:, None], -np.inf, axis=1)
+                order = np.argsort(-others, axis=1, kind="stable")
                 self.rivals[batch] = order[:, :rivals]
 
     def judge(self, logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -130,9 +132,8 @@ class Task:
         The margin is the highest other logit minus the label's, or, when targeted, the label's
         minus the highest other.
         """
-        ahead = margins(logits, labels)
-        is_label = logits.argmax(axis=1) == labels
-        return (-ahead, is_label) if self.targeted else (ahead, ~is_label)
+        ahead, right = margins(logits, labels), is_right(logits, labels)
+        return (-ahead, right) if self.targeted else (ahead, ~right)
 
     def record(
         self, index: np.ndarray, points: np.ndarray, logits: np.ndarray, legal: np.ndarray
@@ -162,11 +163,29 @@ class Task:
 def margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns the highest other logit minus the label's, float32 [n].
 
+    Of multi-hot labels: how far the class that is most nearly answered wrong is beyond 0.
+
     Args:
         logits: float32 [n, classes].
-        labels: int64 [n].
+        labels: int64 [n], or a `MultiHot`.
     """
+    logits, labels = all_right_first(logits, labels)
     own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
-    others = logits.copy()
-    np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
-    return others.max(axis=1) - own
+    np.put_along_axis(logits, labels[:, None], -np.inf, axis=1)
+    return logits.max(axis=1) - own
+
+
+def all_right_first(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns copies of logits and labels of one class an image, whatever the labels are.
+
+    Of multi-hot labels: class 0 is that every answer is right, with the logit 0, and class k that
+    the answer about class k - 1 is wrong, with that class's logit turned so that it rises then.
+
+    Args:
+        logits: float32 [n, classes].
+        labels: int64 [n], or a `MultiHot`.
+    """
+    if labels.ndim == 1:
+        return logits.copy(), labels
+    turned = np.where(labels, -logits, logits)
+    return np.pad(turned, [[0, 0], [1, 0]]), np.zeros(len(logits), np.int64)

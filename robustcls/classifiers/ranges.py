@@ -16,6 +16,7 @@ import tensorflow as tf
 from scipy.stats import binom
 
 from robustcls._validation import InputError, check_number
+from robustcls.classifiers.answers import is_right
 
 Preprocess = Callable[[Any], Any]
 InputRange = tuple[float, float]
@@ -157,7 +158,7 @@ def require_fitting_range(
     Args:
         classifier: what `adapt` returns; `prepare` has seen the images.
         images: float32 in [0, 1] or uint8, [N, H, W, C].
-        labels: int64 [N].
+        labels: int64 [N], or a `MultiHot`.
         right: bool [N], which are classified right, where that is known (default None).
 
     Raises:
@@ -170,9 +171,9 @@ def require_fitting_range(
     few = few.astype(np.float32) / np.float32(255) if few.dtype == np.uint8 else few
 
     def hits(pixels: np.ndarray) -> np.ndarray:
-        return classifier.predict(pixels).argmax(axis=1) == labels
+        return is_right(classifier.predict(pixels), labels)
 
-    share = np.bincount(labels).max() / len(labels)
+    share = np.unique(labels, axis=0, return_counts=True)[1].max() / len(labels)
     guessing = len(labels) * share + 3 * np.sqrt(len(labels) * share * (1 - share))
     own = hits(few) if right is None else right[places]
     # Of too few wrong ones no other range can be shown to be right.

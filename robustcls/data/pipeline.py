@@ -32,7 +32,7 @@ class ImageSource:
 
     Attributes:
         images: float32 [N, H, W, C] in [0, 1], or uint8.
-        labels: int64 [N].
+        labels: int64 [N], or a `MultiHot`.
     """
 
     images: np.ndarray
@@ -74,7 +74,8 @@ def train_batches(
 
     Args:
         data: `Splits` (its `train` part is used), a `Split`, arrays `(images, labels)` with
-            images float32 [N, H, W, C] in [0, 1] and labels int [N], or an `ImageSource`.
+            images float32 [N, H, W, C] in [0, 1] and labels int [N] or multi-hot rows, or an
+            `ImageSource`.
         policy: called as `policy(images, seed=seed)` on every batch, with float32 images in [0, 1]
             and an int64 seed [2] of the batch's own; an `AugmentationPolicy`, or None for images as
             they are (default None).
@@ -87,7 +88,8 @@ def train_batches(
             True).
 
     Returns:
-        A dataset of (float32 [B, H, W, C] in [0, 1], int64 [B]).
+        A dataset of (float32 [B, H, W, C] in [0, 1], int64 [B]), or float32 [B, classes] where
+        labels are multi-hot rows.
 
     Raises:
         InputError: bad arrays, or fewer images than one batch with `drop_remainder`.
@@ -138,11 +140,12 @@ def evaluation_batches(
 
     Args:
         data: a `Split`, arrays `(images, labels)` with images float32 [N, H, W, C] in [0, 1]
-            and labels int [N], or an `ImageSource`.
+            and labels int [N] or multi-hot rows, or an `ImageSource`.
         batch_size: images in a batch (int >= 1, default 256).
 
     Returns:
-        A dataset of (float32 [B, H, W, C] in [0, 1], int64 [B]).
+        A dataset of (float32 [B, H, W, C] in [0, 1], int64 [B]), or float32 [B, classes] where
+        labels are multi-hot rows.
 
     Raises:
         InputError: bad arrays.
@@ -159,11 +162,14 @@ def evaluation_batches(
 
 
 def arrays_of(data: Split | Arrays | tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the images of any kind of data, uint8 or float32 in [0, 1], and labels int64 [N].
+    """Returns the images of any kind of data, uint8 or float32 in [0, 1], and their labels.
 
     Args:
-        data: a split, (images float32 [N, H, W, C] in [0, 1], labels int [N]), or a dataset of
-            such pairs, in batches or one by one.
+        data: a split, (images float32 [N, H, W, C] in [0, 1], labels int [N] or multi-hot rows),
+            or a dataset of such pairs, in batches or one by one.
+
+    Returns:
+        The images, and labels int64 [N] or a `MultiHot`.
 
     Raises:
         InputError: it is nothing of the kind, or holds no image.
@@ -190,7 +196,7 @@ def _gathered(batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
     images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
     if images.dtype != np.uint8:
         images = check_images(images, "images of data")
-    return images, check_labels(labels, len(images), argument="labels of data")
+    return images, check_labels(labels, len(images), argument="labels of data", several=True)
 
 
 def _form(spec: Any) -> str:
@@ -221,7 +227,7 @@ def _source(data: Split | Arrays | ImageSource) -> ImageSource:
             f"data must be a Split or a pair (images, labels); received {type(data).__name__}."
         )
     images = check_images(data[0])
-    return ImageSource(images, check_labels(data[1], len(images)))
+    return ImageSource(images, check_labels(data[1], len(images), several=True))
 
 
 def _fetch(source: ImageSource, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -229,13 +235,16 @@ def _fetch(source: ImageSource, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
     batch_images, batch_labels = tf.numpy_function(
         source.take,
         [indices],
-        (tf.as_dtype(source.images.dtype), tf.int64),
+        (tf.as_dtype(source.images.dtype), tf.as_dtype(source.labels.dtype)),
         stateful=False,
     )
     batch_images = tf.ensure_shape(batch_images, [*indices.shape, *source.images.shape[1:]])
     if source.images.dtype == np.uint8:
         batch_images = tf.cast(batch_images, tf.float32) / 255.0
-    return batch_images, tf.ensure_shape(batch_labels, indices.shape)
+    batch_labels = tf.ensure_shape(batch_labels, [*indices.shape, *source.labels.shape[1:]])
+    # Keras' losses take multi-hot rows as floats.
+    several = batch_labels.dtype == tf.bool
+    return batch_images, tf.cast(batch_labels, tf.float32) if several else batch_labels
 
 
 def _finish(dataset: tf.data.Dataset, batches: int) -> tf.data.Dataset:

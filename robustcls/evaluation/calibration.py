@@ -8,7 +8,8 @@ import numpy as np
 from scipy.special import expit, softmax
 from sklearn.metrics import roc_auc_score
 
-from robustcls._validation import InputError, check_labels
+from robustcls._validation import InputError, MultiHot, check_labels
+from robustcls.classifiers.answers import is_right
 
 BINS = 15
 
@@ -18,8 +19,8 @@ class Calibration:
     """Confidence against accuracy; confidence is the largest probability.
 
     Attributes:
-        count: images.
-        accuracy: share of images classified right, in [0, 1].
+        count: images, or answers where each image has several.
+        accuracy: share of them that are right, in [0, 1].
         mean_confidence: in [0, 1].
         ece: expected calibration error in [0, 1], the mean distance of confidence and accuracy
             over 15 bins of equal width, weighted by their images (Guo et al., "On calibration of
@@ -47,7 +48,8 @@ def calibration(
 
     Args:
         logits: float32 [N, classes], N at least 1.
-        labels: int [N].
+        labels: int [N]; or multi-hot rows [N, classes], where the yes or no to each class, with its
+            sigmoid's confidence, counts as an image of its own.
         independent: probabilities are sigmoids, one for each class, rather than a softmax (bool,
             default False).
 
@@ -57,9 +59,13 @@ def calibration(
     logits = np.asarray(logits, np.float64)
     if logits.ndim != 2 or not len(logits):
         raise InputError(f"logits must be [N, classes], N >= 1; received shape {logits.shape}.")
-    labels = check_labels(labels, len(logits), logits.shape[1])
-    confidence = (expit(logits) if independent else softmax(logits, axis=1)).max(axis=1)
-    right = logits.argmax(axis=1) == labels
+    labels = check_labels(labels, len(logits), logits.shape[1], several=True)
+    if isinstance(labels, MultiHot):
+        confidence = expit(np.abs(logits)).ravel()
+        right = np.asarray((logits > 0) == labels).ravel()
+    else:
+        confidence = (expit(logits) if independent else softmax(logits, axis=1)).max(axis=1)
+        right = is_right(logits, labels)
     # Bins are (low, high], as in the paper.
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     count = np.bincount(bins, minlength=BINS)

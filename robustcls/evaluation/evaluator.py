@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from robustcls.attacks import Attack
+from robustcls.classifiers.answers import is_right
 from robustcls.classifiers.classifier import Classifier
 from robustcls.data import noise
 from robustcls.evaluation.intervals import Measurement, measurement
@@ -27,7 +28,7 @@ class Outcome:
 
     Attributes:
         name: what they went through: `clean`, a noise, or an attack.
-        labels: int64 [n].
+        labels: int64 [n], or multi-hot bool [n, classes].
         right: bool [n], which are classified right, whatever an attack tried.
         logits: float32 [n, classes], of the images after it.
     """
@@ -49,7 +50,7 @@ class Evaluator:
     Args:
         classifier: one that has been prepared for the images.
         images: uint8, or float32 in [0, 1], [N, H, W, C]; a memmap is read piece by piece.
-        labels: int64 [N].
+        labels: int64 [N], or a `MultiHot`.
         batch_size: images the model sees at a time, at least 1. Noise is drawn for whole batches,
             so another size draws another.
         progress: show progress bars.
@@ -80,7 +81,7 @@ class Evaluator:
         places = np.arange(len(self.images)) if places is None else places
         logits = self._logits(self.images, places, name, change)
         labels = self.labels[places]
-        return Outcome(name, labels, logits.argmax(axis=1) == labels, logits)
+        return Outcome(name, labels, is_right(logits, labels), logits)
 
     def noisy(self, name: str, *, scale: str, severity: int, seed: int) -> Outcome:
         """Measures all images under one of `NOISES`.

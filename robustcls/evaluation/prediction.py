@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from robustcls._progress import tqdm
 from robustcls._settings import PositiveInt, checked
-from robustcls._validation import check_labels
 from robustcls.classifiers.adapters import classifier_of
+from robustcls.classifiers.answers import labels_for
 from robustcls.classifiers.classifier import PROBES, Classifier
 from robustcls.classifiers.ranges import InputRange, Preprocess, require_fitting_range
 from robustcls.data.pipeline import arrays_of
@@ -41,21 +41,22 @@ def prepared(
     Args:
         model: as for an attack: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to
             logits [N, classes], or what `attacks.adapt` takes or returns.
-        data: a split, (images float32 [N, H, W, C] in [0, 1], labels int [N]), or a dataset of
-            such pairs.
+        data: a split, (images float32 [N, H, W, C] in [0, 1], labels int [N] or multi-hot rows),
+            or a dataset of such pairs.
         preprocess: as for `attacks.adapt` (default None).
         input_range: as for `attacks.adapt` (default None).
         output: as for `attacks.adapt` (default None).
 
     Returns:
-        The classifier, the images as they are stored, the labels int64 [N].
+        The classifier, the images as they are stored, the labels int64 [N] or a `MultiHot`.
 
     Raises:
         InputError: the model or the data is unusable, or they do not fit together.
     """
     images, labels = arrays_of(data)
     classifier = classifier_of(model, preprocess=preprocess, input_range=input_range, output=output)
-    labels = check_labels(labels, len(images), prepare(classifier, images))
+    prepare(classifier, images)
+    labels = labels_for(classifier, labels, len(images))
     require_fitting_range(classifier, images, labels)
     return classifier, images, labels
 

@@ -78,7 +78,9 @@ def evaluate(
         model: a Keras classifier, float32 images [N, H, W, C] in [0, 1] to
             logits [N, classes], or what `attacks.adapt` takes or returns.
         data: a split, (images float32 [N, H, W, C] in [0, 1], labels int [N]), or a
-            `tf.data.Dataset` of such pairs, batched or not, of float32 or uint8 images.
+            `tf.data.Dataset` of such pairs, batched or not, of float32 or uint8 images. Labels may
+            be multi-hot rows [N, classes] for a model with a sigmoid for each class, or its logits:
+            an image then counts as right when every class is answered right.
         attacks: attacks to run; a measurement bears the attack's name (default ()).
         corruptions: the scale that noise strengths come from: "cifar_c", "tiny_imagenet_c" or
             "imagenet_c"; None adds no noise (str or None, default "cifar_c").

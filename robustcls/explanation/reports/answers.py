@@ -62,18 +62,18 @@ class AnswerViews:
         self.explained, self.model = explained, model
         self.factor, self.most_bytes = factor, most_bytes
         self.similarities = model.similarities()
+        self.right = None if explained.labels is None else explained.right(model.probabilities)
 
     def view(self, at: int) -> View:
         """Returns the view of the image at that index."""
-        model, explained = self.model, self.explained
-        predicted = int(model.predicted[at])
+        model = self.model
         heading = self._answer(model.probabilities[at])
         tags = []
         if model.adversarial_probabilities is not None:
             heading += f" → {self._answer(model.adversarial_probabilities[at])}"
             tags.append("flipped" if model.flipped[at] else "held")
-        if explained.labels is not None:
-            tags.append("correct" if predicted == explained.labels[at] else "wrong")
+        if self.right is not None:
+            tags.append("correct" if self.right[at] else "wrong")
         return View(
             group=model.name,
             heading=heading,

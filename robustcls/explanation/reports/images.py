@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 
 from robustcls._notebook import Brief, Briefly
-from robustcls._validation import InputError, check_images, check_labels
+from robustcls._validation import InputError, MultiHot, check_images, check_labels
+from robustcls.classifiers.answers import is_right, labels_for
+from robustcls.classifiers.classifier import Classifier
+from robustcls.classifiers.ranges import require_fitting_range
 from robustcls.data.splits import Split, Splits
 
 
@@ -19,7 +22,7 @@ class ExplainedImages(Briefly):
 
     Attributes:
         images: float32 [N, H, W, C] in [0, 1].
-        labels: int64 [N]; None when they are not known.
+        labels: int64 [N], or a `MultiHot`; None when they are not known.
         ids: str [N].
         class_names: one name a class id.
     """
@@ -35,6 +38,29 @@ class ExplainedImages(Briefly):
     def name(self, label: int) -> str:
         """The class's name; a number for a class that the images do not have."""
         return self.class_names[label] if label < len(self.class_names) else f"class {label}"
+
+    def label(self, at: int) -> int | list[int] | None:
+        """The class of an image, or the classes of multi-hot rows; None when not known."""
+        if self.labels is None:
+            return None
+        found = self.labels[at]
+        return np.flatnonzero(found).tolist() if self.labels.ndim == 2 else int(found)
+
+    def label_name(self, at: int) -> str | None:
+        """The name of an image's class, or of its classes; None when not known."""
+        label = self.label(at)
+        if isinstance(label, list):
+            return ", ".join(map(self.name, label)) or "none"
+        return None if label is None else self.name(label)
+
+    def right(self, probabilities: np.ndarray) -> np.ndarray:
+        """Returns for which images a model is right, bool [N]; labels must be known.
+
+        Args:
+            probabilities: float32 [N, classes]; of multi-hot labels those of sigmoids.
+        """
+        several = self.labels is not None and self.labels.ndim == 2
+        return is_right(probabilities - 0.5 * several, np.asarray(self.labels))
 
     def take(self, indices: np.ndarray) -> ExplainedImages:
         """Returns the images at `indices` alone."""
@@ -63,7 +89,7 @@ def explained_images(
         images, labels, names = data.float_images(), data.labels, data.ids
     elif isinstance(data, tuple) and len(data) == 2:
         images = check_images(data[0])
-        labels = None if data[1] is None else check_labels(data[1], len(images))
+        labels = None if data[1] is None else check_labels(data[1], len(images), several=True)
         names = np.array([f"image {number}" for number in range(len(images))])
     else:
         raise InputError(
@@ -77,5 +103,28 @@ def explained_images(
         names = np.array(list(ids))
     if class_names is None:
         highest = 0 if labels is None else int(labels.max())
+        if labels is not None and labels.ndim == 2:
+            highest = labels.shape[1] - 1
         class_names = [f"class {label}" for label in range(highest + 1)]
     return ExplainedImages(images, labels, names, tuple(class_names))
+
+
+def require_fitting(explained: ExplainedImages, classifier: Classifier) -> None:
+    """Refuses labels, or a range of pixels, that a model does not fit.
+
+    Args:
+        explained: images with labels.
+        classifier: one that `prepare` has told the number of its classes.
+
+    Raises:
+        InputError: there are labels that it has no class for, or multi-hot ones for a model that
+            does not answer class by class with sigmoids; or it wants other pixels.
+    """
+    labels = labels_for(classifier, explained.labels, len(explained.images))
+    if isinstance(labels, MultiHot) and not classifier.outputs.independent:
+        raise InputError(
+            f"labels must name one class an image for {classifier.name}, which returns logits and "
+            "does not say that its probabilities are sigmoids; received multi-hot rows. Did you "
+            "mean the same model with keras.layers.Activation('sigmoid') at its end?"
+        )
+    require_fitting_range(classifier, explained.images, labels)

@@ -50,12 +50,11 @@ def make_page(
     viewers = [AnswerViews(explained, model, factor, most_bytes) for model in models]
     cards = []
     for at, name in enumerate(explained.ids):
-        label = None if explained.labels is None else int(explained.labels[at])
         answers = {explained.name(int(model.predicted[at])) for model in models}
         cards.append(
             Card(
                 title=str(name),
-                category="no label" if label is None else explained.name(label),
+                category=explained.label_name(at) or "no label",
                 views=[viewer.view(at) for viewer in viewers],
                 words=" ".join(sorted(answers)),
             )
@@ -107,7 +106,7 @@ def _summary(
     for model in models:
         words = [f"{model.name}:"]
         if explained.labels is not None:
-            words.append(f"{int((model.predicted == explained.labels).sum())} of {count} right")
+            words.append(f"{int(explained.right(model.probabilities).sum())} of {count} right")
         if attack is not None:
             words.append(
                 f"{'and ' if len(words) > 1 else ''}{int(model.flipped.sum())} turned by "
@@ -160,10 +159,10 @@ def _accuracy(
     count = len(explained.ids)
     rows = []
     for model in models:
-        right = model.predicted == explained.labels
+        right = explained.right(model.probabilities)
         cells = [model.name, _share(int(right.sum()), count)]
         if model.adversarial_probabilities is not None:
-            still = model.adversarial_probabilities.argmax(-1) == explained.labels
+            still = explained.right(model.adversarial_probabilities)
             cells.append(_share(int((right & still).sum()), count))
         rows.append(cells)
     head = ["model", "clean"]

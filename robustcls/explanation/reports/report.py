@@ -14,15 +14,15 @@ import numpy as np
 from robustcls._notebook import Brief, Briefly
 from robustcls._progress import tqdm
 from robustcls._settings import Choice, NonNegativeInt, PositiveInt, checked
-from robustcls._validation import InputError, check_choice
+from robustcls._validation import InputError, MultiHot, check_choice
 from robustcls.attacks import Attack
-from robustcls.classifiers.ranges import InputRange, Preprocess, require_fitting_range
+from robustcls.classifiers.ranges import InputRange, Preprocess
 from robustcls.data.splits import Split, Splits
 from robustcls.explanation.activation_maximization import class_images
 from robustcls.explanation.explainer import Explainer
 from robustcls.explanation.methods.registry import METHODS
 from robustcls.explanation.quality.assessment import assess
-from robustcls.explanation.reports.images import ExplainedImages, explained_images
+from robustcls.explanation.reports.images import ExplainedImages, explained_images, require_fitting
 from robustcls.explanation.reports.page import make_page
 from robustcls.explanation.reports.results import ModelResults
 from robustcls.explanation.reports.selection import ONLY, choose, in_words
@@ -53,8 +53,8 @@ class Explanations(Briefly):
     def brief(self) -> Brief:
         rows = []
         for model in self.models:
-            labels = self.explained.labels
-            right = "–" if labels is None else str(int((model.predicted == labels).sum()))
+            known = self.explained.labels is not None
+            right = str(int(self.explained.right(model.probabilities).sum())) if known else "–"
             turned = "–" if model.adversarial is None else str(int(model.flipped.sum()))
             rows.append([model.name, right, turned, ", ".join(model.maps)])
         line = f"{len(self.explained.ids):,} images, {self.path}"
@@ -108,7 +108,8 @@ def explain(
         model: a Keras classifier of any form that `attacks.adapt` takes (a trainer, a `.keras`
             file, a run, ...), or what it returned of one; or several by name, the reference first.
         data: `Splits` (its test part is used), a split, or (images float32 [N, H, W, C] in
-            [0, 1], labels int [N] or None).
+            [0, 1], labels int [N], multi-hot rows [N, classes] or None). An image of several
+            classes counts as right when every class is answered right.
         out: the folder.
         attack: makes the twins; None shows images and maps alone. It attacks the labels where they
             are known, else what the model predicts (default None).
@@ -166,7 +167,7 @@ def explain(
     if everything.labels is not None:
         for explainer in explainers.values():
             explainer.prepare(everything.images)
-            require_fitting_range(explainer.classifier, everything.images, everything.labels)
+            require_fitting(everything, explainer.classifier)
     chosen = choose(
         everything,
         next(iter(explainers.values())),
@@ -261,6 +262,7 @@ def _explain_one(
         quality=quality,
         layer=explainer.layer if any(METHODS[name].uses_layer for name in methods) else None,
         class_images=pictures,
+        several=isinstance(explained.labels, MultiHot),
     )
 
 

@@ -32,6 +32,8 @@ class ModelResults(Briefly):
         quality: by method; empty when not measured.
         layer: whose feature map class activation maps weigh; None when there are none.
         class_images: float32 [classes, H, W, C], by activation maximization; None when not made.
+        several: the images can be of several classes, to each of which the model says yes or no
+            (default False).
     """
 
     name: str
@@ -43,6 +45,7 @@ class ModelResults(Briefly):
     quality: dict[str, Quality]
     layer: str | None
     class_images: np.ndarray | None = None
+    several: bool = False
 
     def brief(self) -> Brief:
         line = f"{self.name}: {len(self.predicted):,} images, maps {', '.join(self.maps)}"
@@ -69,6 +72,9 @@ class ModelResults(Briefly):
         """Bool [N], the attack changes the prediction."""
         if self.adversarial_probabilities is None:
             return np.zeros(len(self.predicted), bool)
+        if self.several:
+            yes, after = (p > 0.5 for p in (self.probabilities, self.adversarial_probabilities))
+            return (yes != after).any(-1)
         return self.adversarial_probabilities.argmax(-1) != self.predicted
 
     def similarities(self) -> dict[str, dict[str, np.ndarray]]:
@@ -88,18 +94,18 @@ class ModelResults(Briefly):
     def records(self, explained: ExplainedImages) -> list[dict[str, Any]]:
         """A JSON-serializable entry for each image."""
         similarities = self.similarities()
+        right = None if explained.labels is None else explained.right(self.probabilities)
         entries = []
         for at, name in enumerate(explained.ids):
-            label = None if explained.labels is None else int(explained.labels[at])
             entry: dict[str, Any] = {
                 "id": str(name),
                 "model": self.name,
                 "row": at,
-                "label": label,
-                "label_name": None if label is None else explained.name(label),
+                "label": explained.label(at),
+                "label_name": explained.label_name(at),
                 "explained": int(self.predicted[at]),
                 "clean": _top(self.probabilities[at], explained),
-                "correct": None if label is None else bool(self.predicted[at] == label),
+                "correct": None if right is None else bool(right[at]),
             }
             if self.adversarial_probabilities is not None:
                 entry["adversarial"] = _top(self.adversarial_probabilities[at], explained)

@@ -49,7 +49,9 @@ def choose(
             raise InputError("classes must be left out for images without labels.")
         names = list(explained.class_names)
         wanted = [names.index(check_choice("classes", name, names)) for name in classes]
-        places = places[np.isin(explained.labels, wanted)]
+        labels = explained.labels
+        several = labels.ndim == 2
+        places = places[labels[:, wanted].any(1) if several else np.isin(labels, wanted)]
     order = np.random.default_rng(seed).permutation(places)
     chunk = max(4 * explainer.batch_size, limit)
     found: list[int] = []
@@ -72,9 +74,11 @@ def _are(
 ) -> np.ndarray:
     if only == "all":
         return np.ones(len(explained.images), bool)
-    predicted = explainer.predict(explained.images).argmax(-1)
-    labels = predicted if explained.labels is None else explained.labels
-    right = predicted == labels
+    probabilities = explainer.predict(explained.images)
+    labels = probabilities.argmax(-1) if explained.labels is None else explained.labels
+    right = (
+        np.ones(len(labels), bool) if explained.labels is None else explained.right(probabilities)
+    )
     if only != "flipped":
         return right if only == "correct" else ~right
     turned = np.zeros(len(right), bool)
