@@ -49,11 +49,14 @@ def benchmark_command(config: BenchmarkConfig, out: str, resume: bool, overwrite
     print(run.path)
 
 
-def boxes_command(run: str, images: list[str], out: str, batch_size: int) -> None:
+def boxes_command(
+    run: str, images: list[str], out: str, batch_size: int, skip_bad_images: bool
+) -> None:
     """Draw red boxes around what is anomalous in image files."""
     from anomaly.experiments.boxes import box_images
 
-    print(box_images(run, images, out, batch_size=batch_size, progress=sys.stderr.isatty()))
+    settings: dict[str, Any] = {"batch_size": batch_size, "skip_bad_images": skip_bad_images}
+    print(box_images(run, images, out, **settings, progress=sys.stderr.isatty()))
 
 
 def evaluate_command(run: str, batch_size: int = 256, name: str | None = None) -> None:
@@ -148,6 +151,9 @@ def parser() -> CommandParser:
     )
     boxing.add_argument("--out", type=str, required=True, help="the folder to write into")
     boxing.add_argument("--batch_size", type=int, default=64, help="images a forward pass")
+    boxing.add_argument(
+        "--skip_bad_images", action="store_true", help="leave unreadable files out and list them"
+    )
     commands.add_subcommand("boxes", boxing, help=boxes_command.__doc__)
     return top
 

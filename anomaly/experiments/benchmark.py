@@ -70,8 +70,11 @@ def run_benchmark(
         config.data,
         image_size=config.image_size,
         channels=config.channels,
+        skip_bad_images=config.skip_bad_images,
         data_dir=config.data_dir,
     )
+    for words in splits.left_out:
+        print(words, flush=True)
     classes = list(range(splits.num_classes)) if config.classes is None else config.classes
     parts = {
         label: one_class_splits(splits, label, false_alarm_rate=config.false_alarm_rate)

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from anomaly.experiments.runs import load_detector
 from anomaly.localization.boxes import Box, picture_of
 from robustcls._progress import tqdm
 from robustcls._validation import InputError
-from robustcls.data.decoding import read_image
-from robustcls.data.files import image_files
+from robustcls.data.decoding import FileReader, read_image
+from robustcls.data.files import named_files
 from robustcls.data.resizing import fit
 from robustcls.runs import Run, atomic, write_json, write_text
 
@@ -32,6 +33,7 @@ def box_images(
     out: Path | str,
     *,
     batch_size: int = 64,
+    skip_bad_images: bool = False,
     progress: bool = False,
 ) -> Path:
     """Writes image files with red boxes around what a run's detector finds anomalous.
@@ -44,23 +46,22 @@ def box_images(
         images: files, or folders whose image files are taken at any depth.
         out: where the PNGs, `boxes.json` and `boxes.csv` go.
         batch_size: images a forward pass.
+        skip_bad_images: leave unreadable files out and name them (bool, default False).
         progress: show a progress bar.
 
     Returns:
         The path of `boxes.json`: for each file its picture, size, score, verdict and boxes.
 
     Raises:
-        InputError: no trained detector or one without maps, no images, or unreadable
-            ones.
+        InputError: no trained detector or one without maps, no images, or unreadable ones, all
+            of which are named before anything is written.
     """
     detector = load_detector(run)
     if not detector.makes_maps:
         raise InputError(
             f"run must be of a method that makes anomaly maps; {detector.method} makes none."
         )
-    paths = [path for name in images for path in _image_files(Path(name))]
-    if not paths:
-        raise InputError(f"images must name at least one image file; received {list(images)}.")
+    paths = _readable(images, skip_bad_images)
     out, size = Path(out), detector.image_shape[:2]
     entries: list[dict[str, Any]] = []
     for start in tqdm(range(0, len(paths), batch_size), "Boxes", disable=not progress):
@@ -140,7 +141,16 @@ def _csv(entries: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _image_files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    return image_files(path)
+def _readable(images: Sequence[str], skip: bool) -> list[Path]:
+    """Returns the files that can be read; all others are named in one line."""
+    paths, files = named_files(images), FileReader(skip=skip)
+    fine = files.each(lambda path: bool(read_image(path, None, 1).size), paths, "Checking")
+    files.require_readable()
+    for words in files.left_out:
+        print(words, file=sys.stderr)
+    readable = [path for path, good in zip(paths, fine, strict=True) if good]
+    if not readable:
+        raise InputError(
+            f"images must name at least one readable image file; received {list(images)}."
+        )
+    return readable

@@ -78,6 +78,7 @@ class BenchmarkConfig:
         image_size: side in pixels that images are resized to; null keeps theirs (int >= 1 or None,
             default None).
         channels: 1 gray, 3 colour; null keeps theirs (int or None, default None).
+        skip_bad_images: leave unreadable files out and list them (bool, default False).
         data_dir: where TFDS keeps prepared sets; null is its default (str or None, default None).
         settings: by method, what its class takes, for example {memae: {items: 50}}; a key like
             memae@control makes a second row of a method under that name (default None).
@@ -93,6 +94,7 @@ class BenchmarkConfig:
     oracle: bool = True
     image_size: PositiveInt | None = None
     channels: int | None = None
+    skip_bad_images: bool = False
     data_dir: str | None = None
     settings: dict[str, Any] | None = None
 

@@ -137,8 +137,8 @@ def _train(
             f"batch_size must be a multiple of the number of devices, {replica_count()}; "
             f"received {detector.batch_size}."
         )
-    if verbose and resized:
-        print(resized, flush=True)
+    for words in filter(None, [resized, *splits.left_out] if verbose else []):
+        print(words, flush=True)
     run = on_chief(lambda: Run.create(out, record, resume=resume, overwrite=overwrite))
     if not ask_chief(lambda: (out / _DETECTOR / CONFIG).is_file()):
         detector.fit(
@@ -204,6 +204,7 @@ def evaluate_detector(
         "versions": versions(),
         "data_fingerprint": splits.fingerprint,
     }
+    metrics["findings"][:0] = splits.left_out
     write_json(folder / METRICS, metrics)
     return write_overview(run, detector, test, scores, metrics, folder)
 

@@ -48,6 +48,7 @@ def explain_models(
     data: str | None = None,
     input_range: tuple[float, float] | None = None,
     output: str | None = None,
+    skip_bad_images: bool = False,
 ) -> None:
     """Show why models decide as they do, and what an attack does to that.
 
@@ -56,7 +57,8 @@ def explain_models(
 
     Args:
         run: a run, or a .keras file.
-        images: picture files to explain in place of the run's test images, all of them.
+        images: picture files, or folders of them at any depth, to explain in place of the run's
+            test images, all of them.
         methods: of explanation, gradients and grad_cam when left out.
         classes: names of the classes to choose images from; all when left out.
         out: the folder of the report; RUN/report, or NAME-explanation beside a file, when left out.
@@ -76,6 +78,7 @@ def explain_models(
         input_range: what a model file wants 0 and 1 to be, for example 0 255; epsilon stays in
             [0, 1].
         output: which output of a model file to explain, by name or number.
+        skip_bad_images: leave unreadable files of --images or --data out.
     """
     from robustcls._validation import InputError, check_choice
     from robustcls.explanation.reports.report import DEFAULT_METHODS
@@ -103,9 +106,15 @@ def explain_models(
             raise InputError(f"data must name the images for the model {run}; received none.")
         if images:
             raise InputError(f"images are for a run; {run} is a model, whose images data names.")
+        own["skip_bad_images"] = skip_bad_images
         print(explain_model_file(run, data, **own, **settings).path)
         return
     for flag, value in {"data": data, **own}.items():
         if value is not None:
             raise InputError(f"{flag} is for a .keras file; {run} is none. Received {value!r}.")
-    print(explain_run(run, images=images, **settings).path)
+    if skip_bad_images and not images:
+        raise InputError(
+            f"skip_bad_images is for --images and for a .keras file; the run {run} knows its own."
+        )
+    found = explain_run(run, images=images, skip_bad_images=skip_bad_images, **settings)
+    print(found.path)

@@ -34,6 +34,7 @@ def export_model(
     class_names: tuple[str, ...] = (),
     input_range: tuple[float, float] | None = None,
     output: str | None = None,
+    skip_bad_images: bool = False,
 ) -> None:
     """Write a model as a SavedModel for TensorFlow Serving, or for another runtime.
 
@@ -51,6 +52,7 @@ def export_model(
         input_range: what a model file wants 0 and 1 to be, for example 0 255; part of what is
             served.
         output: which output of a model file to serve, by name or number.
+        skip_bad_images: leave unreadable images of --data out.
     """
     require_serving()
     from robustcls.serving.exports.exporting import export_model_file, export_run
@@ -61,6 +63,7 @@ def export_model(
         "class_names": class_names,
         "input_range": input_range,
         "output": output,
+        "skip_bad_images": skip_bad_images,
     }
     if Path(run).is_file():
         if model is not None:

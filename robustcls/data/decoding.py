@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from robustcls._notebook import few
+from robustcls._progress import tqdm
 from robustcls._validation import InputError
 from robustcls.data.resizing import Size, fit
 
@@ -25,6 +29,11 @@ MAX_PIXELS = 100_000_000
 # Those above this size are read one at a time, whatever the threads.
 _LARGE = 10_000_000
 _one_large = threading.Lock()
+# More names in one line help nobody: of files in the way, and of files left out.
+_LISTED = 100
+NAMED = 20
+
+Result = TypeVar("Result")
 
 _GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
@@ -93,6 +102,80 @@ def read_image(path: Path, size: Size, channels: int) -> np.ndarray:
             picture = Image.alpha_composite(white, picture)
         pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
         return fit(pixels.reshape(*pixels.shape[:2], channels), size, None)
+
+
+class FileReader:
+    """Reads image files in threads and keeps account of those that cannot be read.
+
+    Args:
+        skip: go on without them.
+
+    Attributes:
+        bad: the files that could not be read so far, and why.
+    """
+
+    def __init__(self, *, skip: bool) -> None:
+        self.skip = skip
+        self.bad: list[BadImageError] = []
+
+    def each(
+        self, read: Callable[..., Result], items: Sequence[Any], title: str
+    ) -> list[Result | None]:
+        """Returns what `read` made of each item; None where it raised `BadImageError`.
+
+        Args:
+            read: reads one item.
+            items: files, or what stands for them.
+            title: of the progress bar.
+        """
+
+        def one(item: Any) -> Result | None:
+            try:
+                return read(item)
+            except BadImageError as error:
+                self.bad.append(error)
+                return None
+
+        with quiet_pillow(), ThreadPoolExecutor() as pool:
+            results = pool.map(one, items)
+            try:
+                return list(tqdm(results, title, len(items), delay=1, disable=None, leave=False))
+            except BaseException:  # also Ctrl-C, which else waits for all files
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """A sentence that names the bad files; empty where there are none."""
+        names = few(sorted(str(error.path) for error in self.bad), NAMED)
+        return (f"Left out, as unreadable: {names}.",) if self.bad else ()
+
+    def require_readable(self, others: Sequence[Path] = ()) -> None:
+        """Refuses bad files, all in one line, unless they are to be skipped.
+
+        Args:
+            others: files of which only headers have been read. They are read whole before the line
+                is written, so that it names those that break off, too.
+
+        Raises:
+            InputError: a file could not be read.
+        """
+        if self.skip or not self.bad:
+            return
+        self.each(lambda path: bool(read_image(path, None, 1).size), others, "Checking all")
+        if len(self.bad) == 1:
+            raise self.bad[0]
+        reasons = sorted(f"{error.path}: {error.reason}" for error in self.bad)
+        more = f"; and {len(reasons) - _LISTED} more" if len(reasons) > _LISTED else ""
+        raise InputError(
+            f"{len(reasons)} files cannot be read: {'; '.join(reasons[:_LISTED])}{more}. Mend or "
+            "remove them, or set skip_bad_images to go on without such files."
+        )
+
+
+def counted(skipped: int) -> str:
+    """Returns "1 unreadable file", "2 unreadable files" and so on."""
+    return f"{skipped} unreadable file{'s' * (skipped != 1)}"
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from robustcls._validation import InputError
@@ -47,6 +48,19 @@ def image_files(folder: Path) -> list[Path]:
     found: list[Path] = []
     _collect(folder, found, set())
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def named_files(names: Iterable[Path | str]) -> list[Path]:
+    """Returns files that a user names, and for a folder the image files in it.
+
+    Args:
+        names: files, whatever their names end in, and folders.
+
+    Raises:
+        InputError: as for `image_files`.
+    """
+    paths = [Path(name).expanduser() for name in names]
+    return [file for path in paths for file in (image_files(path) if path.is_dir() else [path])]
 
 
 def _collect(folder: Path, found: list[Path], seen: set[str]) -> None:

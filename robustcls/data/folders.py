@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from robustcls._progress import tqdm
 from robustcls._validation import InputError
-from robustcls.data.decoding import EXTENSIONS, BadImageError, probe, quiet_pillow, read_image
+from robustcls.data.decoding import (
+    EXTENSIONS,
+    BadImageError,
+    FileReader,
+    counted,
+    probe,
+    read_image,
+)
 from robustcls.data.files import check_name, image_files, subfolders
 from robustcls.data.held_out import assign
 from robustcls.data.one_class_folders import scan_one_class
 from robustcls.data.resizing import Size, changes
 from robustcls.data.splits import Reading, Split, Splits
 from robustcls.data.storage import allocate
-
-Result = TypeVar("Result")
 
 _SPLIT_NAMES = {
     "train": "train",
@@ -33,7 +35,6 @@ _SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-_LISTED = 5
 
 
 def load_folder(name: str | os.PathLike[str], reading: Reading) -> Splits:
@@ -52,9 +53,10 @@ def load_folder(name: str | os.PathLike[str], reading: Reading) -> Splits:
     skipped: list[str] = []
     shapes: dict[str, tuple[int, int, int]] = {}
     stored = {}
+    files = FileReader(skip=reading.skip_bad_images)
     for part, (names, labels) in found.items():
         paths = [root / name for name in names]
-        results = _for_each(probe, paths, reading.skip_bad_images, f"Checking {part}")
+        results = files.each(probe, paths, f"Checking {part}")
         good = np.array([isinstance(result, tuple) for result in results], bool)
         skipped += [name for name, fine in zip(names, good, strict=True) if not fine]
         shapes |= {
@@ -63,6 +65,7 @@ def load_folder(name: str | os.PathLike[str], reading: Reading) -> Splits:
             if isinstance(result, tuple)
         }
         stored[part] = labels[good], np.array(names)[good]
+    files.require_readable([root / name for name in shapes])
     wanted = [class_names[label] for label in np.unique(found["train"][1])]
     _check_classes(stored["train"][0], wanted, root)
     if size is None:
@@ -78,18 +81,18 @@ def load_folder(name: str | os.PathLike[str], reading: Reading) -> Splits:
         images = allocate((len(ids), height, width, depth))
 
         decode = partial(_decode_into, images, root, ids, size, depth)
-        done = _for_each(decode, range(len(ids)), reading.skip_bad_images, f"Reading {part}")
+        done = files.each(decode, range(len(ids)), f"Reading {part}")
         good = np.array([result is not None for result in done], bool)
         skipped += list(ids[~good])
         parts[part] = Split(_keep(images, good), labels[good], ids[good])
+    files.require_readable()
     read = [name for split in parts.values() for name in split.ids]
     if channels is None and depth > max((shapes[name][2] for name in read), default=depth):
         # The only colour pictures were bad ones.
         parts = {p: Split(s.images[..., :1], s.labels, s.ids) for p, s in parts.items()}
     if skipped:
         _check_classes(parts["train"].labels, wanted, root)
-    files = "1 unreadable file" if len(skipped) == 1 else f"{len(skipped)} unreadable files"
-    left_out = [f"{files} left out"] if skipped else []
+    left_out = [f"{counted(len(skipped))} left out"] if skipped else []
     source = "; ".join([f"image folder {root}", *assignment.notes, *left_out])
     return Splits(
         parts["train"],
@@ -114,7 +117,7 @@ def image_sizes(root: Path, one_class: bool = False) -> list[tuple[int, int]]:
     """
     found, _ = (scan_one_class(root) if one_class else None) or _scan(root)
     paths = [root / name for names, _ in found.values() for name in names]
-    shapes = _for_each(probe, paths, True, "Checking sizes")
+    shapes = FileReader(skip=True).each(probe, paths, "Checking sizes")
     return [shape[:2] for shape in shapes if shape is not None]
 
 
@@ -187,46 +190,6 @@ def _split_folders(root: Path) -> dict[str, Path]:
             f"received {', '.join(others)}."
         )
     return splits
-
-
-def _for_each(
-    read: Callable[..., Result], items: Sequence, skip: bool, title: str
-) -> list[Result | None]:
-    """Calls `read` on each item in threads; what raises `BadImageError` is None when `skip`.
-
-    Raises:
-        InputError: some items are bad, and `skip` is False; all are counted, the first named.
-    """
-    bad: list[BadImageError] = []
-
-    def one(item: object) -> Result | None:
-        try:
-            return read(item)
-        except BadImageError as error:
-            bad.append(error)
-            return None
-
-    with quiet_pillow(), ThreadPoolExecutor() as pool:
-        results = pool.map(one, items)
-        try:
-            done = list(tqdm(results, title, len(items), delay=1, disable=None, leave=False))
-        except BaseException:  # also Ctrl-C, which else waits for all files
-            pool.shutdown(cancel_futures=True)
-            raise
-    if bad and not skip:
-        raise _all_of(bad)
-    return done
-
-
-def _all_of(bad: list[BadImageError]) -> InputError:
-    if len(bad) == 1:
-        return bad[0]
-    named = "; ".join(sorted(f"{error.path}: {error.reason}" for error in bad)[:_LISTED])
-    more = f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
-    return InputError(
-        f"{len(bad)} files cannot be read: {named}{more}. Mend or remove them, or set "
-        "skip_bad_images to go on without such files."
-    )
 
 
 def _keep(images: np.ndarray, good: np.ndarray) -> np.ndarray:

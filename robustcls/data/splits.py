@@ -11,6 +11,7 @@ import numpy as np
 
 from robustcls._notebook import Brief, Briefly, few
 from robustcls._validation import InputError, check_labels
+from robustcls.data.decoding import NAMED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,12 @@ class Splits(Briefly):
         counts = " + ".join(f"{len(part):,}" for part in parts.values())
         line = f"{self.source}; {counts} images of {_size(self.train.images)}"
         return Brief(f"{line}, {self.num_classes} classes", ("part", ""), rows)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """A sentence that names the files left out; empty where there are none."""
+        names = few(self.skipped, NAMED)
+        return (f"Left out, as unreadable: {names}.",) if self.skipped else ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

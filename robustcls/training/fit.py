@@ -134,10 +134,8 @@ def _train_all(
     }
     with strategy.scope():
         run = on_chief(lambda: Run.create(out, record, resume=resume, overwrite=overwrite))
-    if verbose and splits.skipped:
-        print(f"Left out, as unreadable: {', '.join(splits.skipped)}", flush=True)
     if verbose:
-        _say(chosen, few_images(splits.train.labels, splits.class_names))
+        _say(*splits.left_out, chosen, few_images(splits.train.labels, splits.class_names))
     for name in config.models:
         with strategy.scope():
             if ask_chief((out / name / "model.keras").is_file):

@@ -11,6 +11,7 @@ from PIL import Image
 from anomaly.experiments import boxes as box_files
 from anomaly.experiments.boxes import box_images, scaled
 from anomaly.localization.boxes import RED, Box
+from robustcls import InputError
 
 
 @pytest.fixture
@@ -65,3 +66,22 @@ def test_boxes_are_in_the_pixels_of_the_files(detector, tmp_path):
 def test_a_box_keeps_every_pixel_that_it_touches():
     assert scaled(Box(0, 1, 3, 16, 1.0), (16, 16), (10, 100)) == Box(0, 0, 19, 10, 1.0)
     assert scaled(Box(1, 1, 2, 2, 1.0), (16, 16), (16, 16)) == Box(1, 1, 2, 2, 1.0)
+
+
+def test_unreadable_files_are_all_named_or_left_out(detector, tmp_path, capsys):
+    files = tmp_path / "files"
+    files.mkdir()
+    Image.new("L", (20, 20), 200).save(files / "good.png")
+    Image.new("L", (90, 90), 200).save(files / "cut.png")
+    (files / "cut.png").write_bytes((files / "cut.png").read_bytes()[:-30])
+    (files / "none.jpg").write_text("no image")
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=r"2 files cannot be read: .*cut\.png.*; .*none\.jpg"):
+        box_images("run", [str(files)], out)
+    assert not out.exists()
+    box_images("run", [str(files)], out, skip_bad_images=True)
+    (entry,) = json.loads((out / "boxes.json").read_text())
+    assert entry["image"].endswith("good.png")
+    assert "Left out, as unreadable: " in capsys.readouterr().err
+    with pytest.raises(InputError, match="at least one readable image file"):
+        box_images("run", [str(files / "none.jpg")], out, skip_bad_images=True)

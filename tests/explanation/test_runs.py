@@ -77,8 +77,9 @@ def test_bad_input_is_one_line(run, capsys, tmp_path):
     (tmp_path / "broken.png").write_text("no image")
     for arguments, message in [
         (["--images", tmp_path / "large.png"], "images must be 28 x 28 pixels"),
-        (["--images", tmp_path / "broken.png"], "broken.png: not an image"),
-        (["--images", tmp_path / "none.png"], "none.png: no such file"),
+        (["--images", tmp_path / "broken.png"], "broken.png cannot be read: not an image"),
+        (["--images", tmp_path / "broken.png", tmp_path / "none.png"], "2 files cannot be read"),
+        (["--images", tmp_path / "none.png"], "none.png cannot be read: no such file"),
         (["--layer", "convolutoin"], "Did you mean 'convolution'"),
         (
             ["--attack", "cw"],

@@ -78,6 +78,7 @@ def find_models(
     out: Path | str | None = None,
     input_range: InputRange | None = None,
     output: str | None = None,
+    skip_bad_images: bool = False,
 ) -> ModelsAndImages:
     """Returns the models of a run with its images, or a saved model with those of `data`.
 
@@ -87,6 +88,7 @@ def find_models(
         out: for a model file, where the results go; NAME-evaluation beside it if None.
         input_range: what a model file wants 0 and 1 to be, for example (0, 255) or (-1, 1).
         output: which output of a model file to take, by name or number, where it has several.
+        skip_bad_images: for a model file, leave unreadable images out.
 
     Raises:
         InputError: there is no model at `path`, or the arguments do not fit it.
@@ -96,10 +98,18 @@ def find_models(
     if is_model and data is None:
         raise InputError(f"data must name the images for the model {path}; received none.")
     if is_model and data is not None:
-        return models_of_file(path, data, out=out, input_range=input_range, output=output)
-    if any(given is not None for given in (data, out, input_range, output)):
+        return models_of_file(
+            path,
+            data,
+            out=out,
+            input_range=input_range,
+            output=output,
+            skip_bad_images=skip_bad_images,
+        )
+    if skip_bad_images or any(given is not None for given in (data, out, input_range, output)):
         raise InputError(
-            "data, out, input_range and output are for a .keras file or a SavedModel; "
+            "data, out, input_range, output and skip_bad_images are for a .keras file or a "
+            "SavedModel, a run knows its own; "
             f"{path} is {'a folder without one' if path.is_dir() else 'no such thing'}."
         )
     return models_of_run(path)
@@ -129,7 +139,7 @@ def models_of_run(run: Run | Path | str) -> ModelsAndImages:
         fingerprint=splits.fingerprint,
         trained_on=_noises_in_training(run.config["train"]["augmentation"]),
         training_seed=run.config["train"]["seed"],
-        notes=_of_training(histories),
+        notes=(*splits.left_out, *_of_training(histories)),
         histories=histories,
     )
 
@@ -141,6 +151,7 @@ def models_of_file(
     out: Path | str | None = None,
     input_range: InputRange | None = None,
     output: str | None = None,
+    skip_bad_images: bool = False,
 ) -> ModelsAndImages:
     """Returns a saved model and the test images of a set, resized to what the model takes.
 
@@ -150,13 +161,14 @@ def models_of_file(
         out: where metrics.json and the report go; NAME-evaluation beside the model if None.
         input_range: what the model wants 0 and 1 to be, for example (0, 255) or (-1, 1).
         output: which output to take, by name or number, where the model has several.
+        skip_bad_images: leave unreadable images out.
 
     Raises:
         InputError: the model or the images cannot be loaded.
     """
     path = Path(model)
     loaded = adapt(path, input_range=input_range, output=output)
-    splits = load(data, **resizing(loaded))
+    splits = load(data, skip_bad_images=skip_bad_images, **resizing(loaded))
     asked = "".join(f" {words}" for words in (input_range, output) if words is not None)
     return ModelsAndImages(
         title=path.resolve().name,
@@ -166,7 +178,7 @@ def models_of_file(
         class_names=splits.class_names,
         source=splits.source,
         fingerprint=splits.fingerprint,
-        notes=_of_images(splits),
+        notes=(*splits.left_out, *_of_images(splits)),
     )
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from robustcls._validation import InputError
 from robustcls.attacks import Attack
 from robustcls.classifiers.ranges import InputRange
-from robustcls.data.decoding import BadImageError, probe, read_image
+from robustcls.data.decoding import FileReader, probe, read_image
+from robustcls.data.files import named_files
 from robustcls.evaluation.runs.data import load_run_splits
 from robustcls.evaluation.runs.models import models_of_file
 from robustcls.explanation.reports.report import DEFAULT_METHODS, Explanations, explain
@@ -27,18 +28,20 @@ def explain_run(
     out: Path | str | None = None,
     attack: Attack | None = None,
     methods: Sequence[str] = DEFAULT_METHODS,
+    skip_bad_images: bool = False,
     **settings: Any,
 ) -> Explanations:
     """Writes a report on the trained models of a run, side by side.
 
     Args:
         run: a run or its folder.
-        images: picture files to explain in place of the run's test images. They must have the
-            size of the run's images, unless the run resizes its images: then they are resized
-            too. All are explained, whatever the limit.
+        images: picture files, or folders of them at any depth, to explain in place of the run's
+            test images. They must have the size of the run's images, unless the run resizes its
+            images: then they are resized too. All are explained, whatever the limit.
         out: the folder of the report; `report` in the run if None.
         attack: as for `explain`.
         methods: as for `explain`.
+        skip_bad_images: leave unreadable files of `images` out (default False).
         **settings: of `explain`.
 
     Raises:
@@ -49,10 +52,11 @@ def explain_run(
     run.require_trained()
     data: Any
     if images:
-        data, names = (_read(run, images), None), [str(path) for path in images]
-        settings["limit"] = len(names)
+        pictures, names, source = _read(run, images, skip_bad_images)
+        data, settings["limit"] = (pictures, None), len(names)
     else:
         data, names = load_run_splits(run).test, None
+        source = run.config["data"]["source"]
     facts = {
         "Data": {"fingerprint of the training data": run.config["data"]["fingerprint"]},
         "Training": {"run": run.path.name, "seed": str(run.config["seed"]), **_weights(run)},
@@ -65,7 +69,7 @@ def explain_run(
         methods=methods,
         class_names=run.config["data"]["class_names"],
         ids=names,
-        source="files" if images else run.config["data"]["source"],
+        source=source,
         accuracies=_measured(run),
         facts=facts,
         **settings,
@@ -83,6 +87,7 @@ def explain_model_file(
     methods: Sequence[str] = DEFAULT_METHODS,
     input_range: InputRange | None = None,
     output: str | None = None,
+    skip_bad_images: bool = False,
     **settings: Any,
 ) -> Explanations:
     """Writes a report on a saved model, on the test images of a set.
@@ -95,13 +100,21 @@ def explain_model_file(
         methods: as for `explain`.
         input_range: as for `explain`.
         output: as for `explain`.
+        skip_bad_images: leave unreadable images out (default False).
         **settings: of `explain`.
 
     Raises:
         InputError: the model or the images cannot be loaded, or as `explain`.
     """
     path = Path(model)
-    found = models_of_file(path, data, out=out, input_range=input_range, output=output)
+    found = models_of_file(
+        path,
+        data,
+        out=out,
+        input_range=input_range,
+        output=output,
+        skip_bad_images=skip_bad_images,
+    )
     return explain(
         {path.stem: found.models[0].load()},
         found.test,
@@ -115,22 +128,28 @@ def explain_model_file(
     )
 
 
-def _read(run: Run, paths: Sequence[Path | str]) -> np.ndarray:
+def _read(run: Run, paths: Sequence[Path | str], skip: bool) -> tuple[np.ndarray, list[str], str]:
+    """Returns pictures float32 [N, H, W, C], their names, and where they come from in words."""
     height, width, channels = run.config["data"]["image_shape"]
     resized = run.config["train"]["data"].get("image_size") is not None
-    pictures = []
-    for path in map(Path, paths):
-        try:
-            size = probe(path)[:2]
-            if not resized and size != (height, width):
-                raise InputError(
-                    f"images must be {width} x {height} pixels, as the run's are; {path} is "
-                    f"{size[1]} x {size[0]}."
-                )
-            pictures.append(read_image(path, (height, width), channels))
-        except BadImageError as error:
-            raise InputError(f"images must be readable; {path}: {error.reason}.") from None
-    return np.stack(pictures).astype(np.float32) / 255
+    files, given = FileReader(skip=skip), named_files(paths)
+
+    def read(path: Path) -> np.ndarray:
+        size = probe(path)[:2]
+        if not resized and size != (height, width):
+            raise InputError(
+                f"images must be {width} x {height} pixels, as the run's are; {path} is "
+                f"{size[1]} x {size[0]}."
+            )
+        return read_image(path, (height, width), channels)
+
+    found = files.each(read, given, "Reading")
+    files.require_readable()
+    names = [str(path) for path, one in zip(given, found, strict=True) if one is not None]
+    if not names:
+        raise InputError(f"images must name at least one readable file; received {list(paths)}.")
+    pictures = np.stack([one for one in found if one is not None]).astype(np.float32) / 255
+    return pictures, names, ". ".join(["files", *files.left_out]).removesuffix(".")
 
 
 def _weights(run: Run) -> dict[str, str]:

@@ -140,6 +140,7 @@ def export_model_file(
     format: str = "saved_model",
     input_range: InputRange | None = None,
     output: str | None = None,
+    skip_bad_images: bool = False,
 ) -> Path:
     """Exports a model of a `.keras` file.
 
@@ -156,6 +157,7 @@ def export_model_file(
         format: as for `export_run` (str, default "saved_model").
         input_range: as for `export` (default None).
         output: as for `export` (str or None, default None).
+        skip_bad_images: leave unreadable images of `data` out (bool, default False).
 
     Returns:
         The folder of the version.
@@ -169,7 +171,7 @@ def export_model_file(
     settings: dict[str, Any] = {"name": name or usable_name(path.stem), "version": version}
     folder = path.parent / f"{path.stem}-{_default_folder(format)}" if out is None else Path(out)
     if data is not None:
-        splits = load(data, **resizing(classifier))
+        splits = load(data, skip_bad_images=skip_bad_images, **resizing(classifier))
         return _export_as(format, classifier, splits, folder, card={}, **settings)
     if format != "saved_model":
         raise InputError(f"data must name the images to measure format {format} on; received none.")
