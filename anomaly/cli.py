@@ -18,6 +18,7 @@ from robustcls._command_line import (
     add_distribution_arguments,
     add_function_commands,
     add_run_arguments,
+    add_skipping_argument,
     command_parser,
     epoch_verbosity,
     import_named_modules,
@@ -151,9 +152,7 @@ def parser() -> CommandParser:
     )
     boxing.add_argument("--out", type=str, required=True, help="the folder to write into")
     boxing.add_argument("--batch_size", type=int, default=64, help="images a forward pass")
-    boxing.add_argument(
-        "--skip_bad_images", action="store_true", help="leave unreadable files out and list them"
-    )
+    add_skipping_argument(boxing)
     commands.add_subcommand("boxes", boxing, help=boxes_command.__doc__)
     return top
 

@@ -173,6 +173,19 @@ def add_function_commands(commands: Any, functions: Mapping[str, Callable[..., N
     return {name: runner(function) for name, function in functions.items()}
 
 
+def add_skipping_argument(made: CommandParser) -> None:
+    """Adds the flag of commands that read image files which no run knows.
+
+    Args:
+        made: gets it.
+    """
+    made.add_argument(
+        "--skip_bad_images",
+        action="store_true",
+        help="leave unreadable files out and list them; a run does as it was trained",
+    )
+
+
 def add_run_arguments(
     made: CommandParser, kept_settings: Callable[[str], Mapping[str, Any]]
 ) -> None:

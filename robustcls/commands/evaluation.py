@@ -16,6 +16,7 @@ from robustcls._command_line import (
     CommandParser,
     Runners,
     Spreading,
+    add_skipping_argument,
     add_spreading_arguments,
     first_line,
     list_names,
@@ -67,7 +68,7 @@ def add_commands(commands: Any) -> Runners:
         default=[],
         help="results of shards that ran elsewhere: copies of the folders that they named",
     )
-    _add_skipping(made)
+    add_skipping_argument(made)
     commands.add_subcommand("merge", made, help=first_line(made.description))
     made = _models_parser("certify", certify.__doc__)
     made.add_class_arguments(SmoothingConfig, as_group=False)
@@ -80,9 +81,6 @@ def add_commands(commands: Any) -> Runners:
     add_spreading_arguments(made)
     commands.add_subcommand("certify", made, help=first_line(made.description))
     return {"evaluate": _evaluate, "merge": _merge, "certify": _certify}
-
-
-_OF_A_FILE = ("data", "out", "input_range", "output", "skip_bad_images")
 
 
 def _evaluate(values: Namespace) -> None:
@@ -117,7 +115,8 @@ def _split(values: Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the settings, and the arguments of `find_models`."""
     flags = values.as_dict()
     flags.pop("config", None)
-    where = {key: flags.pop(key) for key in _OF_A_FILE}
+    of_a_file = ("data", "out", "input_range", "output", "skip_bad_images")
+    where = {key: flags.pop(key) for key in of_a_file}
     return flags, {"path": flags.pop("run"), **where}
 
 
@@ -271,21 +270,13 @@ def _models_parser(command: str, description: str | None) -> CommandParser:
     made.add_argument(
         "--output", type=str | None, help="which output of a model file, by name or number"
     )
-    _add_skipping(made)
+    add_skipping_argument(made)
     made.add_argument(
         "--resume",
         action="store_true",
         help="go on with what was stopped, with the settings of then but for flags given now",
     )
     return made
-
-
-def _add_skipping(made: CommandParser) -> None:
-    made.add_argument(
-        "--skip_bad_images",
-        action="store_true",
-        help="for a model file, leave unreadable images out and list them",
-    )
 
 
 @contextlib.contextmanager
