@@ -56,9 +56,8 @@ def add_commands(commands: Any) -> Runners:
     made.add_argument("run", type=str, help="as the shards were given it")
     for name in ("data", "out", "name", "output"):
         made.add_argument(f"--{name}", type=str | None, help="as the shards were given it")
-    made.add_argument(
-        "--input_range", type=tuple[float, float] | None, help="as the shards were given it"
-    )
+    ends = tuple[float, float] | None
+    made.add_argument("--input_range", type=ends, help="as the shards were given it")
     made.add_argument(
         "--command", type=str, default="evaluate", help="that was divided: evaluate or certify"
     )
@@ -115,8 +114,8 @@ def _split(values: Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the settings, and the arguments of `find_models`."""
     flags = values.as_dict()
     flags.pop("config", None)
-    of_a_file = ("data", "out", "input_range", "output", "skip_bad_images")
-    where = {key: flags.pop(key) for key in of_a_file}
+    of_files = ("data", "out", "input_range", "output", "skip_bad_images")
+    where = {key: flags.pop(key) for key in of_files}
     return flags, {"path": flags.pop("run"), **where}
 
 
