@@ -38,7 +38,7 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts files with slow tests first, so that no process is left alone with one at the end."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    slow = {i.path for i in items if i.get_closest_marker("slow") or i.get_closest_marker("long")}
     items.sort(key=lambda item: item.path not in slow)
 
 

@@ -88,6 +88,7 @@ def test_noise_goes_into_the_input_alone(normal_images, monkeypatch):
     assert max(losses[1]) < 1e-12
 
 
+@pytest.mark.long
 def test_denoising_learns_to_remove_noise(normal_images, other_normal_images):
     generator = np.random.default_rng(0)
     noisy = other_normal_images + generator.normal(0, 0.15, other_normal_images.shape)
@@ -169,6 +170,7 @@ def test_quarter_turns_are_even_and_follow_the_seed():
     assert (turned != np.asarray(quarter_turns(images, (0, 1)))).any()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [AutoEncoder, pytest.param(MemAE, marks=pytest.mark.exhaustive)])
 def test_turned_images_are_restored_where_that_was_trained(kind, normal_images):
     errors = []

@@ -120,6 +120,15 @@ def test_defects_are_found_where_they_are(
     assert np.mean([len(boxes) > 0 for boxes in fitted.boxes(other_normal_images)]) < 0.25
 
 
+# The others export what one of these does.
+EXPORTED = ("autoencoder", "one_class_svm", "patch_memory")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(m, marks=[] if m in EXPORTED else [pytest.mark.long]) for m in METHODS],
+    indirect=True,
+)
 def test_an_export_answers_as_the_detector_does(fitted, other_normal_images, tmp_path):
     images = other_normal_images[:9]
     version = fitted.export(tmp_path, images=np.round(images * 255).astype(np.uint8), name="waves")
@@ -330,7 +339,7 @@ class StopError(Exception):
 
 # One of one stage and one of several; the others train by the same loop.
 TYPICAL = [("autoencoder", None), ("ognet", "2_generator")]
-STOPPED = [pytest.param(*case, marks=pytest.mark.slow) for case in TYPICAL] + [
+STOPPED = [pytest.param(*case, marks=pytest.mark.long) for case in TYPICAL] + [
     pytest.param(method, None, marks=pytest.mark.exhaustive)
     for method in TRAINED
     if method != "autoencoder"

@@ -143,7 +143,7 @@ def digests(epochs, count: int) -> list[list[str]]:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_resumed_in_another_process_sees_the_same_bits(request):
     whole = digests(itertools.count(), 3)
     command = [sys.executable, "-c", RESUMED, str(request.path.parent)]

@@ -87,7 +87,7 @@ def write_config(path: Path, folder: Path, models: str) -> Path:
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_training_resumes_to_the_same_result(folder, here, run_command):
     config = write_config(here / "config.yaml", folder, "adversarial")
     done = run_command("train", "--config", config, "--out", here / "whole")

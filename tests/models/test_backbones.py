@@ -83,7 +83,7 @@ def test_mobilenet(folder):
 TYPICAL = ("efficientnet_b2", "resnext50")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [
@@ -95,7 +95,7 @@ def test_backbone(name, folder):
     check(build(name), name, folder)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_plain_keras_loads_them_all(folder):
     if not list(folder.glob("*.keras")):
         test_mobilenet(folder)
