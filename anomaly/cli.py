@@ -6,6 +6,8 @@ once.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,21 +17,26 @@ from anomaly.detection.registry import METHODS
 from anomaly.experiments.config import BenchmarkConfig, DetectorConfig
 from robustcls._command_line import (
     CommandParser,
+    Spreading,
     add_distribution_arguments,
     add_function_commands,
     add_run_arguments,
     add_skipping_argument,
+    add_spreading_arguments,
     command_parser,
     epoch_verbosity,
+    first_line,
     import_named_modules,
     import_tensorflow,
     new_parser,
     run_command,
+    take_spreading,
     with_underscores,
 )
 from robustcls._validation import InputError, check_choice
+from robustcls.distribution.shards import require_shards
 from robustcls.reports.evaluations import evaluation_folder
-from robustcls.runs import Run
+from robustcls.runs import Run, write_json
 
 
 def train_command(config: DetectorConfig, out: str, **flags: Any) -> None:
@@ -41,13 +48,72 @@ def train_command(config: DetectorConfig, out: str, **flags: Any) -> None:
         print(run.path)
 
 
-def benchmark_command(config: BenchmarkConfig, out: str, resume: bool, overwrite: bool) -> None:
+def benchmark_command(
+    config: BenchmarkConfig,
+    out: str,
+    resume: bool,
+    overwrite: bool,
+    spreading: Spreading | None = None,
+) -> None:
     """Train and measure methods on each class in turn; tables are written as results come in."""
-    from anomaly.experiments.benchmark import run_benchmark
+    from anomaly.experiments.benchmark import benchmark_work, open_benchmark, run_benchmark
 
-    run = run_benchmark(config, out, resume=resume, overwrite=overwrite)
+    if spreading is None:
+        run = run_benchmark(config, out, resume=resume, overwrite=overwrite)
+    else:
+        # Shards may share a folder, which the first of them makes.
+        again = resume or (spreading.shard is not None and not overwrite)
+        run, work = open_benchmark(config, out, resume=again, overwrite=overwrite)
+        elsewhere = functools.partial(benchmark_work, config, Path(out))
+        spreading.measure(work, elsewhere, resume=again)
+        work.arrived()
     print((run.path / "results.md").read_text(encoding="utf-8"))
     print(run.path)
+
+
+def score_command(**values: Any) -> None:
+    """Score image files: how anomalous each is."""
+    from anomaly.experiments.scores import SETTINGS, ScoreConfig, score_files, score_work
+
+    spreading = take_spreading(values)
+    out, resume = Path(values.pop("out")), values.pop("resume")
+    config = ScoreConfig(**values | {"images": tuple(values["images"])})
+    if spreading is not None:
+        work = score_work(config, out)
+        elsewhere = functools.partial(score_work, config, out)
+        spreading.measure(work, elsewhere, resume=resume)
+        if spreading.shard is not None:
+            write_json(out / SETTINGS, dataclasses.asdict(config))
+            print(out)
+            return
+    progress = sys.stderr.isatty()
+    print(score_files(config, out, resume=resume or spreading is not None, progress=progress))
+
+
+def merge_command(out: str, folders: list[str]) -> None:
+    """Join what the shards of a benchmark or of a scoring found (`--shards 1/5` and so on).
+
+    Writes what one process would have written; a missing shard is named.
+
+    Args:
+        out: the folder that the shards, or the first of them, wrote into.
+        folders: results of shards that ran elsewhere: copies of the folders that they wrote into.
+    """
+    from anomaly.experiments.benchmark import benchmark_work
+    from anomaly.experiments.scores import ScoreConfig, score_files, score_work
+
+    if Run.is_at(out):
+        config = Run.open(out).config.get("benchmark")
+        if config is None:
+            raise InputError(f"out must hold a benchmark or scores; {out} is another kind of run.")
+        work = benchmark_work(BenchmarkConfig(**config), Path(out))
+        require_shards(work, folders)
+        work.arrived()
+        print((Path(out) / "results.md").read_text(encoding="utf-8"))
+        return
+    scored = ScoreConfig.kept_in(out)
+    require_shards(score_work(scored, out), folders)
+    print(score_files(scored, out, resume=True))
 
 
 def boxes_command(
@@ -121,7 +187,12 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate_command,
     "export": export_command,
 }
-_COMMANDS = {**_FUNCTIONS, "boxes": boxes_command}
+_COMMANDS: dict[str, Callable[..., None]] = {
+    **_FUNCTIONS,
+    "boxes": boxes_command,
+    "merge": merge_command,
+    "score": score_command,
+}
 
 
 def parser() -> CommandParser:
@@ -137,6 +208,8 @@ def parser() -> CommandParser:
         add_run_arguments(making, _kept(name))
         if name == "train":
             add_distribution_arguments(making)
+        else:
+            add_spreading_arguments(making)
         commands.add_subcommand(name, making, help=command.__doc__)
     add_function_commands(commands, _FUNCTIONS)
     boxing = new_parser(
@@ -154,6 +227,31 @@ def parser() -> CommandParser:
     boxing.add_argument("--batch_size", type=int, default=64, help="images a forward pass")
     add_skipping_argument(boxing)
     commands.add_subcommand("boxes", boxing, help=boxes_command.__doc__)
+    scoring = new_parser(
+        f"{score_command.__doc__} Writes scores.csv and scores.json into --out; files that cannot "
+        "be read are named there."
+    )
+    scoring.add_argument("run", type=str, help="the run folder of a detector")
+    scoring.add_argument(
+        "--images",
+        type=list[str],
+        required=True,
+        help="files, or folders whose image files are taken at any depth",
+    )
+    scoring.add_argument("--out", type=str, required=True, help="the folder to write into")
+    scoring.add_argument("--batch_size", type=int, default=64, help="images a forward pass")
+    scoring.add_argument("--resume", action="store_true", help="keep the scores that are there")
+    add_spreading_arguments(scoring)
+    commands.add_subcommand("score", scoring, help=score_command.__doc__)
+    merging = new_parser((merge_command.__doc__ or "").partition("\n\n    Args:")[0])
+    merging.add_argument("out", type=str, help="the folder that the shards wrote into")
+    merging.add_argument(
+        "--folders",
+        type=list[str],
+        default=[],
+        help="results of shards that ran elsewhere: copies of the folders that they wrote into",
+    )
+    commands.add_subcommand("merge", merging, help=first_line(merging.description))
     return top
 
 
@@ -182,5 +280,7 @@ def _run(arguments: Sequence[str]) -> None:
         check_choice("method", flags["method"], METHODS)
     names = ("out", "resume", "overwrite", "distribute", "devices")
     run_flags = {key: flags.pop(key) for key in names if key in flags}
+    if values.subcommand == "benchmark":
+        run_flags["spreading"] = take_spreading(flags)
     import_tensorflow()
     command(config(**flags), **run_flags)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from anomaly.experiments.tables import write_tables
 from robustcls._validation import InputError, check_choice
 from robustcls.data.sources import load
 from robustcls.data.splits import Split, Splits
+from robustcls.distribution.parts import Measure
+from robustcls.distribution.work import Piece, Work
 from robustcls.runs import Run, read_json, versions, write_json
 
 #: Test images whose AUROC after every epoch gives the oracle's best.
@@ -65,6 +69,46 @@ def run_benchmark(
     Raises:
         InputError: a setting or the images are unusable, or `out` exists.
     """
+    run, work = open_benchmark(config, out, resume=resume, overwrite=overwrite)
+    for number, piece in enumerate(work.pieces, 1):
+        if not work.holds(piece):
+            start = time.perf_counter()
+            result = work.do(piece)
+            if verbose:
+                print(work.line(number, piece, result, time.perf_counter() - start), flush=True)
+    work.arrived()
+    return run
+
+
+def open_benchmark(
+    config: BenchmarkConfig, out: Path | str, *, resume: bool = False, overwrite: bool = False
+) -> tuple[Run, Work]:
+    """Makes the run folder of a benchmark, or opens it again, and returns what is to be measured.
+
+    Args:
+        config: the settings.
+        out: the run folder.
+        resume: go on with one that is there (bool, default False).
+        overwrite: delete a run that is there already (bool, default False).
+
+    Raises:
+        InputError: a setting or the images are unusable, or `out` exists.
+    """
+    work = benchmark_work(config, Path(out))
+    record = {**work.facts, "versions": versions()}
+    return Run.create(out, record, resume=resume, overwrite=overwrite), work
+
+
+def benchmark_work(config: BenchmarkConfig, out: Path) -> Work:
+    """Returns what is to be measured, one method on one class with one seed in a piece.
+
+    Args:
+        config: the settings.
+        out: the run folder, which need not be there.
+
+    Raises:
+        InputError: a setting or the images are unusable.
+    """
     _check(config)
     splits = load(
         config.data,
@@ -83,29 +127,56 @@ def run_benchmark(
     # Every setting is tried before the first training.
     for row in config.methods:
         _detector(config, row, splits, 0)
-    record = {
+    facts = {
         "benchmark": asdict(config),
         "data": {"source": splits.source, "fingerprint": splits.fingerprint},
-        "versions": versions(),
     }
-    run = Run.create(out, record, resume=resume, overwrite=overwrite)
     jobs = list(_jobs(config, classes))
-    for number, job in enumerate(jobs, 1):
-        path = run.path / job.file
-        if path.exists():
-            continue
-        result = _measure(config, job, splits, parts[job.normal_class])
-        write_json(path, result)
-        _tabulate(run, jobs, splits)
-        if verbose:
-            print(
-                f"{number}/{len(jobs)} {job.row}, normal {splits.class_names[job.normal_class]}, "
-                f"seed {job.seed}: AUROC {100 * result['auroc']:.2f} %, "
-                f"{result['training_seconds']:.0f} s",
-                flush=True,
-            )
-    _tabulate(run, jobs, splits)
-    return run
+    pieces = [
+        Piece(
+            job.row,
+            f"{job.normal_class}-{job.seed}",
+            facts,
+            partial(_piece, config, job, splits, parts[job.normal_class]),
+        )
+        for job in jobs
+    ]
+    return Work(
+        _Results(out / "results"),
+        pieces,
+        facts=facts,
+        arrived=partial(_tabulate, out, jobs, splits),
+        in_words=_in_words,
+    )
+
+
+class _Results:
+    """A file for each result, `results/ROW-CLASS-SEED.json`; the run's settings are theirs.
+
+    Args:
+        folder: where they are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def holds(self, group: str, name: str, depends_on: Mapping[str, Any]) -> bool:
+        return self._path(group, name).is_file()
+
+    def part(
+        self, group: str, name: str, depends_on: Mapping[str, Any], measure: Measure
+    ) -> dict[str, Any]:
+        path = self._path(group, name)
+        if not path.is_file():
+            write_json(path, measure(self.folder))
+        result: dict[str, Any] = read_json(path)
+        return result
+
+    def clear(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, group: str, name: str) -> Path:
+        return self.folder / f"{group}-{name}.json"
 
 
 def _check(config: BenchmarkConfig) -> None:
@@ -135,6 +206,12 @@ def _detector(config: BenchmarkConfig, row: str, splits: Splits, seed: int) -> O
     if config.epochs is not None and kind.counts_epochs:
         settings["epochs"] = config.epochs
     return kind.from_config(settings | (config.settings or {}).get(row, {}))
+
+
+def _piece(
+    config: BenchmarkConfig, job: _Job, splits: Splits, parts: OneClassSplits, _: Path
+) -> dict[str, Any]:
+    return _measure(config, job, splits, parts)
 
 
 def _measure(
@@ -204,7 +281,11 @@ class _Oracle:
         return float(roc_auc_score(self.labels, scores)) if np.isfinite(scores).all() else 0.5
 
 
-def _tabulate(run: Run, jobs: list[_Job], splits: Splits) -> None:
-    results = [read_json(run.path / job.file) for job in jobs if (run.path / job.file).exists()]
+def _in_words(result: dict[str, Any]) -> str:
+    return f"normal {result['normal_class']}, AUROC {100 * result['auroc']:.2f} %"
+
+
+def _tabulate(out: Path, jobs: list[_Job], splits: Splits) -> None:
+    results = [read_json(out / job.file) for job in jobs if (out / job.file).exists()]
     title = f"{splits.source}, {len(results)} of {len(jobs)} results"
-    write_tables(results, list(splits.class_names), title, run.path)
+    write_tables(results, list(splits.class_names), title, out)

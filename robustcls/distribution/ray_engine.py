@@ -175,7 +175,7 @@ class _Crew:
             raise InputError(said["error"])
         piece = self._work.pieces[number]
         self._work.do(piece, lambda _: said["result"])
-        self._tell(f"{done + 1}/{len(self._work.pieces)} {piece.title}, {said['seconds']:.1f} s")
+        self._tell(self._work.line(done + 1, piece, said["result"], said["seconds"]))
         return 1
 
     def _replace(self, actor: Any, number: int | None, queue: list[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -102,8 +103,9 @@ def _take_over(folder: Path, work: Work) -> None:
     if not folder.is_dir():
         raise InputError(f"folders must each have {folder.name}/ in them; {folder} is missing.")
     shards = sorted(folder.glob("shard_*_of_*.json"))
+    facts = json.loads(json.dumps(dict(work.facts)))
     for file in shards:
-        found = difference(dict(work.facts), read_json(file).get("facts", {}))
+        found = difference(facts, read_json(file).get("facts", {}))
         if found:
             name, here, there = found
             raise InputError(

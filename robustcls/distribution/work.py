@@ -60,13 +60,15 @@ class Work:
         pieces: in the order in which one process does them, the quickest of a group first.
         facts: what all who share the work must have alike, beside what each piece depends on,
             JSON-serializable (default none).
-        arrived: is told each piece whose result is there now, and the result (default nobody).
+        arrived: is told when the result of another piece is there (default nobody).
+        in_words: a result in a few words, for a line on the way (default none).
     """
 
     results: Results
     pieces: Sequence[Piece]
     facts: Mapping[str, Any] = field(default_factory=dict)
-    arrived: Callable[[Piece, dict[str, Any]], None] = lambda piece, result: None
+    arrived: Callable[[], None] = lambda: None
+    in_words: Callable[[dict[str, Any]], str] = lambda result: ""
 
     def holds(self, piece: Piece) -> bool:
         """Returns whether a piece is done.
@@ -85,5 +87,17 @@ class Work:
         """
         own = piece.measure if measure is None else measure
         result = self.results.part(piece.group, piece.name, piece.depends_on, own)
-        self.arrived(piece, result)
+        self.arrived()
         return result
+
+    def line(self, number: int, piece: Piece, result: dict[str, Any], seconds: float) -> str:
+        """Returns what is shown of a piece that is done.
+
+        Args:
+            number: how many are done.
+            piece: one of the work's.
+            result: of it.
+            seconds: that it took.
+        """
+        words = filter(None, [self.in_words(result), f"{seconds:.1f} s"])
+        return f"{number}/{len(self.pieces)} {piece.title}: {', '.join(words)}"

@@ -46,7 +46,7 @@ def work_of(evaluated: ModelsAndImages, config: Config, *, progress: bool = Fals
     else:
         folder = BOUNDS_PARTS
         pieces = [bounds_piece(evaluated, stored, config) for stored in evaluated.models]
-    return Work(Ledger(evaluated.folder / folder, reuse=True), pieces)
+    return Work(Ledger(evaluated.folder / folder, reuse=True), pieces, in_words=_accuracy)
 
 
 def open_work(where: Mapping[str, Any], config: Config, evaluation: str | None) -> Work:
@@ -76,3 +76,8 @@ def _evaluation_pieces(
         for plan in plans
         for part in plan.parts
     ]
+
+
+def _accuracy(result: dict[str, Any]) -> str:
+    found = result.get("measurement")
+    return f"accuracy {100 * found['accuracy']:.1f} %" if found else ""
