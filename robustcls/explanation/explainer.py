@@ -23,7 +23,7 @@ from robustcls.classifiers.ranges import InputRange, Preprocess
 from robustcls.explanation.batching import in_batches
 from robustcls.explanation.layers import choose_layer
 from robustcls.explanation.methods.logits_model import LogitsModel
-from robustcls.explanation.methods.maps import Maps
+from robustcls.explanation.methods.maps import Maps, check_maps
 from robustcls.explanation.methods.registry import METHODS
 
 #: One of `METHODS`, or (images, classes) to maps.
@@ -31,31 +31,27 @@ Method = str | Callable[[np.ndarray, np.ndarray], Maps]
 
 
 class Explainer:
-    """Maps of a classifier, by methods of tf-keras-vis in compiled form and integrated gradients.
+    """Maps of a classifier, by any of `METHODS`.
 
-    The class explained is given with each image, and its logit, not its probability, is what
-    the maps are about. A method is compiled when it is first used.
-
-    - `gradients` (Simonyan et al., 2013): the largest gradient over the channels, of either sign.
-    - `smoothgrad` (Smilkov et al., 2017): the same of the mean gradient of noisy copies.
-    - `integrated_gradients` (Sundararajan et al., 2017): the difference of the logit from a
-      black image's, shared out among the pixels.
-    - `grad_cam` (Selvaraju et al., 2016), `grad_cam_plus_plus` (Chattopadhyay et al., 2017),
-      `layer_cam` (Jiang et al., 2021), `score_cam` (Wang et al., 2020): feature maps of a layer,
-      weighed and enlarged to the size of the image.
+    The class explained is given with each image; maps are about its logit, those of `rise` and
+    `score_cam` about its probability. A method is compiled when it is first used.
 
     Args:
-        model: a Keras classifier of any form that `attacks.adapt` takes, a file or run of one, or
-            what `attacks.adapt` returned of one. Class activation maps need a functional or
-            sequential one; nested models, and a softmax or sigmoids at the end, are dealt with in
-            a copy.
+        model: any classifier that `attacks.adapt` takes, or what that returned: a Keras model, a
+            file or run of one, a SavedModel, which has gradients but no layers, or a function of
+            images to scores, of which only outputs can be had. Class activation maps need a
+            functional or sequential Keras model; nested models, and a softmax or sigmoids at the
+            end, are dealt with in a copy.
         layer: whose feature map class activation maps weigh; the last of at least 4x4 if None (str
             or None, default None).
         batch_size: images the model sees at a time (int >= 1, default 32).
-        samples: noisy copies for `smoothgrad` (int >= 1, default 16).
+        samples: noisy copies for `smoothgrad` and `vargrad` (int >= 1, default 16).
         noise: their standard deviation, as a share of each image's range (float > 0, default 0.15).
         steps: of `integrated_gradients`, at the middles of equal intervals (int >= 1, default 32).
-        seed: of the noise, the same for all images (int >= 0, default 0).
+        masks: random masks of `rise`, coalitions of `kernel_shap` (int >= 1, default 512).
+        window: side of the window of `occlusion` in pixels; an eighth of the shorter side if None
+            (int >= 1 or None, default None).
+        seed: of the noise and the masks, the same for all images (int >= 0, default 0).
         preprocess: what the model wants done to images in [0, 1] first (default None).
         input_range: what the model wants 0 and 1 to be, for example (0, 255) or (-1, 1), instead of
             `preprocess` (default None).
@@ -76,6 +72,8 @@ class Explainer:
         samples: PositiveInt = 16,
         noise: PositiveFloat = 0.15,
         steps: PositiveInt = 32,
+        masks: PositiveInt = 512,
+        window: PositiveInt | None = None,
         seed: NonNegativeInt = 0,
         preprocess: Preprocess | None = None,
         input_range: InputRange | None = None,
@@ -85,15 +83,12 @@ class Explainer:
         self._given = dict[str, Any](preprocess=preprocess, input_range=input_range, output=output)
         given = opened if isinstance(model, str | Path) else model
         self.classifier = classifier_of(given, **self._given)
-        if self.classifier.graph is None:
-            raise InputError(
-                f"model must be a Keras model; received {self.classifier.name}, of which only "
-                "outputs can be had. Did you mean its .keras file?"
-            )
         self.batch_size = batch_size
         self.samples = samples
         self.noise = noise
         self.steps = steps
+        self.masks = masks
+        self.window = window
         self.seed = seed
         self.model = opened if isinstance(opened, keras.Model) else self.classifier
         self._flat: keras.Model | None = None
@@ -115,13 +110,12 @@ class Explainer:
 
         Args:
             method: one of `METHODS`, or a function of images and classes to maps.
-            images: float32 [N, H, W, C] in [0, 1].
+            images: float32 [N, H, W, C] in [0, 1], N >= 1.
             classes: int [N], the class to explain for each image.
             progress: show a bar (bool, default False).
 
         Raises:
-            InputError: the images or classes do not fit the model, an unknown method, or a
-                class activation map of a model that has no feature map to weigh.
+            InputError: images or classes do not fit the model, or it lacks what the method needs.
         """
         images = check_images(images)
         classes = check_labels(classes, len(images), self.prepare(images), "classes")
@@ -134,7 +128,7 @@ class Explainer:
         def planes(images: np.ndarray, classes: np.ndarray) -> np.ndarray:
             with called(f"explanation method '{method}'", registered.function):
                 maps = registered.function(self, images, classes)
-            kinds.append(_checked(method, maps, images))
+            kinds.append(check_maps(method, maps, images))
             return np.stack(kinds[-1].planes, axis=1)
 
         size = 1 if registered.one_by_one else self.batch_size
@@ -210,10 +204,9 @@ class Explainer:
 
     @property
     def _weights(self) -> list[Any]:
-        if self._flat is not None:
-            return self._flat.weights
-        if isinstance(self.model, keras.Model):
-            return self.model.weights
+        known = self.model if self._flat is None else self._flat
+        if isinstance(known, keras.Model):
+            return known.weights
         graph = self.classifier.graph
         shape = self.classifier.fixed_shape if self._made_for is None else self._made_for[0]
         return graph(shape).weights if graph is not None and shape is not None else []
@@ -235,28 +228,51 @@ class Explainer:
             image_shape: (H, W, C).
         """
         signature = [tf.TensorSpec([None, *image_shape], tf.float32)]
-        compiled = self.remember(
-            ("logits", image_shape),
-            lambda: compile_once(self.logits, signature),
-        )
-        return LogitsModel(compiled, image_shape)
+        made = self.remember("logits", lambda: compile_once(self.logits, signature))
+        return LogitsModel(made, image_shape)
 
-    def network_and_layer(self) -> tuple[keras.Model, keras.layers.Layer]:
-        """Returns the model as a flat graph, and its layer that class activation maps weigh.
+    def network(self, method: str = "class activation maps") -> keras.Model:
+        """Returns the model as a flat functional graph, images to logits.
+
+        Args:
+            method: what needs it (str, default 'class activation maps').
 
         Raises:
-            InputError: the model is no graph, or has no such layer.
+            InputError: its layers cannot be told apart.
         """
         shape = self.classifier.fixed_shape
         if self._made_for is None and shape is not None:
             self.prepare(np.random.default_rng(0).random((2, *shape), np.float32))
-        if self._flat is None:
+        flat = self._flat
+        if flat is None:
+            instead = "gradients" if self.classifier.differentiable else "occlusion"
             raise InputError(
-                "model must be a functional or sequential Keras model for class activation maps; "
-                f"the layers of '{self.classifier.name}' cannot be told apart. Did you mean "
-                "methods=['gradients']?"
+                f"model must be a functional or sequential Keras model for {method}; the layers of "
+                f"'{self.classifier.name}' cannot be told apart. Did you mean "
+                f"methods=['{instead}']?"
             )
-        return self._flat, choose_layer(self._flat, self._layer_name)
+        # A sequential model's graph is that of a functional one.
+        return self.remember(
+            "network", lambda: keras.Model(flat.inputs[0], flat.outputs[0], name=flat.name)
+        )
+
+    def network_and_layer(self) -> tuple[keras.Model, keras.layers.Layer]:
+        """Returns `network()` and its layer that class activation maps weigh, or raises as it."""
+        network = self.network()
+        return network, choose_layer(network, self._layer_name)
+
+    def require_gradients(self) -> None:
+        """Refuses a model of which only outputs can be had.
+
+        Raises:
+            InputError: it is a function.
+        """
+        if not self.classifier.differentiable:
+            raise InputError(
+                "model must be a Keras model or a SavedModel for methods that need gradients; "
+                f"received the function {self.classifier.name}. Did you mean "
+                "methods=['occlusion', 'rise', 'kernel_shap']?"
+            )
 
     def compiled(
         self, name: str, function: Callable[..., tf.Tensor], images: np.ndarray
@@ -268,14 +284,9 @@ class Explainer:
             function: (images float32 [n, H, W, C], classes int64 [n]) to a tensor.
             images: float32 [n, H, W, C], for their shape.
         """
-        signature = [
-            tf.TensorSpec([None, *images.shape[1:]], tf.float32),
-            tf.TensorSpec([None], tf.int64),
-        ]
-        return self.remember(
-            (name, images.shape[1:]),
-            lambda: compile_once(function, signature),
-        )
+        shape = images.shape[1:]
+        signature = [tf.TensorSpec([None, *shape], tf.float32), tf.TensorSpec([None], tf.int64)]
+        return self.remember((name, shape), lambda: compile_once(function, signature))
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
         """Returns what `make` returned when it was first called for `key`.
@@ -287,14 +298,3 @@ class Explainer:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
-
-
-def _checked(name: str, maps: Any, images: np.ndarray) -> Maps:
-    """Returns what a method found when it is maps, one for each image."""
-    shape = images.shape[:3]
-    if not isinstance(maps, Maps) or any(plane.shape != shape for plane in maps.planes):
-        came = [plane.shape for plane in maps.planes] if isinstance(maps, Maps) else type(maps)
-        raise InputError(f"method '{name}' must return Maps of shape {shape}; received {came}.")
-    if any(not (np.isfinite(plane).all() and plane.min() >= 0) for plane in maps.planes):
-        raise InputError(f"method '{name}' must return Maps of finite values >= 0.")
-    return maps

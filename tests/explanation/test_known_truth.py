@@ -16,7 +16,7 @@ from robustcls.explanation.quality.faithfulness import faithfulness
 SIDE = 16
 layers = keras.layers
 # What needs no gradient.
-BLACK_BOX = ("score_cam",)
+BLACK_BOX = ("score_cam", "occlusion", "rise", "kernel_shap")
 
 
 def edges(images, classes):
@@ -184,12 +184,12 @@ def compared(images):
 def test_models_without_a_gradient_get_one_line(cut, late, smooth):
     images = keras.Input((SIDE, SIDE, 1))
     outputs = images if late else cut(images)
-    outputs = layers.Conv2D(2, 3, name="conv")(outputs)
+    outputs = layers.Conv2D(2, 3, activation="relu", name="conv")(outputs)
     outputs = layers.GlobalAveragePooling2D()(cut(outputs[..., :1]) if late else outputs)
     explainer = Explainer(keras.Model(images, layers.Dense(3)(outputs)), layer="conv")
     few, classes = smooth[:2], np.zeros(2, np.int64)
     explainer.samples = explainer.steps = 1
-    for method in METHODS:
+    for method in METHODS.built_in - {"attention_rollout"}:
         if (METHODS[method].uses_layer and not late) or method in BLACK_BOX:
             explainer(method, few, classes)  # the layer comes after the cut, or needs no gradient
             continue

@@ -83,11 +83,9 @@ def hires_cam(explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
 
 def _maps(name: str, rule: Rule, explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
     network, layer = explainer.network_and_layer()
-    # A sequential model's graph is that of a functional one.
-    graph = explainer.remember("graph", lambda: keras.Model(network.inputs[0], network.outputs[0]))
 
     def cam(images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        features, gradients = _features_and_gradients(graph, layer, images, classes)
+        features, gradients = _features_and_gradients(network, layer, images, classes)
         return tf.nn.relu(rule(features, gradients))
 
     maps = explainer.compiled(name, cam, images)(images, classes).numpy()

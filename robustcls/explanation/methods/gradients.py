@@ -1,4 +1,4 @@
-"""Gradients of a class's logit, plain and averaged over noisy copies."""
+"""Gradients of a class's logit, plain, and their mean and variance over noisy copies."""
 
 from __future__ import annotations
 
@@ -28,16 +28,37 @@ def smoothgrad(explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
 
     Source: Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017.
     """
+    return _largest(_mean_and_variance(explainer, images, classes)[0])
+
+
+@register_explanation()
+def vargrad(explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
+    """The variance of the gradient over the noisy copies of `smoothgrad`, largest of the channels.
+
+    Source: Adebayo et al., "Local explanation methods for deep neural networks lack sensitivity to
+    parameter values", 2018.
+    """
+    return Maps(_mean_and_variance(explainer, images, classes)[1].max(-1))
+
+
+def _mean_and_variance(
+    explainer: Any, images: np.ndarray, classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of the gradients of noisy copies, each float32 [n, H, W, C]."""
     # All images get the same noise, so that what differs between maps is not the draw.
     key = np.array([explainer.seed], np.uint64)
     axes = (1, 2, 3)
     ranges = images.max(axes, keepdims=True) - images.min(axes, keepdims=True)
-    total = np.zeros_like(images)
+    mean, squares = np.zeros_like(images), np.zeros_like(images)
     for sample in range(explainer.samples):
         noise = draws.normal(draws.derive(key, sample), images.shape[1:])
         noisy = (images + explainer.noise * ranges * noise).astype(np.float32)
-        total += class_gradients(explainer, noisy, classes)
-    return _largest(total / explainer.samples)
+        found = class_gradients(explainer, noisy, classes)
+        # Welford's way, which does not lose what is small beside the mean.
+        step = found - mean
+        mean += step / (sample + 1)
+        squares += step * (found - mean)
+    return mean, squares / explainer.samples
 
 
 def class_gradients(explainer: Any, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -47,7 +68,11 @@ def class_gradients(explainer: Any, images: np.ndarray, classes: np.ndarray) -> 
         explainer: an `Explainer`.
         images: float32 [n, H, W, C] in [0, 1].
         classes: int64 [n].
+
+    Raises:
+        InputError: the model has no gradient with respect to the images.
     """
+    explainer.require_gradients()
 
     def gradients(images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         def score(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -22,4 +22,4 @@ def integrated_gradients(explainer: Any, images: np.ndarray, classes: np.ndarray
         share = np.float32((step + 0.5) / explainer.steps)
         total += class_gradients(explainer, share * images, classes)
     shares = (images * total / explainer.steps).sum(-1)
-    return Maps(np.maximum(shares, 0), np.maximum(-shares, 0), attribution=True)
+    return Maps.of_signed(shares, attribution=True)

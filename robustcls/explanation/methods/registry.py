@@ -32,12 +32,19 @@ METHODS: Registry[ExplanationMethod] = Registry(
     {
         "gradients": f"{_HERE}.gradients:gradients",
         "smoothgrad": f"{_HERE}.gradients:smoothgrad",
+        "vargrad": f"{_HERE}.gradients:vargrad",
         "integrated_gradients": f"{_HERE}.integrated_gradients:integrated_gradients",
+        "gradient_times_input": f"{_HERE}.gradient_times_input:gradient_times_input",
+        "guided_backpropagation": f"{_HERE}.guided_backpropagation:guided_backpropagation",
         "grad_cam": f"{_HERE}.activation_maps:grad_cam",
         "grad_cam_plus_plus": f"{_HERE}.activation_maps:grad_cam_plus_plus",
         "layer_cam": f"{_HERE}.activation_maps:layer_cam",
         "hires_cam": f"{_HERE}.activation_maps:hires_cam",
         "score_cam": f"{_HERE}.score_cam:score_cam",
+        "attention_rollout": f"{_HERE}.attention_rollout:attention_rollout",
+        "occlusion": f"{_HERE}.occlusion:occlusion",
+        "rise": f"{_HERE}.rise:rise",
+        "kernel_shap": f"{_HERE}.kernel_shap:kernel_shap",
     },
 )
 

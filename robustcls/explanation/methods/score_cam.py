@@ -33,6 +33,8 @@ def score_cam(explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
     size, read = 4 * explainer.batch_size, explainer.classifier.outputs
     maps = []
     for image, label, channels in zip(images, classes, found, strict=True):
+        # What is 0 everywhere adds nothing, whatever its weight; behind a ReLU that is many.
+        channels = channels[..., channels.any(axis=(0, 1))]
         masks = enlarge(np.moveaxis(channels, -1, 0), height, width)
         low = masks.min(axis=(1, 2), keepdims=True)
         high = masks.max(axis=(1, 2), keepdims=True)
@@ -42,6 +44,7 @@ def score_cam(explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
             chosen = masks[start : start + size, :, :, None]
             probabilities = read.probabilities(logits([image * chosen])[0])
             weights.append(probabilities.numpy()[:, label])
-        maps.append(np.maximum(channels @ np.concatenate(weights), 0))
+        weight = np.concatenate([np.zeros(0, np.float32), *weights])
+        maps.append(np.maximum(channels @ weight, 0))
     small = np.stack(maps)
     return Maps(enlarge(small, height, width), resolution=small.shape[1:])

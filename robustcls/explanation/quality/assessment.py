@@ -41,7 +41,7 @@ class Quality:
             None where that cannot be told, see `randomization` below.
         stability: rank correlation with the maps of slightly noisy copies of the images; None
             where fewer than half of the pairs have enough to compare.
-        empty: how many of the maps say nothing at all.
+        empty: how many of the maps say nothing at all (int, default 0).
     """
 
     faithfulness: Faithfulness
