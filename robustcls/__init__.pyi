@@ -3,6 +3,7 @@
 from . import attacks as attacks
 from . import callbacks as callbacks
 from . import distribution as distribution
+from . import familiarity as familiarity
 from . import plots as plots
 from ._validation import InputError as InputError
 from .data.augment import AugmentationPolicy as AugmentationPolicy
@@ -52,6 +53,7 @@ __all__ = [
     "evaluation_batches",
     "explain",
     "export",
+    "familiarity",
     "load",
     "load_classifier",
     "load_pretrained",

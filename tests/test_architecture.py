@@ -34,7 +34,7 @@ FLOORS = (
     ("robustcls.attacks", "robustcls.bounds"),
     ("robustcls.training",),
     ("robustcls.callbacks", "robustcls.evaluation"),
-    ("robustcls.explanation",),
+    ("robustcls.explanation", "robustcls.familiarity"),
     ("robustcls.serving",),
     ("robustcls._command_line",),
     ("robustcls.commands",),

@@ -80,18 +80,24 @@ def _folds(model: keras.Model) -> dict[str, str]:
     if not getattr(model, "inputs", None) or any(isinstance(x, keras.Model) for x in layers):
         return {}
     graph = _graph(model)
+    # The steps of this graph: a layer may have others in other models.
+    nodes = [
+        node for depth in graph._nodes_by_depth.values() for node in depth if not node.is_input
+    ]
+    if len({id(node.operation) for node in nodes}) < len(nodes):
+        return {}  # A layer that is used twice.
     producers: dict[int, Any] = {}
     uses = Counter(id(tensor) for tensor in model.outputs)
-    for operation in graph.operations:
-        if len(operation._inbound_nodes) != 1:
-            return {}  # A layer that is used twice.
-        producers |= dict.fromkeys(map(id, keras.tree.flatten(operation.output)), operation)
-        uses.update(map(id, operation._inbound_nodes[0].input_tensors))
+    for node in nodes:
+        producers |= dict.fromkeys(map(id, node.outputs), node.operation)
+        uses.update(map(id, node.input_tensors))
     folds = {}
-    for layer in layers:
+    for node in nodes:
+        layer = node.operation
         if isinstance(layer, keras.layers.BatchNormalization):
-            before: Any = producers[id(layer.input)]
-            if uses[id(layer.input)] == 1 and _is_linear(before) and _is_over_channels(layer):
+            source = id(node.input_tensors[0])
+            before: Any = producers.get(source)
+            if uses[source] == 1 and _is_linear(before) and _is_over_channels(layer):
                 folds[layer.name] = before.name
     return folds
 

@@ -132,3 +132,16 @@ def test_a_dictionary_of_outputs_stays_one():
     assert outputs.keys() == expected.keys()
     for name in expected:
         np.testing.assert_allclose(outputs[name], expected[name], atol=1e-5)
+
+
+def test_layers_that_are_in_another_model_too():
+    """Sharing layers with a later model changes nothing for one that was folded before."""
+    stack = [layers.Conv2D(4, 3), layers.BatchNormalization(), layers.Flatten(), layers.Dense(3)]
+    model = randomize(keras.Sequential([keras.Input((6, 6, 1)), *stack]))
+    folded = fold_batch_norm(model)
+    later = keras.Sequential([keras.Input((6, 6, 1)), *stack, layers.Softmax()])
+    randomize(model, seed=3)
+    copy_folded(model, folded)
+    np.testing.assert_allclose(outputs(folded), outputs(model), rtol=1e-4, atol=1e-5)
+    assert normalizations(fold_batch_norm(later)) == 0
+    np.testing.assert_allclose(outputs(fold_batch_norm(later)), outputs(later), atol=1e-5)

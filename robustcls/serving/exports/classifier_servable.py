@@ -16,11 +16,14 @@ from robustcls.classifiers.adapters import classifier_of
 from robustcls.classifiers.classifier import Classifier
 from robustcls.classifiers.flattening import flat_logits
 from robustcls.classifiers.outputs import Outputs, ToLogits
+from robustcls.familiarity.familiarity import Familiarity
 from robustcls.models.folding import fold_batch_norm
 from robustcls.serving.exports.bfloat16 import with_bfloat16_weights
 from robustcls.serving.exports.cases import Case
 from robustcls.serving.exports.endpoints import classifier_endpoints
 from robustcls.serving.exports.explanations import DEFINITIONS, Explainer
+from robustcls.serving.exports.familiar import USE as USE_FAMILIAR
+from robustcls.serving.exports.familiar import familiar_answers, familiar_meanings
 from robustcls.serving.exports.model_card import ModelCard
 from robustcls.serving.exports.samples import Samples, embedded_images, make_samples
 from robustcls.serving.exports.servable import Servable
@@ -128,6 +131,7 @@ def classifier_servable(
     class_names: Sequence[str],
     images: np.ndarray | None = None,
     card: Mapping[str, Any],
+    familiarity: Familiarity | None = None,
     bfloat16: bool = False,
 ) -> Servable:
     """Returns what is served of a classifier, its batch norms folded.
@@ -139,10 +143,11 @@ def classifier_servable(
         images: uint8 [N, H, W, C], whose answers are kept with the export; some that come with
             the package by default.
         card: fields of the model card to replace: summary, data, metrics, config.
+        familiarity: what every answer says beside the classes, fitted to the same model.
         bfloat16: whether weights are rounded to bfloat16 and stored so.
 
     Raises:
-        InputError: as for `served_classifier`.
+        InputError: as for `served_classifier`, or `familiarity` is of another model.
     """
     is_made = isinstance(model, ServedClassifier)
     served = model if is_made else served_classifier(model, class_names, images)
@@ -152,8 +157,12 @@ def classifier_servable(
         logits = np.asarray(rounded(samples.images, training=False))
         answers = logits, read.probabilities(logits).numpy()
     else:
-        answers = served.answers(samples.images)
-    cases = _cases(network, samples, class_names, *answers)
+        rounded, answers = None, served.answers(samples.images)
+    more, meanings, use = {}, {}, USE
+    if familiarity is not None:
+        more = familiar_answers(familiarity, samples.images, answers[0], rounded)
+        meanings, use = familiar_meanings(familiarity), (USE_FAMILIAR, *USE[1:])
+    cases = _cases(network, samples, class_names, *answers, more)
     asset = folder / CLASS_NAMES
     asset.write_text("".join(f"{line}\n" for line in class_names), encoding="utf-8")
     names = _lookup(asset)
@@ -161,8 +170,9 @@ def classifier_servable(
     explains = "explain" in cases
     fields = {
         "summary": f"A classifier of images {list(shape)} into {len(class_names)} classes.",
-        "use": USE,
+        "use": use,
         "meanings": {
+            **meanings,
             **(DEFINITIONS if explains else {}),
             "top_k": "the likeliest classes, the likeliest first",
         },
@@ -170,8 +180,16 @@ def classifier_servable(
         **card,
     }
     data = {**fields.pop("data", {}), "classes": ", ".join(class_names)}
+    endpoints = classifier_endpoints(
+        network,
+        names,
+        shape,
+        read,
+        explains=explains,
+        familiarity=None if familiarity is None else familiarity.served(network),
+    )
     return Servable(
-        endpoints=classifier_endpoints(network, names, shape, read, explains=explains),
+        endpoints=endpoints,
         tables=(names,),
         cases=cases,
         card=ModelCard(**fields, data=data),
@@ -212,8 +230,9 @@ def _cases(
     class_names: Sequence[str],
     logits: np.ndarray,
     probabilities: np.ndarray,
+    more: Mapping[str, np.ndarray],
 ) -> dict[str, Case]:
-    """What the model, as trained, answers to the samples.
+    """What the model, as trained, answers to the samples; `more` beside the classes.
 
     The maps are those of the served network: where an activation lies at the kink of its function,
     rounding decides about the gradient. A network without a gradient has none.
@@ -226,6 +245,7 @@ def _cases(
         "classes": top_k[:, 0],
         "top_k": top_k,
         "top_k_names": names,
+        **more,
     }
     scores = np.take_along_axis(probabilities, top_k, 1)
     cases = {

@@ -77,6 +77,7 @@ def classifier_endpoints(
     read: ReadAs,
     *,
     explains: bool = True,
+    familiarity: Callable[[tf.Tensor], Outputs] | None = None,
 ) -> tuple[Endpoint, ...]:
     """Returns the signatures of a classifier.
 
@@ -86,6 +87,8 @@ def classifier_endpoints(
         image_shape: (height, width, channels).
         read: how probabilities are made of logits.
         explains: offer maps; a model without gradients has none (bool, default True).
+        familiarity: images to the model's `logits` and what else every answer has beside them
+            (default None).
 
     Returns:
         Those of `image_endpoints`, `explain` (`images`, `class_id`) and `classify`.
@@ -93,12 +96,13 @@ def classifier_endpoints(
     explainer = Explainer(model)
 
     def serve(images: tf.Tensor) -> Outputs:
-        logits = model(images, training=False)
+        found = familiarity(images) if familiarity else {"logits": model(images, training=False)}
+        logits = found["logits"]
         probabilities = read.probabilities(logits)
         best = tf.math.top_k(probabilities, min(5, logits.shape[-1])).indices
         best = tf.cast(best, tf.int64)
         return {
-            "logits": logits,
+            **found,
             "probabilities": probabilities,
             "classes": best[:, 0],
             "top_k": best,

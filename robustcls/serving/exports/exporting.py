@@ -19,6 +19,9 @@ from robustcls.data.sources import load
 from robustcls.data.splits import Split, Splits
 from robustcls.evaluation.prediction import subset
 from robustcls.evaluation.runs.data import load_run_splits, resizing
+from robustcls.familiarity.familiarity import FILE as FAMILIARITY
+from robustcls.familiarity.familiarity import Familiarity
+from robustcls.familiarity.familiarity import load as load_familiarity
 from robustcls.models.building import load_classifier
 from robustcls.runs import Run
 from robustcls.serving.exports.classifier_servable import classifier_servable, served_classifier
@@ -46,6 +49,7 @@ def export(
     preprocess: Preprocess | None = None,
     input_range: InputRange | None = None,
     output: str | int | None = None,
+    familiarity: Familiarity | None = None,
 ) -> Path:
     """Writes a classifier as the next version in `out`, ready for TensorFlow Serving.
 
@@ -71,19 +75,26 @@ def export(
             `preprocess` (default None).
         output: name or number of the output to serve, of a model with several (str, int or None,
             default None).
+        familiarity: what `familiarity.fit` returned for this model: every answer then says whether
+            its image is like the training images, as `familiarity` and `familiar` (default None).
 
     Returns:
         The folder of the version, `out/<number>`.
 
     Raises:
-        InputError: not a Keras classifier, as many names as classes are wanted, the version
-            exists, or `out` cannot be written.
+        InputError: not a Keras classifier, as many names as classes are wanted, `familiarity` is
+            of another model, the version exists, or `out` cannot be written.
     """
     classifier = classifier_of(model, preprocess=preprocess, input_range=input_range, output=output)
     served = served_classifier(classifier, class_names, images)
     with tempfile.TemporaryDirectory() as folder:
         servable = classifier_servable(
-            served, Path(folder), class_names=class_names, card=card or {}, bfloat16=bfloat16
+            served,
+            Path(folder),
+            class_names=class_names,
+            card=card or {},
+            familiarity=familiarity,
+            bfloat16=bfloat16,
         )
         if bfloat16 and test is not None:
             servable = replace(servable, compare=_beside_float32(served.network, test))
@@ -101,6 +112,9 @@ def export_run(
     format: str = "saved_model",
 ) -> Path:
     """Exports a model of a run, with the run's figures on its card.
+
+    Where `robustcls familiarity` has fitted one to the model, it is part of the export in all
+    formats but int8.
 
     Args:
         run: a run of `robustcls train`, or its folder.
@@ -123,10 +137,22 @@ def export_run(
     """
     check_choice("format", format, FORMATS)
     run = Run.open(run)
+    model = run.require_trained(model, kind="classifier")
     network, splits, card = open_run(run, model)
+    file = run.folder(model) / FAMILIARITY
+    fitted = load_familiarity(file, network) if file.is_file() and format != "int8" else None
     name = name or usable_name(run.path.resolve().name)
     folder = run.path / _default_folder(format) if out is None else Path(out)
-    return _export_as(format, network, splits, folder, name=name, version=version, card=card)
+    return _export_as(
+        format,
+        network,
+        splits,
+        folder,
+        name=name,
+        version=version,
+        card=card,
+        familiarity=fitted,
+    )
 
 
 def export_model_file(

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from robustcls._validation import InputError
 from robustcls.data.splits import Split
+from robustcls.familiarity.familiarity import Familiarity
 from robustcls.runs import write_json
 from robustcls.serving.exports.archive import save_endpoints, write_folder
 from robustcls.serving.exports.classifier_servable import (
@@ -32,6 +33,8 @@ from robustcls.serving.exports.conversion_cost import (
     weights_megabytes,
 )
 from robustcls.serving.exports.endpoints import Endpoint, images_spec
+from robustcls.serving.exports.familiar import USE as USE_FAMILIAR
+from robustcls.serving.exports.familiar import familiar_answers, familiar_meanings
 from robustcls.serving.exports.model_card import ModelCard, write_card
 from robustcls.serving.optional_packages import require
 
@@ -43,7 +46,7 @@ _OPSET = 18
 @dataclass(frozen=True)
 class _Format:
     file: str
-    convert: Callable[[keras.Model, np.ndarray], bytes]
+    convert: Callable[[Endpoint, np.ndarray], bytes]
     load: Callable[[bytes], Predict]
 
 
@@ -58,6 +61,7 @@ def export_file(
     name: str,
     version: int | None = None,
     card: Mapping[str, Any] | None = None,
+    familiarity: Familiarity | None = None,
 ) -> Path:
     """Writes a classifier as the next version in `out`, as one file, measured beside float32.
 
@@ -73,6 +77,7 @@ def export_file(
         name: the model's name on the card.
         version: its number; None takes the next.
         card: fields of the model card to replace.
+        familiarity: for onnx, what every answer says beside the logits.
 
     Returns:
         The folder of the version, with the file, `class_names.txt`, `MODEL_CARD.md` and
@@ -86,11 +91,19 @@ def export_file(
     chosen = _FORMATS[format]
     served = served_classifier(model, class_names, calibration)
     image_shape, folded = served.image_shape, served.network
-    content = _converted(chosen, format, folded, calibration)
+    if familiarity is not None and format == "int8":
+        raise InputError("familiarity must not come with format int8, which holds logits alone.")
+    endpoint = _endpoint(folded, familiarity)
+    content = _converted(chosen, format, endpoint, calibration)
+    meanings, use = {}, USE
+    if familiarity is not None:
+        few = calibration[:8].astype(np.float32) / np.float32(255)
+        familiar_answers(familiarity, few, np.asarray(folded(few, training=False)))
+        meanings, use = familiar_meanings(familiarity), (USE_FAMILIAR, *USE[1:])
     fields = {
         "summary": f"A classifier of images {list(image_shape)} into {len(class_names)} classes.",
-        "use": USE,
-        "meanings": {},
+        "use": use,
+        "meanings": meanings,
         "limits": limits(served.read),
         **(card or {}),
     }
@@ -98,7 +111,8 @@ def export_file(
     row = {
         "name": chosen.file,
         "inputs": f"`images` float32 [N, {sizes}]",
-        "outputs": f"`logits` float32 [N, {len(class_names)}]",
+        "outputs": f"`logits` float32 [N, {len(class_names)}]"
+        + (", `familiarity` float32 [N], `familiar` bool [N]" if familiarity is not None else ""),
     }
     reference = tf.function(lambda images: folded(images, training=False), autograph=False)
 
@@ -119,10 +133,10 @@ def export_file(
     return write_folder(out, fill, version)
 
 
-def _converted(chosen: _Format, format: str, model: keras.Model, images: np.ndarray) -> bytes:
+def _converted(chosen: _Format, format: str, endpoint: Endpoint, images: np.ndarray) -> bytes:
     try:
         with _quiet():
-            return chosen.convert(model, images)
+            return chosen.convert(endpoint, images)
     except Exception as error:  # the converters raise nearly anything
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
@@ -146,20 +160,21 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _endpoint(model: keras.Model) -> Endpoint:
+def _endpoint(model: keras.Model, familiarity: Familiarity | None) -> Endpoint:
     def logits(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"logits": model(images, training=False)}
 
-    return Endpoint("serving_default", logits, (images_spec(model.inputs[0].shape[1:]),))
+    serve = logits if familiarity is None else familiarity.served(model)
+    return Endpoint("serving_default", serve, (images_spec(model.inputs[0].shape[1:]),))
 
 
-def _to_int8(model: keras.Model, images: np.ndarray) -> bytes:
+def _to_int8(endpoint: Endpoint, images: np.ndarray) -> bytes:
     def samples() -> Iterator[list[np.ndarray]]:
         for image in images:
             yield [image[None].astype(np.float32) / np.float32(255)]
 
     with tempfile.TemporaryDirectory() as folder:
-        save_endpoints(Path(folder), [_endpoint(model)])
+        save_endpoints(Path(folder), [endpoint])
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = samples
@@ -188,10 +203,9 @@ def _load_int8(content: bytes) -> Predict:
     return predict
 
 
-def _to_onnx(model: keras.Model, images: np.ndarray) -> bytes:
+def _to_onnx(endpoint: Endpoint, images: np.ndarray) -> bytes:
     import tf2onnx
 
-    endpoint = _endpoint(model)
     function = tf.function(endpoint.function, autograph=False)
     made, _ = tf2onnx.convert.from_function(function, endpoint.inputs, opset=_OPSET)
     return made.SerializeToString()

@@ -1,0 +1,5 @@
+"""How familiar an image is: what a classifier was not trained on can be refused."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,29 @@
+"""The public names, listed once. Each loads on first use."""
+
+from .familiarity import Familiarity as Familiarity
+from .familiarity import load as load
+from .fitting import fit as fit
+from .method import FamiliarityMethod as FamiliarityMethod
+from .method import Known as Known
+from .methods.energy import Energy as Energy
+from .methods.fdbd import FDBD as FDBD
+from .methods.knn import KNN as KNN
+from .methods.mahalanobis import Mahalanobis as Mahalanobis
+from .methods.msp import MSP as MSP
+from .methods.vim import ViM as ViM
+from .registry import METHODS as METHODS
+
+__all__ = [
+    "FDBD",
+    "KNN",
+    "METHODS",
+    "MSP",
+    "Energy",
+    "Familiarity",
+    "FamiliarityMethod",
+    "Known",
+    "Mahalanobis",
+    "ViM",
+    "fit",
+    "load",
+]

@@ -1,0 +1,91 @@
+"""An export that says whether an image is familiar: the same in every form."""
+
+import keras
+import numpy as np
+import pytest
+
+import robustcls as rc
+from robustcls.serving.checking.parity import check_export
+from robustcls.serving.exports.portable import export_file
+
+
+@pytest.fixture(scope="module")
+def images():
+    draws = np.random.default_rng(0)
+    return rc.Split(
+        draws.integers(0, 256, (120, 12, 16, 1), dtype=np.uint8),
+        np.arange(120) % 3,
+        np.arange(120).astype(str),
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(model, images):
+    return rc.familiarity.fit(model, images, false_alarm_rate=0.1)
+
+
+NAMES = ["cat", "dog", "bird"]
+
+
+def test_saved_model(model, images, fitted, tmp_path):
+    version = rc.export(model, tmp_path / "e", class_names=NAMES, familiarity=fitted)
+    failed = [check for check in check_export(version) if not check["passed"]]
+    assert failed == []
+    with np.load(version / "assets.extra" / "cases.npz") as cases:
+        served = cases["serving_default/inputs/images"]
+        np.testing.assert_array_equal(
+            cases["serving_default/outputs/familiarity"], fitted.score(served)
+        )
+        np.testing.assert_array_equal(
+            cases["serving_default/outputs/familiar"], fitted.is_familiar(served)
+        )
+        assert "serving_bytes/outputs/familiar" in cases
+    card = (version / "MODEL_CARD.md").read_text()
+    assert "`familiarity` float32 [N]" in card
+    assert "`familiar` bool [N]" in card
+    assert f"{fitted.threshold:.6g}" in card
+    assert "10 %" in card
+
+
+def test_bfloat16(model, fitted, tmp_path):
+    version = rc.export(model, tmp_path / "e", class_names=NAMES, familiarity=fitted, bfloat16=True)
+    assert [check for check in check_export(version) if not check["passed"]] == []
+
+
+@pytest.mark.parametrize("method", rc.familiarity.METHODS.built_in)
+def test_onnx(method, model, images, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    fitted = rc.familiarity.fit(model, images, method=method, false_alarm_rate=0.1)
+    version = export_file(
+        model,
+        tmp_path / "e",
+        format="onnx",
+        class_names=NAMES,
+        calibration=images.images[:8],
+        test=images.take(np.arange(8)),
+        name="tiny",
+        familiarity=fitted,
+    )
+    session = onnxruntime.InferenceSession(version / "model.onnx")
+    scores, familiar = session.run(["familiarity", "familiar"], {"images": images.float_images()})
+    np.testing.assert_allclose(scores, fitted.score(images), rtol=1e-4, atol=1e-5)
+    assert np.mean(familiar == fitted.is_familiar(images)) > 0.99
+    assert "familiar" in (version / "MODEL_CARD.md").read_text()
+
+
+def test_another_model(model, images, fitted, tmp_path):
+    other = keras.models.clone_model(model)
+    with pytest.raises(rc.InputError, match="must be fitted to the model"):
+        rc.export(other, tmp_path / "e", class_names=NAMES, familiarity=fitted)
+    with pytest.raises(rc.InputError, match="int8"):
+        export_file(
+            model,
+            tmp_path / "e",
+            format="int8",
+            class_names=NAMES,
+            calibration=images.images[:8],
+            test=images,
+            name="tiny",
+            familiarity=fitted,
+        )
+    assert not list((tmp_path / "e").glob("*"))
