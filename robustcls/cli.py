@@ -18,9 +18,17 @@ from robustcls._command_line import (
     run_command,
     with_underscores,
 )
-from robustcls.commands import data, evaluation, explanation, serving, training, zoo
+from robustcls.commands import (
+    data,
+    evaluation,
+    explanation,
+    familiarity,
+    serving,
+    training,
+    zoo,
+)
 
-_TOPICS = (data, training, evaluation, serving, explanation, zoo)
+_TOPICS = (data, training, evaluation, familiarity, serving, explanation, zoo)
 
 
 def parser() -> tuple[CommandParser, Runners]:

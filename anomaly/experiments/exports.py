@@ -134,7 +134,7 @@ def card_of(run: Run, splits: Splits) -> dict[str, Any]:
     if metrics:
         # A folder of normal images alone gives no more than a share of false alarms.
         rates = {"false alarms": "false_alarm_rate", "anomalies found": "detection_rate"}
-        figures = ("auroc", "aupr", "f1", "pixel_auroc", "aupro")
+        figures = ("auroc", "aupr", "f1", "pixel_auroc", "aupro", "mask_iou", "box_iou")
         rows = [metric_row(key, metrics[key], None) for key in figures if key in metrics]
         rows += [
             metric_row(key, metrics[of]["got"], metrics[of])

@@ -12,8 +12,8 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from anomaly.detection.detector import OneClassDetector
 from anomaly.detection.fitting import is_among
 from anomaly.detection.thresholds import hold_out, smallest_sample
-from anomaly.localization.boxes import smooth
-from anomaly.localization.measures import aupro, pixel_auroc
+from anomaly.localization.boxes import find_boxes, smooth
+from anomaly.localization.measures import aupro, box_overlap, mask_overlap, pixel_auroc
 from robustcls._notebook import Brief, Briefly
 from robustcls._progress import tqdm
 from robustcls._validation import InputError, check_choice, check_labels, check_number
@@ -218,8 +218,9 @@ def evaluate_maps(
         batch_size: images a forward pass (int, default 256).
 
     Returns:
-        `pixel_auroc`, `aupro` and `images_with_masks`; nothing where the detector makes no maps or
-        there are no masks.
+        `pixel_auroc`, `aupro` and `images_with_masks`; at the detector's own pixel threshold
+        `mask_iou` and `mask_f1` of the pixels, `box_iou` and `box_f1` of the boxes. Nothing where
+        the detector makes no maps or there are no masks.
     """
     root = Path(data).expanduser()
     if not (detector.makes_maps and root.is_dir()):
@@ -235,9 +236,17 @@ def evaluate_maps(
             [detector.run_batches("anomaly_map_batch", part, batch_size) for part in parts]
         )
     )
+    masks = masks[chosen]
+    threshold = getattr(detector, detector.threshold_names[-1])
+    mask_iou, mask_f1 = mask_overlap(maps, masks, threshold)
+    best_iou, box_f1 = box_overlap(find_boxes(maps, threshold), masks)
     return {
-        "pixel_auroc": pixel_auroc(maps, masks[chosen]),
-        "aupro": aupro(maps, masks[chosen]),
+        "pixel_auroc": pixel_auroc(maps, masks),
+        "aupro": aupro(maps, masks),
+        "mask_iou": mask_iou,
+        "mask_f1": mask_f1,
+        "box_iou": best_iou,
+        "box_f1": box_f1,
         "images_with_masks": int(known.sum()),
     }
 

@@ -71,6 +71,19 @@ def find_boxes(smoothed: np.ndarray, threshold: float) -> list[list[Box]]:
     return [_boxes_of(values, np.float32(threshold)) for values in smoothed]
 
 
+def boxes_of_mask(mask: np.ndarray) -> list[Box]:
+    """Returns a box around each connected group of marked pixels; touching corners connect.
+
+    Args:
+        mask: bool [H, W].
+    """
+    groups, _ = ndimage.label(mask, _TOUCHING)
+    return [
+        Box(columns.start, rows.start, columns.stop, rows.stop, 1.0)
+        for rows, columns in ndimage.find_objects(groups)
+    ]
+
+
 def _boxes_of(values: np.ndarray, threshold: np.float32) -> list[Box]:
     groups, count = ndimage.label(values > threshold, _TOUCHING)
     if not count:

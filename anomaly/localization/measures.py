@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 from scipy.integrate import trapezoid
 from sklearn.metrics import roc_auc_score
 
+from anomaly.localization.boxes import Box, boxes_of_mask
 from robustcls._validation import InputError, check_number
+
+#: What a box must share with a defect's, for both to count as found.
+_MATCHING = 0.5
 
 
 def pixel_auroc(maps: np.ndarray, masks: np.ndarray) -> float:
@@ -59,6 +65,73 @@ def aupro(maps: np.ndarray, masks: np.ndarray, *, limit: float = 0.3) -> float:
     end = np.interp(limit, false, overlap)
     false, overlap = np.append(false[inside], limit), np.append(overlap[inside], end)
     return float(trapezoid(overlap, false) / limit)
+
+
+def mask_overlap(maps: np.ndarray, masks: np.ndarray, threshold: float) -> tuple[float, float]:
+    """Returns IoU and F1 of the pixels above a threshold with the defects, over all images.
+
+    Args:
+        maps: float [N, H, W], higher = more anomalous.
+        masks: bool [N, H, W], True where a defect is.
+        threshold: pixels above it are taken for a defect's.
+
+    Raises:
+        InputError: other shapes, or no pixel of one of the two kinds.
+    """
+    _check(maps, masks)
+    found = maps > np.float32(threshold)
+    both = np.count_nonzero(found & masks)
+    either = np.count_nonzero(found | masks)
+    return both / either, 2 * both / (both + either)
+
+
+def box_iou(box: Box, other: Box) -> float:
+    """Returns the share of two boxes' common area in what they cover together, in [0, 1].
+
+    Args:
+        box: one.
+        other: the other.
+    """
+    width = min(box.right, other.right) - max(box.left, other.left)
+    height = min(box.bottom, other.bottom) - max(box.top, other.top)
+    common = max(width, 0) * max(height, 0)
+    areas = [(b.right - b.left) * (b.bottom - b.top) for b in (box, other)]
+    return common / (sum(areas) - common)
+
+
+def box_overlap(boxes: Sequence[Sequence[Box]], masks: np.ndarray) -> tuple[float, float]:
+    """Returns how boxes agree with those around the connected defects.
+
+    Args:
+        boxes: of each of N images, the most anomalous first.
+        masks: bool [N, H, W], True where a defect is; defects touch by sides and corners.
+
+    Returns:
+        The mean over defects of the IoU with the box that fits best, 0 where there is none; and the
+        F1 of boxes, where a box and a defect with an IoU of .5 or more find each other, one for
+        one.
+
+    Raises:
+        InputError: boxes of another number of images, or no defect.
+    """
+    if len(boxes) != len(masks):
+        raise InputError(f"boxes must be of {len(masks)} images; received {len(boxes)}.")
+    best: list[float] = []
+    matched = drawn = 0
+    for found, mask in zip(boxes, masks, strict=True):
+        defects = boxes_of_mask(mask)
+        table = np.array([[box_iou(box, defect) for box in found] for defect in defects])
+        table = table.reshape(len(defects), len(found))
+        best += list(table.max(axis=1, initial=0))
+        drawn += len(found)
+        # The best pairs first, one for one.
+        while table.size and table.max() >= _MATCHING:
+            row, column = np.unravel_index(table.argmax(), table.shape)
+            table[row], table[:, column] = 0, 0
+            matched += 1
+    if not best:
+        raise InputError("masks must mark a defect; received none.")
+    return float(np.mean(best)), 2 * matched / (len(best) + drawn)
 
 
 def _check(maps: np.ndarray, masks: np.ndarray) -> None:

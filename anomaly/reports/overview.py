@@ -249,6 +249,12 @@ def table_lines(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
         count = f"{metrics['images_with_masks']} masks"
         lines.append(("AUROC of pixels", f"{100 * metrics['pixel_auroc']:.1f}", count))
         lines.append(("AUPRO", f"{100 * metrics['aupro']:.1f}", "up to 30 % false pixels"))
+    for what in ("mask", "box"):
+        if f"{what}_iou" in metrics:  # not in evaluations by version 0.1
+            iou, f1 = (f"{100 * metrics[f'{what}_{name}']:.1f}" for name in ("iou", "f1"))
+            pixels = "of pixels" if what == "mask" else "of boxes, mean over defects"
+            lines.append((f"IoU {pixels}", iou, "at the detector's threshold"))
+            lines.append((f"F1 of {'pixels' if what == 'mask' else 'boxes'}", f1, "the same"))
     alarms, found = metrics["false_alarm_rate"], metrics.get("detection_rate")
     lines.append(("false alarms", _rate(alarms), f"asked {100 * alarms['asked']:g}"))
     if found is None:

@@ -34,7 +34,7 @@ def measurement(name: str, right: int, count: int) -> Measurement:
     return Measurement(name, right / count, *clopper_pearson(right, count), count)
 
 
-def clopper_pearson(hits: int, count: int, alpha: float = 0.05) -> tuple[float, float]:
+def clopper_pearson(hits: float, count: int, alpha: float = 0.05) -> tuple[float, float]:
     """Returns the exact two-sided interval of a probability, from `hits` in `count` trials.
 
     The probability is below it with a chance of at most `alpha` / 2, and above it with as much.
@@ -46,7 +46,7 @@ def clopper_pearson(hits: int, count: int, alpha: float = 0.05) -> tuple[float, 
     return lower_bound(hits, count, alpha / 2), float(high)
 
 
-def lower_bound(hits: int, count: int, alpha: float) -> float:
+def lower_bound(hits: float, count: int, alpha: float) -> float:
     """Returns what the probability is below with a chance of at most `alpha`."""
     return float(beta.ppf(alpha, hits, count - hits + 1)) if hits else 0.0
 

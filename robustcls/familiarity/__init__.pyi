@@ -1,5 +1,6 @@
 """The public names, listed once. Each loads on first use."""
 
+from .evaluation import evaluate as evaluate
 from .familiarity import Familiarity as Familiarity
 from .familiarity import load as load
 from .fitting import fit as fit
@@ -12,6 +13,7 @@ from .methods.mahalanobis import Mahalanobis as Mahalanobis
 from .methods.msp import MSP as MSP
 from .methods.vim import ViM as ViM
 from .registry import METHODS as METHODS
+from .results import FamiliarityReport as FamiliarityReport
 
 __all__ = [
     "FDBD",
@@ -21,9 +23,11 @@ __all__ = [
     "Energy",
     "Familiarity",
     "FamiliarityMethod",
+    "FamiliarityReport",
     "Known",
     "Mahalanobis",
     "ViM",
+    "evaluate",
     "fit",
     "load",
 ]

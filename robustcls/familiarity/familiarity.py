@@ -47,6 +47,9 @@ class Familiarity(Briefly):
         of_layer: features are what goes into the last layer; else they are the logits, because
             the model does not show its layers.
         training: the training images that `nearest` looks among.
+        classifier: the classifier that it was fitted to.
+        extractor: its features, as they were then.
+        state: what the method learnt, arrays by name.
     """
 
     method: FamiliarityMethod
@@ -56,9 +59,9 @@ class Familiarity(Briefly):
     held_out: int
     of_layer: bool
     training: TrainingImages
-    _classifier: Classifier
-    _features: Features
-    _state: Mapping[str, np.ndarray]
+    classifier: Classifier
+    extractor: Features
+    state: Mapping[str, np.ndarray]
 
     def brief(self) -> Brief:
         name = self.method.registry_name
@@ -132,7 +135,7 @@ class Familiarity(Briefly):
                 f"images must be of the training images' shape {wanted}; received "
                 f"{arrays.shape[1:]}."
             )
-        return self._features.of(arrays, batch_size)
+        return self.extractor.of(arrays, batch_size)
 
     def score_features(self, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """Returns the scores, float32 [N], of what `features` returned.
@@ -158,16 +161,16 @@ class Familiarity(Briefly):
         state = self._tensors()
 
         def function(images: Any) -> Any:
-            scores = self._scored(*self._features.function(images), state)
+            scores = self._scored(*self.extractor.function(images), state)
             margins = (scores - np.float32(self.threshold)) / np.float32(self.spread)
             return tf.stack([-margins / 2, margins / 2], axis=1)
 
-        plain = self._features.differentiable
+        plain = self.extractor.differentiable
         return Classifier(
             function if plain else lambda images: function(images).numpy(),
-            name=f"familiarity of {self._classifier.name}",
+            name=f"familiarity of {self.classifier.name}",
             differentiable=plain,
-            image_shape=self._classifier.image_shape,
+            image_shape=self.classifier.image_shape,
             ending="linear",
             range_is_known=True,
         )
@@ -183,7 +186,7 @@ class Familiarity(Briefly):
         state = {
             name: tf.Variable(value, trainable=False) for name, value in self._tensors().items()
         }
-        centre = self._classifier.outputs.are_probabilities
+        centre = self.classifier.outputs.are_probabilities
         both = features_and_logits(network) if self.of_layer else None
 
         def call(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -216,7 +219,7 @@ class Familiarity(Briefly):
             "held_out": self.held_out,
             "of_layer": self.of_layer,
         }
-        arrays = {f"state/{name}": value for name, value in self._state.items()}
+        arrays = {f"state/{name}": value for name, value in self.state.items()}
         arrays |= {f"training/{name}": value for name, value in vars(self.training).items()}
         with atomic(path) as temporary, open(temporary, "wb") as stream:
             arrays["words"] = np.asarray(json.dumps(words))
@@ -226,7 +229,7 @@ class Familiarity(Briefly):
         kinds = {"b": tf.bool}
         return {
             name: tf.constant(value, kinds.get(value.dtype.kind, tf.float32))
-            for name, value in self._state.items()
+            for name, value in self.state.items()
         }
 
     def _scored(self, features: Any, logits: Any, state: Mapping[str, Any]) -> tf.Tensor:
@@ -292,7 +295,7 @@ def load(
         method=method,
         **words,
         training=training,
-        _classifier=classifier,
-        _features=features,
-        _state=parts["state"],
+        classifier=classifier,
+        extractor=features,
+        state=parts["state"],
     )

@@ -126,9 +126,9 @@ class Material:
             held_out=len(self.held_out[0]),
             of_layer=self.features.of_layer,
             training=self.training,
-            _classifier=self.classifier,
-            _features=self.features,
-            _state={name: _single(value) for name, value in state.items()},
+            classifier=self.classifier,
+            extractor=self.features,
+            state={name: _single(value) for name, value in state.items()},
         )
         scores = fitted.score_features(*self.held_out)
         if not np.isfinite(scores).all():

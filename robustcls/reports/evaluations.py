@@ -28,6 +28,7 @@ _LINKS = re.compile(r"<!-- pages -->.*?<!-- end of pages -->", re.DOTALL)
 _PAGES = {
     "evaluation.html": "Evaluation",
     "explanations.html": "Explanations",
+    "familiarity.html": "Familiarity",
     "anomaly.html": "Detector",
     "images.html": "Images with maps and boxes",
     "certified_accuracy.svg": "Certified accuracy",

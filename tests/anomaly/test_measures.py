@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from anomaly.localization.measures import aupro, pixel_auroc
+from anomaly.localization.boxes import Box, boxes_of_mask
+from anomaly.localization.measures import aupro, box_iou, box_overlap, mask_overlap, pixel_auroc
 from robustcls import InputError
 
 
@@ -67,3 +68,43 @@ def test_what_cannot_be_measured_is_one_line(masks):
         pixel_auroc(np.zeros(masks.shape), np.zeros_like(masks))
     with pytest.raises(InputError, match=r"limit must be"):
         aupro(np.zeros(masks.shape), masks, limit=0)
+
+
+def test_overlap_of_pixels_is_counted(masks):
+    maps = masks.astype(np.float32)
+    assert mask_overlap(maps, masks, 0.5) == (1, 1)
+    assert mask_overlap(maps, masks, 2.0) == (0, 0)
+    maps[2, :4, :5] = 1  # 20 pixels too many beside 40
+    iou, f1 = mask_overlap(maps, masks, 0.5)
+    assert iou == pytest.approx(40 / 60)
+    assert f1 == pytest.approx(2 * 40 / (40 + 60))
+    with pytest.raises(InputError, match="shape of the maps"):
+        mask_overlap(maps[:2], masks, 0.5)
+
+
+def test_iou_of_boxes():
+    box = Box(0, 0, 4, 4, 1.0)
+    assert box_iou(box, box) == 1
+    assert box_iou(box, Box(2, 0, 6, 4, 1.0)) == pytest.approx(8 / 24)
+    assert box_iou(box, Box(4, 0, 8, 4, 1.0)) == 0
+    assert box_iou(box, Box(6, 6, 8, 8, 1.0)) == 0
+    assert box_iou(box, Box(1, 1, 2, 2, 1.0)) == 1 / 16
+
+
+def test_boxes_and_defects_find_each_other_one_for_one(masks):
+    true = [boxes_of_mask(mask) for mask in masks]
+    assert true[0] == [Box(0, 0, 6, 6, 1.0)]
+    assert box_overlap(true, masks) == (1, 1)
+    assert box_overlap([[], [], []], masks) == (0, 0)
+    # Twice the same box, and one where nothing is: two of four boxes are of use.
+    many = [true[0] * 2, true[1], [Box(0, 0, 2, 2, 1.0)]]
+    best, f1 = box_overlap(many, masks)
+    assert best == 1
+    assert f1 == pytest.approx(2 * 2 / (2 + 4))
+    # A box that is a third of the defect's counts for the mean alone.
+    best, f1 = box_overlap([[Box(0, 0, 6, 2, 1.0)], [], []], masks)
+    assert best == pytest.approx((1 / 3 + 0) / 2)
+    assert f1 == 0
+    for boxes, marks, words in ((true[:2], masks, "3 images"), (true, masks & False, "defect")):
+        with pytest.raises(InputError, match=words):
+            box_overlap(boxes, marks)

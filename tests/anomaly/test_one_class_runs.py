@@ -55,7 +55,9 @@ def test_a_set_of_defects_is_measured_with_its_masks(parts, tmp_path, capsys):
     assert metrics["pixel_auroc"] > 0.9
     assert metrics["aupro"] > 0.7
     assert metrics["images_with_masks"] == 20
-    for line in ("AUROC of pixels", "AUPRO"):
+    assert 0 < metrics["mask_iou"] < metrics["mask_f1"] <= 1
+    assert 0 < metrics["box_iou"] <= 1
+    for line in ("AUROC of pixels", "AUPRO", "IoU of pixels", "IoU of boxes"):
         assert line in printed
         assert line in (out / "report" / "anomaly.html").read_text()
 

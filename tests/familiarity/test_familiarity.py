@@ -80,7 +80,9 @@ def test_one_sigmoid(model, images):
     last = keras.layers.Dense(1, activation="sigmoid")
     two = keras.Sequential([keras.Input((8, 8, 1)), *model.layers[:-1], last])
     halves = rc.Split(images.images, images.labels % 2, images.ids)
-    fitted = rc.familiarity.fit(two, halves, false_alarm_rate=0.1, method="fdbd")
+    fitted = rc.familiarity.fit(
+        two, halves, false_alarm_rate=0.1, method="fdbd", input_range=(0, 1)
+    )
     features, logits = fitted.features(halves)
     assert fitted.of_layer
     assert logits.shape == (240, 2)
