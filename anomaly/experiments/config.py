@@ -16,7 +16,7 @@ class DetectorConfig:
     Args:
         method: the detector, for example autoencoder (str, default patch_memory).
         data: an embedded set, a TFDS name or an image folder, also one of normal images alone or
-            in the layout of MVTec AD, LOCO, AD 2 or VisA.
+            in the layout of MVTec AD, LOCO, AD 2, VisA or UCSD.
         normal_class: the class to learn, by its number or its name; all others are anomalies. Left
             out, the only class of the training images (int or str, default None).
         image_size: side in pixels that images are resized to; null keeps theirs, and chooses one

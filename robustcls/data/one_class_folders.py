@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from robustcls._validation import InputError
-from robustcls.data.decoding import read_image
+from robustcls.data.decoding import probe, read_image
 from robustcls.data.files import image_files, subfolders
 from robustcls.data.resizing import fit
 
@@ -27,7 +28,10 @@ def scan_one_class(root: Path) -> tuple[Found, list[str]] | None:
     - `root/train/good/*`, `root/test/KIND/*`: MVTec AD's layout, MVTec LOCO's (with
       `validation/good`) and MVTec AD 2's (`test_public`); any one folder name in `train` is the
       normal class's;
-    - `root/Data/Images/Normal/*`, `root/Data/Images/Anomaly/*`: VisA's.
+    - `root/Data/Images/Normal/*`, `root/Data/Images/Anomaly/*`: VisA's;
+    - `root/Train/Train001/*.tif`, `root/Test/Test001/*.tif`: the frames of UCSD Ped1 and Ped2. A
+      test frame is anomalous where its mask in `Test001_gt` marks a pixel; of films without masks
+      the frames that `Test/*.m` lists.
 
     Args:
         root: the folder.
@@ -46,6 +50,9 @@ def scan_one_class(root: Path) -> tuple[Found, list[str]] | None:
     if visa.is_dir():
         folders = {"normal": visa, "anomaly": visa.with_name("Anomaly")}
         return _listed(root, {"train": {"normal": visa}}, [*folders], folders)
+    films = _films(root / "Train", "Train")
+    if films:
+        return _frames(root, films)
     classes = subfolders(root / "train") if (root / "train").is_dir() else []
     if len(classes) == 1:
         normal = classes[0].name
@@ -65,6 +72,73 @@ def scan_one_class(root: Path) -> tuple[Found, list[str]] | None:
     if not classes and not subfolders(root):
         return _listed(root, {"train": {NORMAL: root}}, [NORMAL])
     return None
+
+
+def _films(folder: Path, word: str) -> list[Path]:
+    """UCSD's folders of frames, `Train001` and on, without those of masks."""
+    if not folder.is_dir():
+        return []
+    return [film for film in subfolders(folder) if re.fullmatch(rf"{word}\d+", film.name)]
+
+
+def _frames(root: Path, films: list[Path]) -> tuple[Found, list[str]]:
+    """The frames of UCSD's films with labels from masks or from the list of anomalous frames.
+
+    Frames of one film are alike, so the last tenth of the training films is kept from training.
+    """
+    last = max(1, len(films) // 10) if len(films) > 1 else 0
+    parts = {"train": films[: len(films) - last], "validation": films[len(films) - last :]}
+    normal = {
+        part: [name for film in own for name in _names(root, film)] for part, own in parts.items()
+    }
+    if not normal["train"]:
+        raise InputError(f"data must hold normal images; {root / 'Train'} has none.")
+    tests = _films(root / "Test", "Test")
+    if not tests:
+        raise InputError(f"data must hold films to test on; {root} has no Test/Test001.")
+    listed = _listed_frames(root / "Test", len(tests))
+    names: list[str] = []
+    labels: list[int] = []
+    for place, film in enumerate(tests):
+        frames = _names(root, film)
+        masks = [_mask_files(root / name) for name in frames]
+        if any(masks):
+            missing = next((n for n, files in zip(frames, masks, strict=True) if not files), None)
+            if missing is not None:
+                raise InputError(
+                    f"{film.name}_gt must have a mask for each frame; {missing} has none."
+                )
+            sides = probe(root / frames[0])[:2]
+            own = [int(_marked(files[0], sides).any()) for files in masks]
+        elif place < len(listed):
+            own = [int(number in listed[place]) for number in range(1, len(frames) + 1)]
+        else:
+            raise InputError(
+                f"data must say which test frames are anomalous; {film} has neither masks in "
+                f"{film.name}_gt nor a line in a list like UCSDped1.m."
+            )
+        names += frames
+        labels += own
+    found: Found = {
+        part: (own, np.zeros(len(own), np.int64)) for part, own in normal.items() if own
+    }
+    return found | {"test": (names, np.array(labels, np.int64))}, [NORMAL, "anomaly"]
+
+
+def _listed_frames(folder: Path, count: int) -> list[set[int]]:
+    """The anomalous frames of each film, of lines like `...gt_frame = [60:152, 160];`."""
+    found: list[set[int]] = []
+    for file in sorted(folder.glob("*.m")):
+        for text in re.findall(r"gt_frame\s*=\s*\[([^\]]*)\]", file.read_text(errors="replace")):
+            frames: set[int] = set()
+            for first, last in re.findall(r"(\d+)(?:\s*:\s*(\d+))?", text):
+                frames |= set(range(int(first), int(last or first) + 1))
+            found.append(frames)
+        if found and len(found) != count:
+            raise InputError(
+                f"{file} must list {count} films, as many as {folder} holds; it lists {len(found)}."
+            )
+    return found
 
 
 def _listed(
@@ -108,7 +182,7 @@ def read_masks(
 
     A mask stands where the sets have it: `ground_truth/KIND/NAME_mask.png` beside `test`
     (MVTec AD), in `test_public` (MVTec AD 2), a folder `ground_truth/KIND/NAME/` of several
-    (MVTec LOCO), or `Data/Masks/Anomaly/NAME.png` (VisA).
+    (MVTec LOCO), `Data/Masks/Anomaly/NAME.png` (VisA), or `Test001_gt/NAME.bmp` (UCSD).
 
     Args:
         root: the folder that `load` was given.
@@ -144,10 +218,12 @@ def _mask_files(image: Path) -> list[Path]:
     kind, part = image.parent, image.parent.parent
     if part.name == "Images":
         place = part.parent / "Masks" / kind.name
+    elif part.name == "Test" and re.fullmatch(r"Test\d+", kind.name):
+        place = part / f"{kind.name}_gt"
     else:
         beside = part if part.name == "test_public" else part.parent
         place = beside / _MASKS / kind.name
-    for name in (f"{image.stem}_mask.png", f"{image.stem}.png"):
+    for name in (f"{image.stem}_mask.png", f"{image.stem}.png", f"{image.stem}.bmp"):
         if (place / name).is_file():
             return [place / name]
     return image_files(place / image.stem) if (place / image.stem).is_dir() else []

@@ -62,8 +62,8 @@ def load(
         skip_bad_images: leaves unreadable files of a folder out and lists them in `Splits.skipped`,
             instead of failing at the first (bool, default False).
         one_class: takes folders of one normal class too, for detectors: normal images alone, and
-            the layouts of MVTec AD, MVTec LOCO, MVTec AD 2 and VisA; the normal class is number 0
-            (bool, default False).
+            the layouts of MVTec AD, MVTec LOCO, MVTec AD 2, VisA and UCSD Ped1 and Ped2; the normal
+            class is number 0 (bool, default False).
         data_dir: where TensorFlow Datasets keeps prepared sets; by default `$TFDS_DATA_DIR`, else
             `~/tensorflow_datasets` (default None).
 

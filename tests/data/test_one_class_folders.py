@@ -100,3 +100,58 @@ def test_no_normal_image(tmp_path):
     (tmp_path / "train" / "good").mkdir(parents=True)
     with pytest.raises(InputError, match=r"data must hold normal images; .* has none"):
         load(tmp_path, one_class=True)
+
+
+def frames(folder, count):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(1, count + 1):
+        pixels = np.random.default_rng(number).integers(0, 256, (6, 8), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:03}.tif")
+
+
+@pytest.fixture
+def ucsd(tmp_path):
+    """Three films to learn from, two to test on; the first with masks, as Ped2 has them."""
+    root = tmp_path / "UCSDped2"
+    for film in (1, 2, 3):
+        frames(root / "Train" / f"Train{film:03}", 5)
+    for film in (1, 2):
+        frames(root / "Test" / f"Test{film:03}", 4)
+    (root / "Train" / "Train001" / "._001.tif").write_bytes(b"of a Mac")
+    (root / "Train" / ".DS_Store").write_bytes(b"of a Mac")
+    for number in range(1, 5):
+        mask(root / "Test" / "Test001_gt" / f"{number:03}.bmp", LEFT, 255 * (number > 2))
+    return root
+
+
+def listing(root, *films):
+    lines = [f"TestVideoFile{{end+1}}.gt_frame = [{frames}];" for frames in films]
+    (root / "Test" / "UCSDped2.m").write_text("TestVideoFile = {};\n" + "\n".join(lines))
+
+
+def test_frames_of_ucsd(ucsd):
+    listing(ucsd, "1:4", "2:3, 4")
+    splits = load(ucsd, one_class=True)
+    assert splits.class_names == ("normal", "anomaly")
+    assert len(splits.train) == 10
+    # A whole film is kept from training.
+    assert {name.split("/")[1] for name in splits.validation.ids} == {"Train003"}
+    assert splits.test.ids[0] == "Test/Test001/001.tif"
+    # Masks count for more than the list.
+    assert splits.test.labels.tolist() == [0, 0, 1, 1, 0, 1, 1, 1]
+    masks, known = read_masks(ucsd, splits.test.ids, (6, 8))
+    assert known.tolist() == [True] * 4 + [False] * 4
+    assert masks[2][LEFT].all()
+    assert masks.sum() == 2 * 24
+
+
+def test_ucsd_without_labels_or_with_half_of_them(ucsd):
+    with pytest.raises(InputError, match="Test002 has neither masks"):
+        load(ucsd, one_class=True)
+    listing(ucsd, "1:4")
+    with pytest.raises(InputError, match=r"must list 2 films.*lists 1"):
+        load(ucsd, one_class=True)
+    listing(ucsd, "1:4", "2:3")
+    (ucsd / "Test" / "Test001_gt" / "002.bmp").unlink()
+    with pytest.raises(InputError, match=r"a mask for each frame.*Test001/002\.tif has none"):
+        load(ucsd, one_class=True)
