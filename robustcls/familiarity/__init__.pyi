@@ -2,8 +2,8 @@
 
 from .evaluation import evaluate as evaluate
 from .familiarity import Familiarity as Familiarity
-from .familiarity import load as load
 from .fitting import fit as fit
+from .loading import load as load
 from .method import FamiliarityMethod as FamiliarityMethod
 from .method import Known as Known
 from .methods.energy import Energy as Energy

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,21 +16,15 @@ from robustcls._notebook import Brief, Briefly
 from robustcls._settings import PositiveInt, checked
 from robustcls._user_code import called
 from robustcls._validation import InputError, check_images
-from robustcls.classifiers.adapters import classifier_of
 from robustcls.classifiers.classifier import Classifier
-from robustcls.classifiers.ranges import InputRange, Preprocess
 from robustcls.data.splits import Split
-from robustcls.evaluation.prediction import prepare
-from robustcls.familiarity.features import Features, features_and_logits, features_of, logits_twice
+from robustcls.familiarity.features import Features, features_and_logits, logits_twice
 from robustcls.familiarity.method import FamiliarityMethod
 from robustcls.familiarity.neighbors import Neighbors, TrainingImages
-from robustcls.familiarity.registry import METHODS
 from robustcls.runs import atomic
 
 #: What a run keeps beside a model.
 FILE = "familiarity.npz"
-# By how much a model's features may miss those that were kept, of the largest.
-_SAME = 1e-2
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -245,57 +238,3 @@ class Familiarity(Briefly):
                 f"features {features.shape}."
             )
         return scores
-
-
-def load(
-    path: Path | str,
-    model: Any,
-    *,
-    preprocess: Preprocess | None = None,
-    input_range: InputRange | None = None,
-    output: str | int | None = None,
-) -> Familiarity:
-    """Reads what `Familiarity.save` wrote.
-
-    Args:
-        path: of the file.
-        model: the classifier that it was fitted to, as for `fit`.
-        preprocess: as for `fit` (default None).
-        input_range: as for `fit` (default None).
-        output: as for `fit` (default None).
-
-    Raises:
-        InputError: there is no such file, or it was fitted to another model.
-    """
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-        words = json.loads(str(arrays.pop("words")))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"path must be a file of Familiarity.save; {path}: {reason}.") from None
-    parts: dict[str, dict[str, np.ndarray]] = {"state": {}, "training": {}}
-    for key, value in arrays.items():
-        kind, _, name = key.partition("/")
-        parts[kind][name] = value
-    training = TrainingImages(**parts["training"])
-    classifier = classifier_of(model, preprocess=preprocess, input_range=input_range, output=output)
-    prepare(classifier, training.probes)
-    features = features_of(classifier, training.probes)
-    found, _ = features.of(training.probes, len(training.probes))
-    same = found.shape == training.probe_features.shape
-    scale = max(1.0, float(np.abs(training.probe_features).max()))
-    if not same or np.abs(found - training.probe_features).max() > _SAME * scale:
-        raise InputError(
-            f"model must be the one that {path} was fitted to; {classifier.name} finds other "
-            "features in the same images. Fit it again."
-        )
-    method = METHODS.find(words.pop("method"))(**words.pop("settings"))
-    return Familiarity(
-        method=method,
-        **words,
-        training=training,
-        classifier=classifier,
-        extractor=features,
-        state=parts["state"],
-    )

@@ -21,7 +21,7 @@ from robustcls.evaluation.prediction import subset
 from robustcls.evaluation.runs.data import load_run_splits, resizing
 from robustcls.familiarity.familiarity import FILE as FAMILIARITY
 from robustcls.familiarity.familiarity import Familiarity
-from robustcls.familiarity.familiarity import load as load_familiarity
+from robustcls.familiarity.loading import load as load_familiarity
 from robustcls.models.building import load_classifier
 from robustcls.runs import Run
 from robustcls.serving.exports.classifier_servable import classifier_servable, served_classifier
