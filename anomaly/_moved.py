@@ -19,7 +19,7 @@ MOVED = {
     "methods": "detection.registry",
     "neighbors": "detection.neighbors",
     "ognet_phases": "ognet.phases",
-    "ognet_pieces": "ognet.networks",
+    "ognet_pieces": "ognet.pieces",
     "overview": "reports.overview",
     "pictures": "reports.pictures",
     "protocol": "experiments.protocol",

@@ -9,12 +9,19 @@ from typing import Annotated, Any, ClassVar
 import keras
 import tensorflow as tf
 
-from anomaly.detection.layers import NORM_MOMENTUM
 from anomaly.detection.reconstruction import ReconstructionDetector
 from anomaly.detection.training import Training
+from anomaly.ognet.networks import (
+    ARCHITECTURES,
+    MINIMUM_SIDE,
+    build_discriminator,
+    build_generator,
+    code_layer,
+)
 from anomaly.ognet.phases import PhaseOne, PhaseTwo, signed
 from robustcls._settings import (
     Choice,
+    Flag,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -25,13 +32,22 @@ from robustcls._settings import (
 from robustcls._validation import InputError
 from robustcls.models.reproducible import finish
 
-#: Filters of the generator's encoder and of the discriminator at width 1.
-FILTERS = (64, 128, 256, 512)
 PSEUDO_ANOMALIES = ("pieces", "means")
 PRECISIONS = ("float32", "mixed_bfloat16")
-# Four valid 5×5 convolutions take 16 pixels.
-_MINIMUM_SIDE = 20
 _CHECK_EVERY = 25
+#: What the paper and its authors' code have, where the defaults differ.
+_PAPER: Mapping[str, Any] = {
+    "architecture": "paper",
+    "width": 1.0,
+    "discriminator_width": 1.0,
+    "old_epochs": 1,
+    "adversarial_weight": 0.5,
+    "pseudo_anomalies": "means",
+    "iterations": 75,
+    "averaging": 0.0,
+    "phase_two_rate": 5e-5,
+    "phase_two_decay": False,
+}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -47,14 +63,13 @@ class OGNet(ReconstructionDetector):
     and 78 % (100 steps, the paper's rate), images pieced together, bent and overlaid 97 and 95 %.
 
     Nothing is chosen by labels: both phases have fixed lengths, and the rate of phase two falls to
-    zero. The defaults are not the paper's, whose settings had given test AUROCs of 85 to 90 % on
-    digit 0 of MNIST. They were then developed on training images alone: held-out images of digits
-    0, 1, 3 and 8 against training images of the other digits. With so small an adversarial weight
-    phase one trains little more than G, so phase one's own score says little.
+    zero. The defaults, networks included, are not the paper's. They were developed on training
+    images alone: held-out images of digits 0, 1, 3 and 8 against training images of the other
+    digits. With so small an adversarial weight phase one trains little more than G, so phase one's
+    own score says little.
 
-    The paper has adversarial_weight=0.5, pseudo_anomalies="means", iterations=75, averaging=0,
-    phase_two_rate=5e-5 (constant) and width 1 for both networks. The score rises with D(G(x)),
-    which in float32 would round to 1 for many images.
+    `OGNet.paper` has the networks and the settings of the paper and its authors' code. The score
+    rises with D(G(x)), which in float32 would round to 1 for many images.
 
     Args:
         image_shape: (height, width, channels) of the images, sides ≥ 20, channels 1 or 3.
@@ -71,8 +86,10 @@ class OGNet(ReconstructionDetector):
             is half of them (int >= 1 or None, default None).
         iterations: steps of phase two, in whole checks of 25 (or of an epoch, if that has fewer)
             (int >= 0, default 900); 0 leaves phase two out.
-        width: multiplies the generator's filters (float > 0, default 0.0625); 1 is the paper's
-            network.
+        architecture: "tuned", or "paper" for the authors' layers and for their batch norm in phase
+            two, over each kind of images alone ("tuned" or "paper", default "tuned"); see
+            `anomaly.ognet.networks`.
+        width: multiplies the generator's filters (float > 0, default 0.0625); 1 is the paper's.
         discriminator_width: the same for the discriminator (float > 0, default 0.25).
         precision: "float32", or "mixed_bfloat16": both networks compute in bfloat16 with weights in
             float32, for widths near 1 on processors that have it ("float32" or "mixed_bfloat16",
@@ -81,7 +98,7 @@ class OGNet(ReconstructionDetector):
             0, default 0.81).
         adversarial_weight: in G's loss (float in [0, 1], default 0.001); the reconstruction has the
             rest.
-        pseudo_anomalies: "pieces" (see `anomaly.ognet.networks.join_pieces`) or "means" ("pieces"
+        pseudo_anomalies: "pieces" (see `anomaly.ognet.pieces.join_pieces`) or "means" ("pieces"
             or "means", default "pieces").
         old_weight: of G_old(x) among bad reconstructions (float in [0, 1], default 0.001); the
             pseudo-anomalies have the rest.
@@ -91,8 +108,9 @@ class OGNet(ReconstructionDetector):
             default 0.995); 0 leaves D as the last step made it.
         learning_rate: of Adam for G (float > 0, default 1e-3).
         discriminator_rate: of Adam for D in phase one (float > 0, default 1e-4).
-        phase_two_rate: of Adam for D in phase two, at whose end it is zero (float > 0, default
-            1e-3).
+        phase_two_rate: of Adam for D in phase two (float > 0, default 1e-3).
+        phase_two_decay: whether that rate falls to zero over phase two, by a cosine, or is constant
+            (bool, default True).
 
     Attributes:
         threshold: images that score above it are anomalies; NaN before `fit`.
@@ -105,7 +123,7 @@ class OGNet(ReconstructionDetector):
         (128,)
 
     Reference: Zaheer et al., 2020, "Old is Gold: Redefining the Adversarially Learned One-Class
-    Classifier Training Paradigm", section 3.
+    Classifier Training Paradigm", section 3; the layers are those of the authors' code.
     """
 
     method: ClassVar[str] = "ognet"
@@ -115,6 +133,7 @@ class OGNet(ReconstructionDetector):
     epochs: Annotated[int, Range(minimum=2)] | None = None
     old_epochs: PositiveInt | None = None
     iterations: NonNegativeInt = 900
+    architecture: Annotated[str, Choice(ARCHITECTURES)] = "tuned"
     width: PositiveFloat = 0.0625
     discriminator_width: PositiveFloat = 0.25
     precision: Annotated[str, Choice(PRECISIONS)] = "float32"
@@ -127,12 +146,35 @@ class OGNet(ReconstructionDetector):
     learning_rate: PositiveFloat = 1e-3
     discriminator_rate: PositiveFloat = 1e-4
     phase_two_rate: PositiveFloat = 1e-3
+    phase_two_decay: Flag = True
+
+    @classmethod
+    def paper(cls, *, image_shape: tuple[int, int, int], **settings: Any) -> OGNet:
+        """Returns the paper's detector, unfitted: the authors' networks, losses and rates.
+
+        Both networks at width 1, `architecture="paper"`, a G_old after one epoch, equal weights of
+        reconstruction and adversary in phase one, means of two images as pseudo-anomalies, 75 steps
+        at a constant rate of 5e-5 in phase two, and no average of D. Initial weights are drawn as
+        Keras does it, which PyTorch does otherwise.
+
+        How long phase one trains is left to `epochs`: the authors say that less than 10 suffice on
+        MNIST. Their code picked the epoch by its AUROC on test images, which nothing here does.
+
+        Args:
+            image_shape: (height, width, channels) of the images, sides ≥ 20, channels 1 or 3; the
+                authors' images are (45, 45, 1).
+            **settings: of the class, in place of the paper's.
+
+        Raises:
+            InputError: an unknown setting, or one out of range.
+        """
+        return cls.from_config({"image_shape": image_shape, **_PAPER, **settings})
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.image_shape[:2]) < _MINIMUM_SIDE:
+        if min(self.image_shape[:2]) < MINIMUM_SIDE:
             raise InputError(
-                f"image_shape must be of at least {_MINIMUM_SIDE} pixels a side for ognet; "
+                f"image_shape must be of at least {MINIMUM_SIDE} pixels a side for ognet; "
                 f"received {self.image_shape!r}."
             )
         self._check_epochs()
@@ -158,9 +200,9 @@ class OGNet(ReconstructionDetector):
             )
 
     def build(self) -> dict[str, keras.Model]:
-        generator = build_generator(self.image_shape, self.width, self.precision)
+        generator = build_generator(self.image_shape, self.width, self.precision, self.architecture)
         discriminator = build_discriminator(
-            self.image_shape, self.discriminator_width, self.precision
+            self.image_shape, self.discriminator_width, self.precision, self.architecture
         )
         return {
             "generator": finish(generator, self.seed),
@@ -190,11 +232,14 @@ class OGNet(ReconstructionDetector):
             self.pseudo_anomalies,
             self.averaging,
             self.seed,
+            apart=self.architecture == "paper",
         )
         steps = min(_CHECK_EVERY, len(training.images) // int(self.batch_size or 1))
         epochs = -(-self.iterations // steps)
-        # To zero, so that the last step is as good a place to stop as any.
-        rate = keras.optimizers.schedules.CosineDecay(self.phase_two_rate, epochs * steps)
+        rate: Any = self.phase_two_rate
+        if self.phase_two_decay:
+            # To zero, so that the last step is as good a place to stop as any.
+            rate = keras.optimizers.schedules.CosineDecay(rate, epochs * steps)
         second.compile(keras.optimizers.Adam(rate))
         self.run_stage(training, "3_discriminator", second, epochs, steps)
 
@@ -210,71 +255,6 @@ class OGNet(ReconstructionDetector):
 
     def encode_batch(self, images: tf.Tensor) -> tf.Tensor:
         generator = self.networks["generator"]
-        last = generator.get_layer(f"encoder_{len(FILTERS)}_relu").output
+        last = generator.get_layer(code_layer(self.architecture)).output
         features = keras.Model(generator.input, last)(signed(images), training=False)
         return tf.reduce_mean(tf.cast(features, tf.float32), [1, 2])
-
-
-def build_generator(
-    image_shape: tuple[int, int, int],
-    width: float,
-    precision: str = "float32",
-) -> keras.Model:
-    """Returns the denoising autoencoder, [N, H, W, C] in [-1, 1] to the same in float32.
-
-    Args:
-        image_shape: (height, width, channels), at least 20 pixels a side.
-        width: multiplies the filters.
-        precision: what the layers compute in (str, default "float32").
-    """
-    filters = [max(1, round(width * count)) for count in FILTERS]
-    images = keras.Input(image_shape, dtype="float32", name="images")
-    x = images
-    for number, count in enumerate(filters, 1):
-        name = f"encoder_{number}"
-        x = keras.layers.Conv2D(count, 5, use_bias=False, dtype=precision, name=name)(x)
-        x = _activate(_normalize(x, name, precision), name, precision)
-    for number, count in zip((4, 3, 2), reversed(filters[:-1]), strict=True):
-        name = f"decoder_{number}"
-        x = keras.layers.Conv2DTranspose(count, 5, use_bias=False, dtype=precision, name=name)(x)
-        x = _activate(_normalize(x, name, precision), name, precision)
-    x = keras.layers.Conv2DTranspose(image_shape[-1], 5, dtype=precision, name="decoder_1")(x)
-    return keras.Model(images, keras.layers.Activation("tanh", dtype="float32", name="tanh")(x))
-
-
-def build_discriminator(
-    image_shape: tuple[int, int, int],
-    width: float,
-    precision: str = "float32",
-) -> keras.Model:
-    """Returns the discriminator, [N, H, W, C] in [-1, 1] to float32 logits [N]; high means bad.
-
-    As in the authors' code the first three convolutions have batch norm alone, the last a ReLU
-    alone.
-
-    Args:
-        image_shape: (height, width, channels), at least 20 pixels a side.
-        width: multiplies the filters.
-        precision: what the layers compute in (str, default "float32").
-    """
-    images = keras.Input(image_shape, dtype="float32", name="images")
-    x = images
-    for number, count in enumerate(FILTERS, 1):
-        name, last = f"discriminator_{number}", number == len(FILTERS)
-        filters = max(1, round(width * count))
-        x = keras.layers.Conv2D(filters, 5, 2, "same", use_bias=last, dtype=precision, name=name)(x)
-        x = _activate(x, name, precision) if last else _normalize(x, name, precision)
-    x = keras.layers.Flatten(dtype=precision, name="flatten")(x)
-    # Not in bfloat16, whose 8 bits would give many images the same score.
-    logits = keras.layers.Dense(1, dtype="float32", name="logits")(x)
-    return keras.Model(images, keras.layers.Reshape((), name="squeeze")(logits))
-
-
-def _normalize(x: Any, name: str, precision: str) -> Any:
-    return keras.layers.BatchNormalization(
-        momentum=NORM_MOMENTUM, dtype=precision, name=f"{name}_norm"
-    )(x)
-
-
-def _activate(x: Any, name: str, precision: str) -> Any:
-    return keras.layers.ReLU(dtype=precision, name=f"{name}_relu")(x)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from anomaly.ognet.networks import join_pieces
+from anomaly.ognet.pieces import join_pieces
 from robustcls.distribution.replicas import draw_for_replica, share_of
 
 
@@ -116,6 +116,8 @@ class PhaseTwo(keras.Model):
         pseudo_anomalies: "pieces" or "means".
         averaging: what D's running average keeps of itself at a step, in [0, 1].
         seed: of the pieces.
+        apart: whether D's batch norm averages over each kind of images alone, as in the authors'
+            code, instead of over all of them (bool, default False).
     """
 
     def __init__(
@@ -128,6 +130,8 @@ class PhaseTwo(keras.Model):
         pseudo_anomalies: str,
         averaging: float,
         seed: int,
+        *,
+        apart: bool = False,
     ) -> None:
         super().__init__()
         self.discriminator = discriminator
@@ -138,6 +142,7 @@ class PhaseTwo(keras.Model):
         self.pseudo_anomalies = pseudo_anomalies
         self.averaging = averaging
         self.seed = seed
+        self.apart = apart
         self.loss_mean = keras.metrics.Mean("discriminator_loss")
         # Functions, so that Keras does not count them among what is trained and checkpointed.
         self._reconstruct = lambda images: generator(images, training=False)
@@ -180,8 +185,11 @@ class PhaseTwo(keras.Model):
 
     def _loss(self, judge: Any, parts: list[tf.Tensor], training: bool) -> tf.Tensor:
         weights = (self.image_weight, 1 - self.image_weight, self.old_weight, 1 - self.old_weight)
-        # One batch, so that batch norm has the same averages for all and as at inference.
-        logits = tf.split(judge(tf.concat(parts, 0), training=training), 4)
+        if self.apart:
+            logits = [judge(part, training=training) for part in parts]
+        else:
+            # One batch, so that batch norm has the same averages for all and as at inference.
+            logits = tf.split(judge(tf.concat(parts, 0), training=training), 4)
         losses = [
             weight * cross_entropy(values, target)
             for weight, values, target in zip(weights, logits, (0.0, 0.0, 1.0, 1.0), strict=True)

@@ -4,11 +4,11 @@ import pytest
 import tensorflow as tf
 
 from anomaly.detection.training import Training
-from anomaly.ognet import networks as ognet_pieces
+from anomaly.ognet import OGNet, build_discriminator, build_generator
 from anomaly.ognet import phases as ognet_phases
-from anomaly.ognet.detector import OGNet, build_discriminator, build_generator
-from anomaly.ognet.networks import _warp, join_pieces
+from anomaly.ognet import pieces as ognet_pieces
 from anomaly.ognet.phases import PhaseOne, PhaseTwo
+from anomaly.ognet.pieces import _warp, join_pieces
 from robustcls import InputError
 
 SHAPE = (20, 20, 1)
@@ -37,7 +37,7 @@ def phase_two(generator, old, discriminator, pseudo_anomalies="pieces", averagin
     )
 
 
-def test_the_papers_networks():
+def test_the_tuned_networks():
     """Four valid 5×5 convolutions and back; strides of two to the discriminator's one logit."""
     generator, discriminator = build_generator((45, 45, 1), 1), build_discriminator((45, 45, 1), 1)
     encoder = [generator.get_layer(f"encoder_{n}") for n in (1, 2, 3, 4)]
@@ -48,9 +48,145 @@ def test_the_papers_networks():
     assert generator.output_shape == (None, 45, 45, 1)
     assert discriminator.get_layer("discriminator_4").output.shape == (None, 3, 3, 512)
     assert discriminator.output_shape == (None,)
+    # Not the paper's: batch norm alone.
     kinds = [type(layer).__name__ for layer in discriminator.layers]
     assert kinds.count("BatchNormalization") == 3
     assert kinds.count("ReLU") == 1
+
+
+def convolve(x, kernel, bias, stride=1, padding=0):
+    """A convolution tap by tap, float64 [N, H, W, C]."""
+    x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    height, width = ((side - 5) // stride + 1 for side in x.shape[1:3])
+    out = np.zeros((len(x), height, width, kernel.shape[3])) + bias
+    for row, column in np.ndindex(5, 5):
+        rows = slice(row, row + stride * (height - 1) + 1, stride)
+        columns = slice(column, column + stride * (width - 1) + 1, stride)
+        out += x[:, rows, columns] @ kernel[row, column]
+    return out
+
+
+def spread(x, kernel, bias):
+    """A transposed convolution: every pixel adds its kernel, [5, 5, out, in], to what it covers."""
+    count, height, width, _ = x.shape
+    out = np.zeros((count, height + 4, width + 4, kernel.shape[2])) + bias
+    for row, column in np.ndindex(5, 5):
+        out[:, row : row + height, column : column + width] += x @ kernel[row, column].T
+    return out
+
+
+def normalize(x, gamma, beta, mean, variance):
+    return gamma * (x - mean) / np.sqrt(variance + 1e-5) + beta
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def papers_generator(images, weights):
+    """The authors' G, line by line; `weights` in the order of their layers."""
+    take = iter(weights).__next__
+    x = images
+    for _ in range(2):
+        x = convolve(x, take(), take())
+        x = relu(normalize(x, take(), take(), take(), take()))
+    for _ in range(2):
+        x = relu(convolve(x, take(), take()))
+        x = normalize(x, take(), take(), take(), take())
+    code = x
+    for _ in range(3):
+        x = spread(x, take(), take())
+        x = relu(normalize(x, take(), take(), take(), take()))
+    return np.tanh(spread(x, take(), take())), code
+
+
+def papers_discriminator(images, weights):
+    """The authors' D."""
+    take = iter(weights).__next__
+    x = images
+    for _ in range(3):
+        x = convolve(x, take(), take(), stride=2, padding=2)
+        x = relu(normalize(x, take(), take(), take(), take()))
+    x = relu(convolve(x, take(), take(), stride=2, padding=2))
+    logits = x.reshape(len(x), -1) @ take() + take()
+    return 1 / (1 + np.exp(-logits[:, 0]))
+
+
+def draw_weights(network, seed):
+    """Draws weights that keep the scale of what goes through, biases and statistics included."""
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for variable in network.weights:
+        shape = variable.shape
+        if variable.name == "kernel":
+            fan_in = shape[3 if "decoder" in variable.path else -2] * np.prod(shape[:-2])
+            value = generator.normal(0, (2 / fan_in) ** 0.5, shape)
+        elif variable.name in ("gamma", "moving_variance"):
+            value = generator.uniform(0.5, 1.5, shape)
+        else:
+            value = generator.normal(0, 0.3, shape)
+        drawn.append(value.astype(np.float32))
+    network.set_weights(drawn)
+    return [value.astype(np.float64) for value in drawn]
+
+
+def test_the_papers_networks_on_equal_weights():
+    """Sides of 21 and 20, so that every padding shows, at width 1."""
+    shape = (21, 20, 1)
+    detector = OGNet.paper(image_shape=shape)
+    detector.networks = detector.build()
+    weights = {name: draw_weights(net, 3) for name, net in detector.networks.items()}
+    images = np.random.default_rng(0).random((2, *shape), np.float32)
+    made, code = papers_generator(2.0 * images - 1, weights["generator"])
+    assert made.std() > 0.1
+    np.testing.assert_allclose(2 * detector.reconstruct(images) - 1, made, atol=1e-4)
+    np.testing.assert_allclose(detector.encode(images), code.mean((1, 2)), atol=1e-4)
+    judged = papers_discriminator(made, weights["discriminator"])
+    assert 0.01 < judged.min() < judged.max() - 0.01 < 0.98
+    probabilities = 1 - np.exp(-detector.score(images).astype(float))
+    np.testing.assert_allclose(probabilities, judged, atol=1e-5)
+
+
+def test_the_paper_at_its_own_size():
+    detector = OGNet.paper(image_shape=(45, 45, 1))
+    networks = detector.build()
+    assert networks["generator"].output_shape == (None, 45, 45, 1)
+    assert [w.shape for w in networks["discriminator"].weights][-2:] == [(4608, 1), (1,)]
+    # Counted by hand from the list of the authors' layers.
+    counts = {
+        name: sum(w.numpy().size for w in n.trainable_weights) for name, n in networks.items()
+    }
+    assert counts == {"generator": 8_609_025, "discriminator": 4_308_865}
+
+
+def test_what_else_is_the_papers():
+    detector = OGNet.paper(image_shape=SHAPE, epochs=5, false_alarm_rate=0.1, width=0.5)
+    assert (detector.epochs, detector.false_alarm_rate, detector.width) == (5, 0.1, 0.5)
+    assert (detector.old_epochs, detector.iterations, detector.averaging) == (1, 75, 0)
+    assert (detector.noise, detector.adversarial_weight) == (0.81, 0.5)
+    assert (detector.old_weight, detector.image_weight) == (0.001, 0.1)
+    assert (detector.learning_rate, detector.discriminator_rate) == (1e-3, 1e-4)
+    assert detector.pseudo_anomalies == "means"
+    for wrong in ({"width": -1}, {"widths": 1}, {"image_shape": (18, 18, 1)}, {"epochs": 1}):
+        (name,) = wrong
+        with pytest.raises(InputError, match=name):
+            OGNet.paper(**{"image_shape": SHAPE} | wrong)
+
+
+def test_batch_norm_sees_each_kind_of_images_alone(networks, images):
+    """In the paper's phase two; the mean of a batch of one kind is then what D subtracts."""
+    model = phase_two(*networks, networks[1])
+    parts = [tf.constant(images + shift) for shift in (0, 1, 2, 3)]
+    together = float(model._loss(networks[1], parts, training=True))
+    model.apart = True
+    soft = [
+        np.logaddexp(0, networks[1](part, training=True) * sign).mean()
+        for part, sign in zip(parts, (1, 1, -1, -1), strict=True)
+    ]
+    expected = np.dot(soft, (0.1, 0.9, 0.001, 0.999))
+    apart = float(model._loss(networks[1], parts, training=True))
+    assert apart == pytest.approx(expected, rel=1e-4)
+    assert abs(apart - together) > 1e-3
 
 
 def test_phase_one_updates_the_discriminator_before_the_generator(networks, images, monkeypatch):
@@ -251,21 +387,41 @@ def test_the_weights_of_phase_two():
     assert float(model._loss(judge, parts, training=False)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_rate_of_phase_two_ends_at_zero(images, monkeypatch):
+@pytest.fixture
+def phase_two_stage(images, monkeypatch):
+    """A function that returns the model, the epochs and the steps of a detector's phase two."""
     stages = {}
 
     def keep(self, training, stage, model, epochs, steps=None):
         stages[stage] = (model, epochs, steps)
 
     monkeypatch.setattr(OGNet, "run_stage", keep)
+
+    def get(detector):
+        detector.networks = detector.build()
+        detector.train(Training(images=images, validation=images))
+        return stages["3_discriminator"]
+
+    return get
+
+
+def test_the_rate_of_phase_two_ends_at_zero(phase_two_stage):
     detector = OGNet(image_shape=SHAPE, width=1 / 16, batch_size=2, iterations=10)
-    detector.networks = detector.build()
-    detector.train(Training(images=images, validation=images))
-    model, epochs, steps = stages["3_discriminator"]
+    model, epochs, steps = phase_two_stage(detector)
     assert (epochs, steps) == (4, 3)
     rate = model.optimizer._learning_rate
     assert float(rate(0)) == pytest.approx(detector.phase_two_rate)
     assert float(rate(epochs * steps)) == pytest.approx(0, abs=1e-9)
+    assert not model.apart
+
+
+def test_the_papers_phase_two_is_at_a_constant_rate(phase_two_stage):
+    settings = {"width": 1 / 16, "discriminator_width": 1 / 16, "batch_size": 2}
+    model, epochs, steps = phase_two_stage(OGNet.paper(image_shape=SHAPE, **settings))
+    assert epochs * steps == 75
+    assert float(model.optimizer.learning_rate) == pytest.approx(5e-5)
+    assert not callable(model.optimizer._learning_rate)
+    assert model.apart
 
 
 def test_the_score_is_the_loss_of_being_good(images):
@@ -297,6 +453,8 @@ def test_the_score_is_the_loss_of_being_good(images):
         {"image_weight": -0.1},
         {"averaging": 1.5},
         {"phase_two_rate": 0},
+        {"phase_two_decay": 1},
+        {"architecture": "papers"},
         {"image_shape": (18, 28, 1)},
     ],
 )
