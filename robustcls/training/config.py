@@ -98,7 +98,8 @@ class AdversarialConfig:
         iterations: steps to an adversarial neighbour (int >= 1, default 1).
         epsilon: radius that neighbours are projected to; null does not project (float in (0, 1] or
             None, default None).
-        random_start: begin at a random point of the ball (bool, default False).
+        random_start: begin at a random point of the ball, which needs epsilon (bool, default
+            False).
         clip: keep neighbours in [0, 1] (bool, default True).
     """
 

@@ -31,7 +31,9 @@ def train(scope):
     with scope:
         kinds = {
             "plain": network(),
-            "nsl": rc.AdversarialRegularization(network(), iterations=2, random_start=True),
+            "nsl": rc.AdversarialRegularization(
+                network(), iterations=2, epsilon=0.05, random_start=True
+            ),
             "pgd": rc.RobustTrainer(network(), PGDTraining(steps=2)),
         }
         for name, model in kinds.items():

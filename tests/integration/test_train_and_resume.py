@@ -21,7 +21,7 @@ SETTINGS = """
 data: {name: %s, image_size: 32}
 model: {backbone: four_blocks, dropout: 0.2}
 augmentation: {crop_padding: 2}
-adversarial: {multiplier: 1.0, step_size: 0.03, random_start: true}
+adversarial: {multiplier: 1.0, step_size: 0.03, epsilon: 0.03, random_start: true}
 optimizer: {learning_rate: 0.05}
 unfreezing: {patience: 1, min_delta: 1.0, blocks_at_start: 2}
 epochs: 4

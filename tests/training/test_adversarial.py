@@ -181,6 +181,7 @@ def test_softmax_models_with_probability_losses_work(data):
         ({"grad_norm": "infinty"}, "grad_norm must be one of infinity, l1, l2.*'infinity'"),
         ({"multiplier": -1}, "multiplier must be a number >= 0; received -1"),
         ({"iterations": 0}, "iterations must be an integer >= 1; received 0"),
+        ({"random_start": True}, "random_start must come with epsilon.*mean epsilon=0.03137"),
         ({"grad_norm": "l1", "epsilon": 0.1}, "grad_norm must be 'infinity' or 'l2'"),
     ],
 )

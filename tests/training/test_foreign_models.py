@@ -335,7 +335,7 @@ def test_precisions_and_eager_steps(name, mode, data):
         few = {"steps": 2} if name in ("pgd", "trades", "mart") else {}
         few |= {"replays": 2} if name == "free" else {}
         if name == "adversarial":
-            trainer = AdversarialRegularization(base, iterations=2, random_start=True)
+            trainer = AdversarialRegularization(base, iterations=2, epsilon=0.05, random_start=True)
         else:
             trainer = RobustTrainer(base, OBJECTIVES[name](**few))
         trainer.compile(keras.optimizers.SGD(0.01), metrics=["accuracy"])

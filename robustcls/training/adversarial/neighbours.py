@@ -38,7 +38,8 @@ class Neighbours:
         iterations: number of steps (int >= 1, default 1).
         epsilon: radius of the ball that each step is projected to; None does not project (float in
             (0, 1] or None, default None).
-        random_start: begin at a random point of the ball (bool, default False).
+        random_start: begin at a random point of the ball, which needs `epsilon` (bool, default
+            False).
         feature_mask: in [0, 1], what each step is multiplied by, broadcast over the batch; a
             dictionary for some of several inputs (default None).
         clip_value_min: lowest value of a neighbour; a dictionary for some of several inputs, None
@@ -47,7 +48,7 @@ class Neighbours:
         width: of the inputs' range, the unit of `step_size` and `epsilon` (float, default 1.0).
 
     Raises:
-        InputError: a setting is out of its range.
+        InputError: a setting is out of its range, or two contradict each other.
     """
 
     step_size: StepSize = 8 / 255
@@ -66,6 +67,11 @@ class Neighbours:
             raise InputError(
                 "grad_norm must be 'infinity' or 'l2' with epsilon or random_start, since there "
                 "is no projection to an L1 ball; received 'l1'."
+            )
+        if self.random_start and self.epsilon is None:
+            raise InputError(
+                "random_start must come with epsilon, the radius of the ball that it is drawn "
+                f"from; received None. Did you mean epsilon={self.step_size:.4g}, one step?"
             )
         for mask in named(self.feature_mask).values():
             values = np.asarray(0.0 if mask is None else mask)
@@ -145,7 +151,7 @@ class Neighbours:
         # NSL draws its start from TensorFlow's global generator, which a resumed run cannot
         # restore; so the start is drawn here, and the steps are NSL's own.
         norm, step_size = config.adv_grad_norm, config.adv_step_size
-        offsets = _random_in_ball(inputs, config.pgd_epsilon or step_size, norm, draw)
+        offsets = _random_in_ball(inputs, config.pgd_epsilon, norm, draw)
         offsets = _masked(offsets, config)
         for _ in range(config.pgd_iterations):
             points = _clipped({key: inputs[key] + offsets[key] for key in inputs}, config)
@@ -163,8 +169,7 @@ class Neighbours:
                 key: points[key] - inputs[key] + step_size * directions.get(key, 0.0)
                 for key in inputs
             }
-            if config.pgd_epsilon is not None:
-                offsets = nsl.lib.project_to_ball(offsets, config.pgd_epsilon, norm)
+            offsets = nsl.lib.project_to_ball(offsets, config.pgd_epsilon, norm)
         return _clipped({key: inputs[key] + offsets[key] for key in inputs}, config)
 
     def _config(self, inputs: Mapping[Any, tf.Tensor]) -> Any:

@@ -46,8 +46,8 @@ class AdversarialRegularization(Trainer):
         iterations: number of steps (int >= 1, default 1).
         epsilon: radius of the ball in `grad_norm` that the neighbour is projected to after each
             step; None does not project (float in (0, 1] or None, default None).
-        random_start: begin at a random point of the ball of radius `epsilon` (of `step_size` when
-            epsilon is None) (bool, default False).
+        random_start: begin at a random point of the ball of radius `epsilon`, which must be given
+            (bool, default False).
         clip: keep neighbours in the range of the images, and refuse images outside of it. False
             equals NSL's default (bool, default True).
         input_range: (low, high), the pixels that the images have and `base_model` takes, for
@@ -62,7 +62,8 @@ class AdversarialRegularization(Trainer):
         name: of the trainer (str, default "adversarial_regularization").
 
     Raises:
-        InputError: an argument is out of its range, or `base_model` is a trainer itself.
+        InputError: an argument is out of its range, `random_start` comes without `epsilon`, or
+            `base_model` is a trainer itself.
 
     Batches are `(images, labels)`, `(images, labels, sample_weight)` or one dictionary. `fit`
     and `evaluate` report `loss` (the sum), `clean_loss`, `adversarial_loss`, the compiled

@@ -29,10 +29,12 @@ class NeighbourRegularization(Objective):
         iterations: number of steps (int >= 1, default 1).
         epsilon: radius of the ball that each step is projected to; None does not project (float in
             (0, 1] or None, default None).
-        random_start: begin at a random point of the ball (bool, default False).
+        random_start: begin at a random point of the ball, which needs `epsilon` (bool, default
+            False).
 
     Raises:
-        InputError: a setting is out of its range; `epsilon` or `random_start` with "l1".
+        InputError: a setting is out of its range; `epsilon` or `random_start` with "l1", or
+            `random_start` without `epsilon`.
     """
 
     name = "nsl"
