@@ -23,6 +23,7 @@ from robustcls._command_line import (
     add_run_arguments,
     add_skipping_argument,
     add_spreading_arguments,
+    add_tracker_argument,
     command_parser,
     epoch_verbosity,
     first_line,
@@ -208,6 +209,7 @@ def parser() -> CommandParser:
         add_run_arguments(making, _kept(name))
         if name == "train":
             add_distribution_arguments(making)
+            add_tracker_argument(making)
         else:
             add_spreading_arguments(making)
         commands.add_subcommand(name, making, help=command.__doc__)
@@ -278,7 +280,7 @@ def _run(arguments: Sequence[str]) -> None:
     flags.pop("config", None)
     if "method" in flags:
         check_choice("method", flags["method"], METHODS)
-    names = ("out", "resume", "overwrite", "distribute", "devices")
+    names = ("out", "resume", "overwrite", "distribute", "devices", "tracker")
     run_flags = {key: flags.pop(key) for key in names if key in flags}
     if values.subcommand == "benchmark":
         run_flags["spreading"] = take_spreading(flags)

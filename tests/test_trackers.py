@@ -5,8 +5,11 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import keras
+import numpy as np
 import pytest
+from PIL import Image
 
+from anomaly import cli
 from robustcls import InputError
 from robustcls._trackers import require_tracker, tracked
 
@@ -70,3 +73,21 @@ def test_none_and_what_is_not_there(monkeypatch, tmp_path):
             require_tracker(tracker)
     with pytest.raises(InputError, match="tracker must be one of mlflow, tensorboard, wandb"):
         require_tracker("tensorbord")
+
+
+def test_each_stage_of_a_detector_is_one_record(told, monkeypatch, tmp_path):
+    epochs = []
+    monkeypatch.setattr(Logger, "on_epoch_end", lambda self, epoch, logs: epochs.append(logs))
+    folder = tmp_path / "photos" / "good"
+    folder.mkdir(parents=True)
+    for number in range(52):
+        pixels = np.random.default_rng(number).integers(0, 255, (16, 16), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    settings = ["--method", "autoencoder", "--epochs", "2", "--tracker", "mlflow"]
+    cli.main(["train", "--data", str(folder), *settings, "--out", str(tmp_path / "run")])
+    begun = [entry[1] for entry in told if entry[0] == "begin"]
+    assert begun == [f"run/{stage.name}" for stage in (tmp_path / "run" / "training").glob("*/")]
+    assert [sorted(logs) for logs in epochs] == [["loss", "val_loss"]] * 2
+    assert told[-1] == "end"
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--data", str(folder), "--out", "other", "--tracker", "mlfow"])

@@ -13,7 +13,7 @@ from anomaly.detection.method import Method
 from anomaly.detection.registry import check_own_name
 from anomaly.detection.saving import SavedDetector, load_saved
 from anomaly.detection.thresholds import conformal_threshold
-from anomaly.detection.training import Training
+from anomaly.detection.training import Record, Training
 from anomaly.localization.boxes import Box
 from robustcls._settings import Rate, checked
 from robustcls._validation import InputError
@@ -52,8 +52,7 @@ class OneClassDetector(Method):
         threshold: images that score above it are anomalies; NaN before `fit`.
 
     Raises:
-        InputError: a setting out of range; for a subclass a hook that it lacks or a `method` that
-            is taken.
+        InputError: a setting out of range; for a subclass a missing hook or a taken `method`.
     """
 
     def fit(
@@ -66,6 +65,7 @@ class OneClassDetector(Method):
         resume: bool = False,
         verbose: int = 1,
         watch: Callable[[str, int], None] | None = None,
+        record: Record | None = None,
     ) -> Detector:
         """Learns from normal images and sets the thresholds.
 
@@ -73,10 +73,9 @@ class OneClassDetector(Method):
             normal_images: float32 [N, H, W, C] in [0, 1].
             anomalies: float32 [K, H, W, C] in [0, 1], a few known anomalies, for the methods that
                 learn from some (default None).
-            validation: float32 [M, H, W, C] in [0, 1], normal images that are not among
-                `normal_images`, to take the threshold from. When left out, a tenth of
-                `normal_images` (at least as many as the threshold needs) is kept from training
-                (default None).
+            validation: float32 [M, H, W, C] in [0, 1], other normal images, to take the threshold
+                from. When left out, a tenth of `normal_images`, or as many as the threshold needs,
+                is kept from training (default None).
             folder: a new folder for checkpoints, `history.csv` and TensorBoard; None keeps none
                 (default None).
             resume: go on from the last finished epoch of an interrupted fit in `folder` (bool,
@@ -84,14 +83,14 @@ class OneClassDetector(Method):
             verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing (int, default 1).
             watch: called with the stage and the number of its epoch after each epoch. It may call
                 `score`; nothing it does changes what is learned (default None).
+            record: opens a record of a stage that Keras trains; see `Record` (default None).
 
         Returns:
             The detector itself. A second `fit` starts from nothing again.
 
         Raises:
-            InputError: unusable images, all alike, or fewer than a batch; too few for the
-                threshold; anomalies for a method that takes none, or that are among the normal
-                images; `folder` exists.
+            InputError: unusable images, all alike, or too few; anomalies for a method that takes
+                none, or that are among the normal images; `folder` exists.
         """
         images, held_out, anomalies = self.check_fit(
             normal_images, anomalies=anomalies, validation=validation
@@ -111,6 +110,7 @@ class OneClassDetector(Method):
             folder=folder,
             verbose=verbose,
             watch=watch,
+            record=record,
         )
         try:
             with self._own_code():

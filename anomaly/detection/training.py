@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from robustcls.training.checkpoints import EpochCheckpoint
 from robustcls.training.progress import shown
 from robustcls.training.watching import FiniteLoss
 
+Record = Callable[[str], AbstractContextManager[list[keras.callbacks.Callback]]]
+"""Given a stage's name, what is open while it trains: gives the callbacks that write it down."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -33,6 +37,7 @@ class Training:
         folder: where checkpoints, `history.csv` and TensorBoard's files go; None keeps none.
         verbose: 1 shows Keras' progress bars, 2 a line an epoch, 0 nothing.
         watch: called with the stage and the number of its epoch after each epoch.
+        record: opened for each stage, for experiment trackers.
     """
 
     images: np.ndarray
@@ -41,6 +46,7 @@ class Training:
     folder: Path | None = None
     verbose: int = 1
     watch: Callable[[str, int], None] | None = None
+    record: Record | None = None
 
     def run(
         self,
@@ -102,16 +108,18 @@ class Training:
             seed=seed,
             epochs=itertools.count(first_epoch),
         )
+        recorded = self.record(stage) if self.record is not None else nullcontext([])
         try:
-            for_workers(model).fit(
-                batches if steps is None else batches.take(steps),
-                validation_data=evaluation_batches(held_out),
-                epochs=epochs,
-                initial_epoch=first_epoch,
-                shuffle=False,
-                callbacks=[*callbacks, *lines],
-                verbose=bars,
-            )
+            with recorded as more:
+                for_workers(model).fit(
+                    batches if steps is None else batches.take(steps),
+                    validation_data=evaluation_batches(held_out),
+                    epochs=epochs,
+                    initial_epoch=first_epoch,
+                    shuffle=False,
+                    callbacks=[*callbacks, *more, *lines],
+                    verbose=bars,
+                )
         finally:
             source.close()
             held_out.close()

@@ -23,16 +23,11 @@ from anomaly.experiments.protocol import (
     score_split,
 )
 from anomaly.reports.overview import write_overview
+from robustcls._trackers import require_tracker, tracked
 from robustcls._validation import InputError
 from robustcls.data.sources import LARGEST_SIDE, load, sensible_side
 from robustcls.data.splits import Split, Splits
-from robustcls.distribution.collectives import (
-    ask_chief,
-    is_chief,
-    on_chief,
-    require_same,
-    together,
-)
+from robustcls.distribution.collectives import ask_chief, is_chief, on_chief, require_same, together
 from robustcls.distribution.replicas import replica_count
 from robustcls.distribution.starting import start, telling_losses
 from robustcls.reports.evaluations import choose_evaluation, evaluation_folder
@@ -51,6 +46,7 @@ def train_detector(
     verbose: int = 1,
     distribute: str | None = None,
     devices: Sequence[str] = (),
+    tracker: str | None = None,
 ) -> Run | None:
     """Trains a detector and leaves it in the run folder `out`, in `detector/`.
 
@@ -64,6 +60,8 @@ def train_detector(
             that `TF_CONFIG` names, of which the chief alone writes; see `robustcls.distribution`
             (str or None, default None).
         devices: which of this machine's, such as "GPU:0" (default ()).
+        tracker: "mlflow" or "wandb" keeps a record of each stage's training through its own
+            callback (str or None, default None).
 
     Returns:
         The run; None on workers that are not the chief.
@@ -72,15 +70,22 @@ def train_detector(
         InputError: a setting or the images are unusable, `out` exists, or a worker is missing,
             lost or has other settings or images.
     """
+    require_tracker(tracker)
     # Of a run that goes on the chief may know settings that the others are not given.
     settings = {} if resume else config.to_dict()
     strategy = start(distribute, devices=devices, settings=settings)
     with telling_losses(strategy), strategy.scope():
-        return _train(config, Path(out), resume, overwrite, verbose if is_chief() else 0)
+        verbose, tracker = (verbose, tracker) if is_chief() else (0, None)
+        return _train(config, Path(out), resume, overwrite, verbose, tracker)
 
 
 def _train(
-    config: DetectorConfig, out: Path, resume: bool, overwrite: bool, verbose: int
+    config: DetectorConfig,
+    out: Path,
+    resume: bool,
+    overwrite: bool,
+    verbose: int,
+    tracker: str | None,
 ) -> Run | None:
     kind: type[OneClassDetector] = detector_class(config.method)
     own = {"image_shape", "epochs", "augmentation", "false_alarm_rate", "seed"}
@@ -148,6 +153,7 @@ def _train(
             folder=out / "training",
             resume=resume,
             verbose=verbose,
+            record=lambda stage: tracked(tracker, out, stage, config.to_dict()),
         )
         on_chief(lambda: detector.save(out / _DETECTOR))
     return run
@@ -289,9 +295,5 @@ def _load_images(config: DetectorConfig) -> Splits:
 
 
 def _parts(splits: Splits, config: DetectorConfig) -> OneClassSplits:
-    return one_class_splits(
-        splits,
-        config.normal_class,
-        false_alarm_rate=config.false_alarm_rate,
-        seed=config.seed,
-    )
+    rate, seed = config.false_alarm_rate, config.seed
+    return one_class_splits(splits, config.normal_class, false_alarm_rate=rate, seed=seed)

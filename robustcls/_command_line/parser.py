@@ -186,6 +186,20 @@ def add_skipping_argument(made: CommandParser) -> None:
     )
 
 
+def add_tracker_argument(made: CommandParser) -> None:
+    """Adds the flag of commands that train.
+
+    Args:
+        made: gets it.
+    """
+    made.add_argument(
+        "--tracker",
+        type=str | None,
+        help="tensorboard (always in the run), or mlflow or wandb where installed: keeps a record "
+        "of each training through its own callback",
+    )
+
+
 def add_run_arguments(
     made: CommandParser, kept_settings: Callable[[str], Mapping[str, Any]]
 ) -> None:

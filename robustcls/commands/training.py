@@ -10,6 +10,7 @@ from robustcls._command_line import (
     Runners,
     add_distribution_arguments,
     add_run_arguments,
+    add_tracker_argument,
     epoch_verbosity,
     first_line,
     list_names,
@@ -40,12 +41,7 @@ def add_commands(commands: Any) -> Runners:
         type=list[str] | None,
         help="objectives to train beside the reference, each a name that --models takes",
     )
-    made.add_argument(
-        "--tracker",
-        type=str | None,
-        help="tensorboard (always in the run), or mlflow or wandb where installed: keeps a record "
-        "of each training through its own callback",
-    )
+    add_tracker_argument(made)
     add_run_arguments(made, lambda out: Run.open(out).config.get("train", {}))
     add_distribution_arguments(made)
     list_names(made, Backbones=BACKBONES)
