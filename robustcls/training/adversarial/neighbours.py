@@ -38,8 +38,7 @@ class Neighbours:
         iterations: number of steps (int >= 1, default 1).
         epsilon: radius of the ball that each step is projected to; None does not project (float in
             (0, 1] or None, default None).
-        random_start: begin at a random point of the ball, which needs `epsilon` (bool, default
-            False).
+        random_start: begin at a random point of the ball of `epsilon` (bool, default False).
         feature_mask: in [0, 1], what each step is multiplied by, broadcast over the batch; a
             dictionary for some of several inputs (default None).
         clip_value_min: lowest value of a neighbour; a dictionary for some of several inputs, None
@@ -70,8 +69,8 @@ class Neighbours:
             )
         if self.random_start and self.epsilon is None:
             raise InputError(
-                "random_start must come with epsilon, the radius of the ball that it is drawn "
-                f"from; received None. Did you mean epsilon={self.step_size:.4g}, one step?"
+                "random_start must come with epsilon, the radius of its ball; received None. "
+                f"Did you mean epsilon={self.step_size:.4g}, one step?"
             )
         for mask in named(self.feature_mask).values():
             values = np.asarray(0.0 if mask is None else mask)
