@@ -32,6 +32,7 @@ _one_large = threading.Lock()
 # More names in one line help nobody: of files in the way, and of files left out.
 _LISTED = 100
 NAMED = 20
+_WAITING = 4096
 
 Result = TypeVar("Result")
 
@@ -136,10 +137,15 @@ class FileReader:
                 self.bad.append(error)
                 return None
 
+        def all_of() -> Iterator[Result | None]:
+            # What waits in a pool takes a kilobyte an item.
+            for start in range(0, len(items), _WAITING):
+                yield from pool.map(one, items[start : start + _WAITING])
+
         with quiet_pillow(), ThreadPoolExecutor() as pool:
-            results = pool.map(one, items)
             try:
-                return list(tqdm(results, title, len(items), delay=1, disable=None, leave=False))
+                shown = tqdm(all_of(), title, len(items), delay=1, disable=None, leave=False)
+                return list(shown)
             except BaseException:  # also Ctrl-C, which else waits for all files
                 pool.shutdown(cancel_futures=True)
                 raise

@@ -1,13 +1,23 @@
-"""Which files of a folder are images: one rule for every command."""
+"""Which files of a folder are images, by one rule; and images that stay in their files."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from robustcls._validation import InputError
-from robustcls.data.decoding import EXTENSIONS
+from robustcls.data.decoding import EXTENSIONS, BadImageError, read_image
+from robustcls.data.resizing import Size
+
+# Fewer images are not worth threads.
+_ALONE = 16
 
 # What file managers, network drives and archives leave beside a user's files.
 _OF_THE_SYSTEM = frozenset(
@@ -94,3 +104,103 @@ def check_name(path: Path) -> None:
         raise InputError(
             f"File and class names must be valid Unicode; received {path.name!r} in {path.parent}."
         ) from None
+
+
+class FileImages:
+    """What stands for the array of a split: an index decodes files, and nothing else is kept.
+
+    It is indexed along the images like the uint8 array [N, H, W, C] that the files decode to, bit
+    for bit, and gives arrays back. `np.asarray` decodes all of them.
+
+    Args:
+        root: the folder that the names are under.
+        names: of the files.
+        shape: (height, width, channels) of each image.
+        size: that the images are resized to, or None.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    def __init__(
+        self, root: Path, names: np.ndarray, shape: tuple[int, int, int], size: Size
+    ) -> None:
+        self._root, self._names, self._one, self._size = root, names, shape, size
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(images, height, width, channels)."""
+        return len(self._names), *self._one
+
+    @property
+    def nbytes(self) -> int:
+        """What the decoded images would take, in bytes."""
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Decodes images.
+
+        Args:
+            index: an integer, a slice, or an array of integers or of booleans [N].
+
+        Raises:
+            BadImageError: a file has changed since the set was opened.
+        """
+        places = np.arange(len(self))[index]
+        if places.ndim == 0:
+            return self.decode(int(places))
+        images = np.empty((len(places), *self._one), np.uint8)
+        if len(places) < _ALONE:
+            self._fill(images, places)
+            return images
+        threads = _pool()
+        pieces = np.array_split(np.arange(len(places)), os.cpu_count() or 1)
+        for done in [threads.submit(self._fill, images, places, rows) for rows in pieces]:
+            done.result()
+        return images
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Decodes all images."""
+        images = self[:]
+        return images if dtype is None else images.astype(dtype, copy=False)
+
+    def decode(self, place: int) -> np.ndarray:
+        """Returns one image, uint8 [H, W, C].
+
+        Args:
+            place: its number.
+
+        Raises:
+            BadImageError: it cannot be read, or has another size than its header says.
+        """
+        path = self._root / self._names[place]
+        pixels = read_image(path, self._size, self._one[2])
+        if pixels.shape != self._one:
+            raise BadImageError(path, "its pixels do not have the size in its header")
+        return pixels
+
+    def only(self, chosen: np.ndarray) -> FileImages:
+        """Returns some of the images, still in their files.
+
+        Args:
+            chosen: which, int [K] or bool [N].
+        """
+        return FileImages(self._root, self._names[chosen], self._one, self._size)
+
+    def gray(self) -> FileImages:
+        """Returns the images with one channel."""
+        return FileImages(self._root, self._names, (*self._one[:2], 1), self._size)
+
+    def _fill(
+        self, images: np.ndarray, places: np.ndarray, rows: Iterable[int] | None = None
+    ) -> None:
+        for row in range(len(places)) if rows is None else rows:
+            images[row] = self.decode(int(places[row]))
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="decoding")

@@ -7,24 +7,23 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from robustcls._validation import InputError
 from robustcls.data.decoding import (
     EXTENSIONS,
-    BadImageError,
     FileReader,
     counted,
     probe,
-    read_image,
 )
-from robustcls.data.files import check_name, image_files, subfolders
+from robustcls.data.files import FileImages, check_name, image_files, subfolders
 from robustcls.data.held_out import assign
 from robustcls.data.one_class_folders import scan_one_class
-from robustcls.data.resizing import Size, changes
+from robustcls.data.resizing import changes
 from robustcls.data.splits import Reading, Split, Splits
-from robustcls.data.storage import allocate
+from robustcls.data.storage import allocate, exceeds
 
 _SPLIT_NAMES = {
     "train": "train",
@@ -55,8 +54,7 @@ def load_folder(name: str | os.PathLike[str], reading: Reading) -> Splits:
     stored = {}
     files = FileReader(skip=reading.skip_bad_images)
     for part, (names, labels) in found.items():
-        paths = [root / name for name in names]
-        results = files.each(probe, paths, f"Checking {part}")
+        results = files.each(lambda name: probe(root / name), names, f"Checking {part}")
         good = np.array([isinstance(result, tuple) for result in results], bool)
         skipped += [name for name, fine in zip(names, good, strict=True) if not fine]
         shapes |= {
@@ -78,18 +76,21 @@ def load_folder(name: str | os.PathLike[str], reading: Reading) -> Splits:
     for part in ("train", "validation", "test"):
         source, indices = assignment.parts[part]
         labels, ids = (array[indices] for array in stored[source])
-        images = allocate((len(ids), height, width, depth))
-
-        decode = partial(_decode_into, images, root, ids, size, depth)
+        streamed = FileImages(root, ids, (height, width, depth), size)
+        # Without a limit of the user's, what is too large goes to disk, and is decoded once.
+        stays = reading.memory is not None and exceeds(streamed.shape, reading.memory)
+        images: Any = streamed if stays else allocate(streamed.shape, reading.memory)
+        decode = partial(_decode, streamed, None if stays else images)
         done = files.each(decode, range(len(ids)), f"Reading {part}")
         good = np.array([result is not None for result in done], bool)
         skipped += list(ids[~good])
-        parts[part] = Split(_keep(images, good), labels[good], ids[good])
+        kept: Any = streamed.only(good) if stays else _keep(images, good)
+        parts[part] = Split(kept, labels[good], ids[good])
     files.require_readable()
     read = [name for split in parts.values() for name in split.ids]
     if channels is None and depth > max((shapes[name][2] for name in read), default=depth):
         # The only colour pictures were bad ones.
-        parts = {p: Split(s.images[..., :1], s.labels, s.ids) for p, s in parts.items()}
+        parts = {p: Split(_gray(s.images), s.labels, s.ids) for p, s in parts.items()}
     if skipped:
         _check_classes(parts["train"].labels, wanted, root)
     left_out = [f"{counted(len(skipped))} left out"] if skipped else []
@@ -121,14 +122,16 @@ def image_sizes(root: Path, one_class: bool = False) -> list[tuple[int, int]]:
     return [shape[:2] for shape in shapes if shape is not None]
 
 
-def _decode_into(
-    images: np.ndarray, root: Path, ids: np.ndarray, size: Size, channels: int, place: int
-) -> bool:
-    pixels = read_image(root / ids[place], size, channels)
-    if pixels.shape != images.shape[1:]:
-        raise BadImageError(root / ids[place], "its pixels do not have the size in its header")
-    images[place] = pixels
+def _decode(files: FileImages, images: np.ndarray | None, place: int) -> bool:
+    """Decodes a file into its place, or to see that it can be read."""
+    pixels = files.decode(place)
+    if images is not None:
+        images[place] = pixels
     return True
+
+
+def _gray(images: Any) -> Any:
+    return images.gray() if isinstance(images, FileImages) else images[..., :1]
 
 
 def _scan(root: Path) -> tuple[dict[str, tuple[list[str], np.ndarray]], list[str]]:

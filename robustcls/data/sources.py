@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from robustcls._settings import NonNegativeInt, Range, checked
+from robustcls._settings import NonNegativeInt, PositiveFloat, Range, checked
 from robustcls._validation import InputError, nearest
 from robustcls.data.embedded_sets import FASHION_MNIST_MINI, load_embedded
 from robustcls.data.folders import image_sizes, load_folder
@@ -31,6 +31,7 @@ def load(
     skip_bad_images: bool = False,
     one_class: bool = False,
     data_dir: str | os.PathLike[str] | None = None,
+    memory: PositiveFloat | None = None,
 ) -> Splits:
     """Loads a labelled image set.
 
@@ -66,9 +67,13 @@ def load(
             class is number 0 (bool, default False).
         data_dir: where TensorFlow Datasets keeps prepared sets; by default `$TFDS_DATA_DIR`, else
             `~/tensorflow_datasets` (default None).
+        memory: GiB that the decoded images of a split may take. A larger split of a folder stays
+            in its files, which are decoded when a batch asks for them; one of another set is a
+            memory map on disk. When None, larger than 4 GiB is a memory map for all (float > 0 or
+            None, default None).
 
     Returns:
-        `Splits` with uint8 images. Splits of more than 4 GiB are memory maps on disk.
+        `Splits` with uint8 images.
 
     Raises:
         InputError: an unknown name, an unusable folder or file, or a set that cannot be prepared.
@@ -86,6 +91,7 @@ def load(
         skip_bad_images=skip_bad_images,
         one_class=one_class,
         data_dir=data_dir,
+        memory=memory,
     )
     read = _reader(name)
     return read(name, reading)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +13,9 @@ import numpy as np
 from robustcls._notebook import Brief, Briefly, few
 from robustcls._validation import InputError, check_labels
 from robustcls.data.decoding import NAMED
+
+# Bytes of images that are hashed at once.
+_HASHED = 16 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,7 @@ class Reading:
         skip_bad_images: leaves unreadable files out.
         one_class: takes folders of one normal class too.
         data_dir: where TensorFlow Datasets keeps prepared sets, or None.
+        memory: GiB that the decoded images of a split may take, or None.
     """
 
     size: tuple[int, int] | None
@@ -35,6 +40,7 @@ class Reading:
     skip_bad_images: bool
     one_class: bool
     data_dir: str | os.PathLike[str] | None
+    memory: float | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,7 +49,8 @@ class Split(Briefly):
 
     Attributes:
         images: uint8 [N, H, W, C], C is 1 or 3. Any array that takes an index array works, so a
-            set larger than memory can be a `numpy.memmap`.
+            set larger than memory can be a `numpy.memmap`, or decode its files when asked
+            (`robustcls.data.files.FileImages`).
         labels: int64 [N], class ids.
         ids: str [N], stable names: a file's path under its folder, or `split/index`.
     """
@@ -140,8 +147,9 @@ class Splits(Briefly):
         for split in (self.train, self.validation, self.test):
             digest.update(np.asarray(split.images.shape, "<i8").tobytes())
             digest.update(np.ascontiguousarray(split.labels, "<i8").data)
-            for start in range(0, len(split), 4096):
-                digest.update(np.ascontiguousarray(split.images[start : start + 4096]).data)
+            rows = max(1, _HASHED // max(1, math.prod(split.images.shape[1:])))
+            for start in range(0, len(split), rows):
+                digest.update(np.ascontiguousarray(split.images[start : start + rows]).data)
         return digest.hexdigest()
 
 

@@ -16,18 +16,32 @@ from robustcls._validation import InputError
 MEMORY_LIMIT = 4 * 2**30
 
 
-def allocate(shape: tuple[int, ...]) -> np.ndarray:
+def exceeds(shape: tuple[int, ...], memory: float | None) -> bool:
+    """Returns whether an uint8 array of `shape` takes more memory than it may.
+
+    Args:
+        shape: of the array.
+        memory: in GiB; `MEMORY_LIMIT` when None.
+    """
+    return math.prod(shape) > (MEMORY_LIMIT if memory is None else memory * 2**30)
+
+
+def allocate(shape: tuple[int, ...], memory: float | None = None) -> np.ndarray:
     """Returns an uninitialized uint8 array of `shape`.
 
-    Beyond `MEMORY_LIMIT` bytes it is a `numpy.memmap` over an unnamed file in the cache folder
+    Where that is more than `memory` it is a `numpy.memmap` over an unnamed file in the cache folder
     (`$XDG_CACHE_HOME/robustcls`, by default `~/.cache/robustcls`), gone when the array is.
+
+    Args:
+        shape: of the array.
+        memory: in GiB; `MEMORY_LIMIT` when None (float > 0 or None, default None).
 
     Raises:
         InputError: the disk has too little room.
     """
-    needed = math.prod(shape)
-    if needed <= MEMORY_LIMIT:
+    if not exceeds(shape, memory):
         return np.empty(shape, np.uint8)
+    needed = math.prod(shape)
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "robustcls"
     folder.mkdir(parents=True, exist_ok=True)
     # Writing to a memory map on a full disk kills the process, so the room is checked before.

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from robustcls._validation import InputError
-from robustcls.data import load
+from robustcls.data import load, train_batches
 from robustcls.data.decoding import BadImageError, probe, quiet_pillow, read_image
-from robustcls.data.files import image_files
+from robustcls.data.files import FileImages, image_files
 from robustcls.data.sources import sensible_side
 
 
@@ -541,3 +541,42 @@ def test_damaged_files_never_fail_otherwise(tmp_path, form):
                 assert image.dtype == np.uint8
     assert len(refused) > 20
     assert not any("\n" in message for message in refused)
+
+
+def test_a_folder_larger_than_its_memory_stays_in_its_files(tmp_path):
+    """The same images, order and fingerprint as in memory, decoded when asked for."""
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        folder = tmp_path / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (9, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    (tmp_path / "photos/a/bad.png").write_bytes(b"bad")
+    whole, streamed = (
+        load(tmp_path / "photos", image_size=6, skip_bad_images=True, memory=memory)
+        for memory in (1, 1e-6)
+    )
+    images = streamed.train.images
+    assert isinstance(images, FileImages)
+    assert isinstance(whole.train.images, np.ndarray)
+    assert streamed.fingerprint == whole.fingerprint
+    assert (streamed.skipped, list(streamed.test.ids)) == (whole.skipped, list(whole.test.ids))
+    expected = whole.train.images
+    for index in (3, -1, slice(2, 30, 3), np.array([5, 1, 5]), np.arange(len(images)) % 3 == 0):
+        np.testing.assert_array_equal(images[index], expected[index])
+    np.testing.assert_array_equal(streamed.train.float_images(), whole.train.float_images())
+    batches = [
+        list(train_batches(splits, batch_size=8, seed=1).as_numpy_iterator())
+        for splits in (whole, streamed)
+    ]
+    for one, other in zip(*batches, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
+    (tmp_path / "photos" / streamed.train.ids[0]).unlink()
+    with pytest.raises(InputError, match="no such file"):
+        images[0]
+
+
+def test_memory_is_more_than_none(tmp_path):
+    with pytest.raises(InputError, match="memory must be"):
+        load(tmp_path, memory=0)

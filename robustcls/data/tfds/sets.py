@@ -70,7 +70,7 @@ def _read(builder: Any, image: str, label: str, reading: Reading) -> Splits:
     depth = channels or (1 if shape[2] == 1 else 3)
     before: set[tuple[int, ...]] = set()
     arrays = {
-        part: allocate((len(indices), height, width, depth))
+        part: allocate((len(indices), height, width, depth), reading.memory)
         for part, (_, indices) in assignment.parts.items()
     }
     for role, split in roles.items():
