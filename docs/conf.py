@@ -14,7 +14,7 @@ author = "the authors of robustcls"
 project_copyright = author
 html_title = "robustcls"
 
-extensions = ["myst_nb", "public_names", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["leaderboard", "myst_nb", "public_names", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_copy_source = False

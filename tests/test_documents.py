@@ -40,6 +40,11 @@ CHEAPER = {
     f"robustcls evaluate {QUICKSTART} --epsilon 0.03 --steps 5 --limit 100 --curve_limit 32": (
         f"robustcls evaluate {QUICKSTART} --epsilon 0.03 --steps 5 {SMALL}"
     ),
+    f"robustcls zoo enter {QUICKSTART}/adversarial/model.keras --name mine"
+    " --data fashion_mnist_mini --epsilon 0.03 --limit 200 --objective nsl": (
+        f"robustcls zoo enter {ROOT}/robustcls/models/zoo/fashion_mnist_mini_linf_0.1_ibp.keras"
+        " --name mine --data fashion_mnist_mini --epsilon 0.03 --limit 20 --objective nsl"
+    ),
     "robustcls evaluate runs/mine --epsilon 8/255 --limit 100": (
         f"robustcls evaluate runs/mine --epsilon 8/255 --steps 5 {SMALL}"
     ),
@@ -232,7 +237,7 @@ def test_blocks_run(failures, page):
 def test_only_known_languages(page):
     """A block in another language would not be run."""
     fences = re.findall(r"^```(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    assert set(fences[0::2]) <= {"bash", "python", "text", "yaml", "{toctree}"} | {
+    assert set(fences[0::2]) <= {"bash", "python", "text", "yaml", "{toctree}", "{eval-rst}"} | {
         fence for fence in fences if fence.startswith("{include}")
     }
     assert set(fences[1::2]) <= {""}

@@ -1,14 +1,15 @@
-"""What is known of each robust model in the package; needs no TensorFlow."""
+"""What is known of each robust model of a zoo; needs no TensorFlow."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from robustcls._validation import check_choice
-from robustcls.runs import read_json
+from robustcls._validation import InputError, check_choice
+from robustcls.runs import read_json, write_json
 
+#: The zoo inside the package.
 FOLDER = Path(__file__).parent
 
 
@@ -31,6 +32,8 @@ class Card:
         results: accuracy in [0, 1] of the test images by name: `clean`, `certified` (by interval
             bounds), and attacks.
         images: how many test images that is.
+        input_range: what the model wants 0 and 1 to be, when not these (default None).
+        folder: of the zoo (default the package's own).
     """
 
     name: str
@@ -46,27 +49,60 @@ class Card:
     sha256: str
     results: dict[str, float]
     images: int
+    input_range: tuple[float, float] | None = None
+    folder: Path = FOLDER
 
     @property
     def weights(self) -> Path:
         """The file of the model."""
-        return FOLDER / f"{self.name}.keras"
+        return self.folder / f"{self.name}.keras"
+
+    @property
+    def ball(self) -> str:
+        """What was attacked, in words."""
+        return f"{'L-infinity' if self.norm == 'inf' else f'L{self.norm}'} {self.epsilon:g}"
+
+    def write(self) -> Path:
+        """Writes the card into its folder; returns its file."""
+        fields = asdict(self)
+        del fields["name"], fields["folder"]
+        path = self.folder / f"{self.name}.json"
+        write_json(path, fields)
+        return path
 
 
-def names() -> list[str]:
-    """Returns the names of the models in the package, sorted."""
-    return sorted(path.stem for path in FOLDER.glob("*.json"))
+def names(folder: Path | str | None = None) -> list[str]:
+    """Returns the names of the models in a zoo, sorted.
+
+    Args:
+        folder: of the zoo; None is the package's own (Path, str or None, default None).
+
+    Raises:
+        InputError: there is no card in the folder.
+    """
+    place = FOLDER if folder is None else Path(folder)
+    found = sorted(path.stem for path in place.glob("*.json"))
+    if not found:
+        raise InputError(f"folder must hold cards, NAME.json beside NAME.keras; {place} has none.")
+    return found
 
 
-def read_card(name: str) -> Card:
+def read_card(name: str, folder: Path | str | None = None) -> Card:
     """Returns the card of a model.
 
     Args:
-        name: one of `names()`.
+        name: one of `names(folder)`.
+        folder: of the zoo; None is the package's own (Path, str or None, default None).
 
     Raises:
-        InputError: there is no such model; the message lists all and the nearest.
+        InputError: there is no such model (the message lists all and the nearest), or its card
+            lacks something.
     """
-    check_choice("name", name, names())
-    fields: dict[str, Any] = read_json(FOLDER / f"{name}.json")
-    return Card(name=name, **fields)
+    check_choice("name", name, names(folder))
+    place = FOLDER if folder is None else Path(folder)
+    path = place / f"{name}.json"
+    fields: dict[str, Any] = read_json(path)
+    try:
+        return Card(name=name, folder=place, **fields)
+    except TypeError as error:
+        raise InputError(f"{path} must be a card of a model; {error}.") from None
