@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -25,6 +24,7 @@ from robustcls.data.splits import Split
 from robustcls.plots.curves import histories, training_curves
 from robustcls.plots.scores import score_histogram
 from robustcls.reports.evaluations import LINKS, link_pages
+from robustcls.reports.html import page_template
 from robustcls.reports.pictures import HEAT, data_uri, outline, to_colours, to_pixels
 from robustcls.runs import Run, write_text
 
@@ -101,15 +101,7 @@ def write_overview(
     folder = run.path if folder is None else folder
     if detector.makes_maps:
         write_image_gallery(run, detector, test, scores, folder)
-    template = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            [jinja2.PackageLoader(name) for name in ("anomaly.reports", "robustcls.reports")]
-        ),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    ).get_template("anomaly.html")
+    template = page_template("anomaly.html", "anomaly.reports", "robustcls.reports")
     histogram = score_histogram(scores, test.labels, detector.threshold)
     errors, note = _errors(detector, test, scores)
     path = folder / "report" / "anomaly.html"

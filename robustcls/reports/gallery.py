@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jinja2
-
 from robustcls.reports.evaluations import LINKS
+from robustcls.reports.html import page_template
 from robustcls.runs import write_text
 
 
@@ -162,15 +161,8 @@ def write_gallery(page: Page, path: Path | str) -> None:
 
 def render(page: Page) -> str:
     """Returns the page as HTML, with the cards in order."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("robustcls.reports", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     cards = sorted(page.cards, key=lambda card: -max(view.rank for view in card.views))
-    return environment.get_template("gallery.html").render(
+    return page_template("gallery.html", "robustcls.reports").render(
         page=page,
         links=LINKS,
         cards=cards,

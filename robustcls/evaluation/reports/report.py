@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from robustcls.evaluation.findings import is_broken
 from robustcls.evaluation.reports.charts import line_chart
 from robustcls.evaluation.reports.sections import History, matrix, matrix_picture, training_charts
 from robustcls.reports.evaluations import LINKS
+from robustcls.reports.html import page_template
 from robustcls.runs import write_text
 
 WORST_CLASSES = 5
@@ -46,21 +46,9 @@ def render(
     pictures: Mapping[str, Any] | None = None,
 ) -> str:
     """Returns the report as HTML; arguments as for `write_report`."""
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            [
-                jinja2.PackageLoader(f"robustcls.{part}")
-                for part in ("evaluation.reports", "reports")
-            ]
-        ),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f}"
+    template = page_template("evaluation.html", "robustcls.evaluation.reports", "robustcls.reports")
     attack = strongest(metrics)
-    return environment.get_template("evaluation.html").render(
+    return template.render(
         metrics=metrics,
         links=LINKS,
         attack=attack,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -44,13 +45,17 @@ def usable_name(text: str) -> str:
 
 def render(template: str, **values: Any) -> str:
     """Returns one of the files in `templates/` with its values filled in."""
-    environment = jinja2.Environment(
+    return _environment().get_template(template).render(**values)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("robustcls.serving.exports"),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,
     )
-    return environment.get_template(template).render(**values)
 
 
 def write_configuration(folder: Path, name: str) -> None:
