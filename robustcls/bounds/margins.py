@@ -45,8 +45,9 @@ def backward_margins(network: Network, boxes: Boxes, maps: Maps, labels: tf.Tens
 
     Each ReLU lies between two lines over its interval: above, the line through its ends; below,
     0 or the identity, whichever leaves the smaller area. The margins are so bounded by a linear
-    function of an earlier tensor, in the end of the pixels. At activations other than ReLU and
-    at maximum pooling the interval takes over.
+    function of an earlier tensor, in the end of the pixels. A ReLU6 is made of two ReLUs, a leaky
+    one of a ReLU and a line. A maximum over places lies above the place whose lower end is the
+    largest, and below the upper end of all. At other activations the interval takes over.
 
     Source: Zhang et al., "Towards Stable and Efficient Training of Verifiably Robust Neural
     Networks" (CROWN-IBP), 2020, section 3.2.
@@ -72,7 +73,11 @@ def backward_margins(network: Network, boxes: Boxes, maps: Maps, labels: tf.Tens
                 total += _sum(slope * affine.offset)
             passed = [_transposed(affine, slope, boxes[step.inputs[0]].lower)]
         elif step.kind == "relu":
-            slope, offset = _through_relu(slope, boxes[step.inputs[0]], classes)
+            slope, offset = _through_lines(slope, boxes[step.inputs[0]], step.ends, classes)
+            total += offset
+            passed = [slope]
+        elif step.kind == "peak":
+            slope, offset = _through_peak(slope, boxes, step, classes)
             total += offset
             passed = [slope]
         elif step.kind == "join":
@@ -94,6 +99,36 @@ def _transposed(affine: Affine, slope: tf.Tensor, example: tf.Tensor) -> tf.Tens
         tape.watch(zeros)
         values = affine.linear(zeros, False)
     return tape.gradient(values, zeros, output_gradients=slope)
+
+
+def _through_lines(
+    slope: tf.Tensor, box: Box, ends: tuple[float, float | None], classes: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Goes back through min(most, relu(x) + below · min(x, 0)), whose ends are (below, most)."""
+    below, most = ends
+    total = tf.zeros([tf.shape(slope)[0]])
+    if most is not None:
+        # min(most, u) is most - relu(most - u).
+        low, high = (
+            tf.maximum(end, 0.0) + below * tf.minimum(end, 0.0) for end in (box.lower, box.upper)
+        )
+        passed, offset = _through_relu(-slope, Box(most - high, most - low), classes)
+        total += offset + most * _sum(slope + passed)
+        slope = -passed
+    # A leaky ReLU is below · x + (1 - below) · relu(x).
+    passed, offset = _through_relu((1 - below) * slope, box, classes)
+    return passed + below * slope, total + offset
+
+
+def _through_peak(
+    slope: tf.Tensor, boxes: Boxes, step: Step, classes: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    lower = _each(boxes[step.inputs[0]].lower, classes)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(lower)
+        highest = step.layer.call(lower)
+    passed = tape.gradient(highest, lower, output_gradients=tf.maximum(slope, 0.0))
+    return passed, _sum(tf.minimum(slope, 0.0) * _each(boxes[step.output].upper, classes))
 
 
 def _through_relu(slope: tf.Tensor, box: Box, classes: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -14,10 +14,9 @@ from robustcls.bounds.affine import AFFINE, NORMALIZATIONS, Affine, batch_norm
 
 layers = keras.layers
 
-_RISING_LAYERS = (layers.MaxPooling2D, layers.GlobalMaxPooling2D)
+_PEAKS = (layers.MaxPooling2D, layers.GlobalMaxPooling2D)
+_RELUS = {keras.activations.relu: (0.0, None), keras.activations.relu6: (0.0, 6.0)}
 _RISING = (
-    keras.activations.relu,
-    keras.activations.relu6,
     keras.activations.sigmoid,
     keras.activations.tanh,
     keras.activations.softplus,
@@ -52,11 +51,13 @@ class Step:
     """One operation.
 
     Attributes:
-        kind: "affine", "relu", "rising" (any function that never falls) or "join".
+        kind: "affine", "relu" (two or three lines, see `ends`), "peak" (a maximum over places),
+            "rising" (any other function that never falls) or "join".
         layer: the layer it belongs to.
         inputs: the tensors it takes, by name.
         output: the tensor it makes.
-        function: for "relu", "rising" and "join".
+        function: for all but "affine".
+        ends: of a "relu" the slope below 0, and the largest value or None.
     """
 
     kind: str
@@ -64,6 +65,7 @@ class Step:
     inputs: tuple[str, ...]
     output: str
     function: Callable[..., tf.Tensor] | None = None
+    ends: tuple[float, float | None] = (0.0, None)
 
 
 class Network:
@@ -179,15 +181,16 @@ def _steps(layer: Any, inputs: tuple[str, ...], output: str) -> list[Step]:
         raise _unsupported(layer, "channels first")
     if kind in _JOINING:
         return [Step("join", layer, inputs, output, layer.call)]
-    if kind in _RISING_LAYERS:
-        return [Step("rising", layer, inputs, output, layer.call)]
+    if kind in _PEAKS:
+        return [Step("peak", layer, inputs, output, layer.call)]
     if kind is layers.ReLU:
         if layer.negative_slope < 0 or layer.threshold:
             raise _unsupported(layer, "a threshold or a negative slope below 0")
-        plain = layer.max_value is None and not layer.negative_slope
-        return [Step("relu" if plain else "rising", layer, inputs, output, layer.call)]
+        ends = (float(layer.negative_slope), layer.max_value)
+        return [Step("relu", layer, inputs, output, layer.call, ends)]
     if kind is layers.LeakyReLU and layer.negative_slope >= 0:
-        return [Step("rising", layer, inputs, output, layer.call)]
+        ends = (float(layer.negative_slope), None)
+        return [Step("relu", layer, inputs, output, layer.call, ends)]
     if kind is layers.Activation:
         return [_activation(layer, inputs, output)]
     if kind in NORMALIZATIONS:
@@ -208,10 +211,11 @@ def _activation(layer: Any, inputs: tuple[str, ...], output: str) -> Step:
     activation = layer.activation
     if activation is keras.activations.linear:
         return Step("rising", layer, inputs, output, activation)
+    if activation in _RELUS:
+        return Step("relu", layer, inputs, output, activation, _RELUS[activation])
     if activation not in _RISING:
         raise _unsupported(layer, f"activation {getattr(activation, '__name__', activation)}")
-    kind = "relu" if activation is keras.activations.relu else "rising"
-    return Step(kind, layer, inputs, output, activation)
+    return Step("rising", layer, inputs, output, activation)
 
 
 def _unsupported(layer: Any, why: str = "") -> InputError:

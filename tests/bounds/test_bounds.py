@@ -121,6 +121,62 @@ def test_lines_are_tighter_than_intervals(images):
     assert by_lines[others].mean() > by_interval[others].mean() + 1e-4
 
 
+@pytest.mark.parametrize(
+    ("activation", "pixel"),
+    [
+        (layers.ReLU(6.0), 3.0),
+        (layers.ReLU(6.0), 9.0),
+        (layers.ReLU(6.0, negative_slope=0.1), -3.0),
+        (layers.LeakyReLU(0.2), -3.0),
+        (layers.Activation("relu6"), 3.0),
+    ],
+)
+def test_on_one_side_of_a_bend_lines_are_exact(activation, pixel):
+    """Two equal units that are subtracted: intervals do not see that they are equal."""
+    model = keras.Sequential(
+        [
+            keras.Input((1, 1, 1)),
+            layers.Rescaling(1.0, pixel - 0.5),
+            layers.Flatten(),
+            layers.Dense(2),
+            activation,
+            layers.Dense(2),
+        ]
+    )
+    subtracted = np.array([[1.0, 0.0], [-1.0, 0.0]])
+    model.set_weights([np.ones((1, 2)), np.zeros(2), subtracted, np.zeros(2)])
+    _, by_interval, by_lines = margins_of(model, np.full((1,) * 4, 0.5, "f"), 0.3, np.array([0]))
+    np.testing.assert_allclose(by_lines, [[0.0, 0.0]], atol=1e-5)
+    assert by_interval[0, 1] < -0.05 or pixel == 9.0
+
+
+@pytest.mark.parametrize("activation", [layers.ReLU(0.4), layers.LeakyReLU(0.3), "max"])
+def test_lines_hold_and_gain_at_bends(activation, images):
+    """Near the true least margin of many points, from below, and above that of intervals."""
+    keras.utils.set_random_seed(1)
+    bend = layers.MaxPooling2D(2) if activation == "max" else activation
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(6, 3, strides=2),
+            bend,
+            layers.Conv2D(8, 1),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(4),
+        ]
+    )
+    labels = np.arange(6) % 4
+    _, by_interval, by_lines = margins_of(model, images, 0.05, labels)
+    generator = np.random.default_rng(0)
+    changes = 0.05 * np.sign(generator.uniform(-1, 1, (500, 1, *images.shape[1:])))
+    tried = np.clip(images + changes, 0, 1).astype("f").reshape(-1, *images.shape[1:])
+    logits = model.predict(tried, verbose=0).reshape(500, 6, 4)
+    reached = (logits[:, np.arange(6), labels][..., None] - logits).min(0)
+    assert (by_lines <= reached + 1e-5).all()
+    others = by_interval != 0
+    assert by_lines[others].mean() > by_interval[others].mean() + 1e-3
+
+
 def test_a_bound_of_two_layers_by_hand():
     model = keras.Sequential(
         [keras.Input((1, 1, 1)), layers.Flatten(), layers.Dense(2, "relu"), layers.Dense(2)]
