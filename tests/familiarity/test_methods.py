@@ -83,7 +83,7 @@ def double(material):
     return dataclasses.replace(known, **numbers)
 
 
-@pytest.mark.parametrize("name", METHODS.built_in)
+@pytest.mark.parametrize("name", sorted(METHODS.built_in))
 def test_a_method_is_its_paper_s(name, material, double):
     draws = np.random.default_rng(2)
     # Known ones and others.

@@ -52,7 +52,7 @@ def test_bfloat16(model, fitted, tmp_path):
     assert [check for check in check_export(version) if not check["passed"]] == []
 
 
-@pytest.mark.parametrize("method", rc.familiarity.METHODS.built_in)
+@pytest.mark.parametrize("method", sorted(rc.familiarity.METHODS.built_in))
 def test_onnx(method, model, images, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     fitted = rc.familiarity.fit(model, images, method=method, false_alarm_rate=0.1)
