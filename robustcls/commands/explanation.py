@@ -11,13 +11,14 @@ from jsonargparse import Namespace
 from robustcls._command_line import Runners, first_line, function_parser, list_names
 from robustcls.attacks.registry import ATTACKS
 from robustcls.explanation.methods.registry import METHODS
+from robustcls.explanation.quality.measures.registry import MEASURES
 
 
 def add_commands(commands: Any) -> Runners:
     """Adds `explain`; returns what runs it."""
     made = function_parser(explain_models)
     made.add_argument("--config", action="config", help="a YAML file with any of the settings")
-    list_names(made, Attacks=ATTACKS, Methods=METHODS)
+    list_names(made, Attacks=ATTACKS, Methods=METHODS, Measures=MEASURES)
     commands.add_subcommand("explain", made, help=first_line(made.description))
     return {"explain": _explain}
 
@@ -42,6 +43,7 @@ def explain_models(
     only: str = "all",
     layer: str | None = None,
     quality_limit: int = 40,
+    measures: tuple[str, ...] = (),
     show_classes: bool = False,
     batch_size: int = 32,
     seed: int = 0,
@@ -71,6 +73,8 @@ def explain_models(
         only: all, or only the images that are correct, wrong or flipped by the attack.
         layer: name of the layer that class activation maps are drawn from.
         quality_limit: images for the tests of the methods; 0 leaves them out.
+        measures: also measure the methods by these, or by all, and say which maps may be believed
+            and why; figures in verdict/MODEL.md and .csv.
         show_classes: also make the images that each model takes for a class most.
         batch_size: images a forward pass.
         seed: seed of everything random.
@@ -95,6 +99,7 @@ def explain_models(
         "classes": classes,
         "layer": layer,
         "quality_limit": quality_limit,
+        "measures": measures,
         "show_classes": show_classes,
         "batch_size": batch_size,
         "seed": seed,

@@ -31,6 +31,7 @@ def made(network, split, tmp_path_factory):
         attack=ATTACK,
         limit=6,
         quality_limit=4,
+        measures=["sparseness"],
         class_names=NAMES,
         show_classes=True,
         batch_size=8,
@@ -79,6 +80,20 @@ def test_the_page(made):
     assert html.count('class="view"') == 12
     # 12 views of 3 photographs, 4 signed maps and 2 activation maps; 8 classes; the enlarged one.
     assert html.count("<img") == 12 * 9 + 8 + 1
+
+
+def test_measures_are_in_the_page_and_in_files(made):
+    html = made.path.read_text()
+    for model in made.models:
+        assert model.table.measures == ("gain", "randomization", "sparseness")
+        assert f"Which maps of {model.name} may be believed, and why?" in html
+        verdict = made.path.parent / "verdict" / f"{model.name}.md"
+        assert verdict.read_text() == model.table.to_markdown()
+        lines = verdict.with_suffix(".csv").read_text().splitlines()
+        assert [line.split(",")[:2] for line in lines[1:]] == [
+            [method, name] for method in model.maps for name in model.table.measures
+        ]
+    assert "Gini index of the pixels" in html
 
 
 def test_only_and_classes_choose(network, split, tmp_path):
@@ -134,6 +149,9 @@ def test_bad_input(network, split, tmp_path):
         ({"attack": "pgd"}, "attack must be an attack such as"),
         ({"limit": 0}, "limit must be an integer >= 1"),
         ({"ids": ["a"]}, "ids must be 20 names; received 1"),
+        ({"measures": ["sparsness"], "quality_limit": 2}, "Did you mean 'sparseness'"),
+        ({"measures": ["mass_in_mask"], "quality_limit": 2}, "measures must be"),
+        ({"measures": ["all"]}, "quality_limit must be at least 1 for measures; received 0"),
         ({"layer": "lasst"}, "Did you mean 'last'"),
     ]
     for settings, message in cases:

@@ -14,21 +14,18 @@ from robustcls.attacks import draws
 from robustcls.evaluation.intervals import Estimate, estimate
 from robustcls.explanation.explainer import Explainer, Method
 from robustcls.explanation.methods.maps import Maps
+from robustcls.explanation.quality.believing import SURVIVES
 from robustcls.explanation.quality.faithfulness import (
     Curves,
     Faithfulness,
     faithfulness,
     random_curves,
 )
+from robustcls.explanation.quality.measures.trial import Trial
 from robustcls.explanation.quality.similarity import says_something, spearman
 
-# A map that is nearer to the same than to another with the weights shuffled is not of the model.
-SURVIVES = 0.5
 # The share of images whose maps must have something to compare.
 _ENOUGH = 0.5
-# Of the largest probability; a network that answers alike with its weights shuffled has none to
-# shuffle that count.
-_ALIKE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -156,11 +153,9 @@ def randomization(
         network answers as before: then it has no weights that could be shuffled.
     """
     maps = explainer(method, images, classes) if maps is None else maps
-    before = explainer.predict(images)
-    with explainer.random_weights(seed):
-        if np.abs(explainer.predict(images) - before).max() <= _ALIKE:
-            return None
-        other = explainer(method, images, classes)
+    other = Trial(explainer, method, maps, images, classes, seed=seed).under_random_weights
+    if other is None:
+        return None
     return _similarity(maps, other, seed)
 
 

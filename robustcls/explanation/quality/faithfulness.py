@@ -100,12 +100,12 @@ def faithfulness(
             attribution=maps.attribution,
             seed=seed,
         )
-    own = _curves(explainer, maps.relevance, images, classes, maps.attribution, seed)
+    own = curves(explainer, maps, images, classes, seed=seed)
     areas = {
-        "deletion": _area(own.deletion),
-        "insertion": _area(own.insertion),
-        "random_deletion": _area(random.deletion),
-        "random_insertion": _area(random.insertion),
+        "deletion": area(own.deletion),
+        "insertion": area(own.insertion),
+        "random_deletion": area(random.deletion),
+        "random_insertion": area(random.insertion),
     }
     gain = (areas["insertion"] - areas["deletion"]) - (
         areas["random_insertion"] - areas["random_deletion"]
@@ -121,6 +121,21 @@ def faithfulness(
             "random_insertion": _mean(random.insertion),
         },
     )
+
+
+def curves(
+    explainer: Explainer, maps: Maps, images: np.ndarray, classes: np.ndarray, *, seed: int = 0
+) -> Curves:
+    """Returns the curves of maps, one for each image; see `faithfulness`.
+
+    Args:
+        explainer: of the model.
+        maps: of the images.
+        images: float32 [N, H, W, C] in [0, 1].
+        classes: int [N].
+        seed: of the order of ties (int, default 0).
+    """
+    return _curves(explainer, maps.relevance, images, classes, maps.attribution, seed)
 
 
 def random_curves(
@@ -153,8 +168,18 @@ def random_curves(
     return _curves(explainer, enlarge(noise, *shape), images, classes, attribution, seed)
 
 
+def in_order(maps: Maps, images: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Returns the rank of each pixel, int64 [N, H, W]: 0 for the most important of an image.
+
+    Args:
+        maps: of the images.
+        images: float32 [N, H, W, C] in [0, 1], of which random order is made for ties.
+        seed: of that order (int, default 0).
+    """
+    return _order(maps.relevance, draws.derive(draws.image_keys(images), seed))
+
+
 def _order(relevance: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """int64 [N, H, W]: 0 for the most relevant pixel of an image; ties in random order."""
     flat = relevance.reshape(len(relevance), -1)
     order = np.lexsort((draws.uniform(keys, flat.shape[1:]), -flat), axis=1)
     ranks = np.empty_like(order)
@@ -199,5 +224,10 @@ def _mean(curve: np.ndarray) -> tuple[float, ...]:
     return tuple(curve.mean(axis=0).tolist())
 
 
-def _area(curve: np.ndarray) -> np.ndarray:
+def area(curve: np.ndarray) -> np.ndarray:
+    """Returns the area under each curve, float64 [N], by the trapezoidal rule.
+
+    Args:
+        curve: float [N, points], the points equally far apart between 0 and 1.
+    """
     return (curve[:, :-1] + curve[:, 1:]).mean(axis=1) / 2

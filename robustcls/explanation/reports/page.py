@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from robustcls.attacks import Attack
 from robustcls.evaluation.intervals import Estimate, measurement
+from robustcls.explanation.quality.measures.registry import MEASURES
+from robustcls.explanation.quality.table import QualityTable
 from robustcls.explanation.reports.answers import AnswerViews, amplification, bytes_for_each
 from robustcls.explanation.reports.images import ExplainedImages
 from robustcls.explanation.reports.results import ModelResults
@@ -134,6 +136,7 @@ def _sections(
         sections.append(Section("Accuracy", tables=tables))
     if any(model.quality for model in models):
         sections.append(_quality(models))
+    sections += [_believed(model.name, model.table) for model in models if model.table]
     pictures = []
     for model in models:
         if model.class_images is not None:
@@ -227,6 +230,21 @@ def _quality(models: Sequence[ModelResults]) -> Section:
                 rows,
                 wordy=True,
             )
+        ],
+    )
+
+
+def _believed(name: str, table: QualityTable) -> Section:
+    arrows = {
+        measure: "↑" if MEASURES[measure].higher_is_better else "↓" for measure in table.measures
+    }
+    meanings = "; ".join(f"{measure}: {MEASURES[measure].words}" for measure in table.measures)
+    head = ["maps", *(f"{measure} {arrow}" for measure, arrow in arrows.items()), "believe it?"]
+    return Section(
+        f"Which maps of {name} may be believed, and why?",
+        f"↑ more is better, ↓ less; – cannot be told. {meanings}. {table.ranking.words}",
+        tables=[
+            Table(f"{table.count} images, 95 % bootstrap intervals", head, table.rows(), wordy=True)
         ],
     )
 

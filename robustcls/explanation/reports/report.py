@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,13 @@ from robustcls.explanation.activation_maximization import class_images
 from robustcls.explanation.explainer import Explainer
 from robustcls.explanation.methods.registry import METHODS
 from robustcls.explanation.quality.assessment import assess
+from robustcls.explanation.quality.table import quality_table
+from robustcls.explanation.reports.arguments import (
+    check_attack,
+    check_measures,
+    check_writable,
+    named_models,
+)
 from robustcls.explanation.reports.images import ExplainedImages, explained_images, require_fitting
 from robustcls.explanation.reports.page import make_page
 from robustcls.explanation.reports.results import ModelResults
@@ -86,6 +92,7 @@ def explain(
     ids: Sequence[str] | None = None,
     layer: str | None = None,
     quality_limit: NonNegativeInt = 40,
+    measures: Sequence[str] = (),
     show_classes: bool = False,
     batch_size: PositiveInt = 32,
     seed: NonNegativeInt = 0,
@@ -123,6 +130,9 @@ def explain(
         layer: for class activation maps; see `Explainer` (str or None, default None).
         quality_limit: images for the tests of the methods, of which `limit` are shown; 0 leaves the
             tests out (int >= 0, default 40).
+        measures: names of `MEASURES`, or ("all",): also measures the methods by these on the same
+            images, and says which maps may be believed and why; `out/verdict/MODEL.md` and `.csv`
+            hold the figures (default ()).
         show_classes: also make the images that each model takes for a class most (bool, default
             False).
         batch_size: images a model sees at a time (int >= 1, default 32).
@@ -140,13 +150,14 @@ def explain(
     Raises:
         InputError: an unusable argument, a folder that cannot be written, or no image is left.
     """
-    models = _models(model)
+    models = named_models(model)
     methods = tuple(check_choice("methods", method, METHODS) for method in methods)
     if not methods:
         raise InputError(f"methods must be one or more of {', '.join(METHODS)}; received none.")
-    _check_attack(attack, only)
+    check_attack(attack, only)
+    measures = check_measures(measures, quality_limit)
     out = Path(out)
-    _check_writable(out)
+    check_writable(out)
     everything = explained_images(data, class_names, ids)
     if everything.labels is None and only in ("correct", "wrong"):
         raise InputError(
@@ -189,11 +200,14 @@ def explain(
             attack,
             methods,
             tested=chosen.images[:quality_limit],
+            measures=measures,
             show_classes=show_classes,
             seed=seed,
             progress=progress,
         )
         results.save_maps(explained, out / "maps" / f"{name}.npz")
+        if results.table is not None:
+            results.table.save(out / "verdict", name)
         entries += [json.dumps(record, allow_nan=False) for record in results.records(explained)]
         write_text(out / RECORDS, "\n".join(entries) + "\n")
         found.append(results)
@@ -225,6 +239,7 @@ def _explain_one(
     methods: Sequence[str],
     *,
     tested: np.ndarray,
+    measures: Sequence[str],
     show_classes: bool,
     seed: int,
     progress: bool,
@@ -244,10 +259,14 @@ def _explain_one(
         maps[method] = explainer(method, images, predicted)
         if adversarial is not None:
             adversarial_maps[method] = explainer(method, adversarial, predicted)
-    quality = {}
+    quality, table = {}, None
     if len(tested):
         classes = explainer.predict(tested).argmax(-1)
         quality = assess(explainer, methods, tested, classes, seed=seed, progress=progress)
+        if measures:
+            table = quality_table(
+                explainer, methods, tested, classes, measures=measures, seed=seed, progress=progress
+            )
     pictures = None
     if show_classes:
         every = np.arange(min(probabilities.shape[1], _MOST_CLASSES))
@@ -260,41 +279,8 @@ def _explain_one(
         adversarial_probabilities=adversarial_probabilities,
         adversarial_maps=adversarial_maps,
         quality=quality,
+        table=table,
         layer=explainer.layer if any(METHODS[name].uses_layer for name in methods) else None,
         class_images=pictures,
         several=isinstance(explained.labels, MultiHot),
     )
-
-
-def _models(model: Any) -> dict[str, Any]:
-    named = model if isinstance(model, Mapping) else {"model": model}
-    if not named:
-        raise InputError("model must be one or more models; received none.")
-    for name in named:
-        if not name or name.startswith(".") or any(part in name for part in "/\\"):
-            raise InputError(f"model names must do as file names; received {name!r}.")
-    return dict(named)
-
-
-def _check_attack(attack: Attack | None, only: str) -> None:
-    if attack is None:
-        if only == "flipped":
-            raise InputError("attack must be given to show only flipped images; received None.")
-        return
-    if not isinstance(attack, Attack):
-        raise InputError(
-            f"attack must be an attack such as PGD(); received {type(attack).__name__}."
-        )
-    if attack.targeted:
-        raise InputError("attack must not be targeted: the labels given are the true ones.")
-
-
-def _check_writable(folder: Path) -> None:
-    """Before minutes of work, not after."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"out must be a folder to write to; {folder}: {reason}.") from None

@@ -12,6 +12,7 @@ from robustcls._notebook import Brief, Briefly
 from robustcls.explanation.methods.maps import Maps
 from robustcls.explanation.quality.assessment import Quality
 from robustcls.explanation.quality.similarity import spearman, ssim
+from robustcls.explanation.quality.table import QualityTable
 from robustcls.explanation.reports.images import ExplainedImages
 from robustcls.runs import atomic
 
@@ -32,6 +33,7 @@ class ModelResults(Briefly):
         quality: by method; empty when not measured.
         layer: whose feature map class activation maps weigh; None when there are none.
         class_images: float32 [classes, H, W, C], by activation maximization; None when not made.
+        table: of methods and measures; None when not measured.
         several: the images can be of several classes, to each of which the model says yes or no
             (default False).
     """
@@ -45,6 +47,7 @@ class ModelResults(Briefly):
     quality: dict[str, Quality]
     layer: str | None
     class_images: np.ndarray | None = None
+    table: QualityTable | None = None
     several: bool = False
 
     def brief(self) -> Brief:

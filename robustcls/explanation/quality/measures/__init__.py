@@ -1,0 +1,1 @@
+"""Figures of maps, one for each image."""
