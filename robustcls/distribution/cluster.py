@@ -53,8 +53,8 @@ class Cluster:
         try:
             config = json.loads(text)
             jobs = {name: list(hosts) for name, hosts in config["cluster"].items()}
-            kind, number = config["task"]["type"], int(config["task"]["index"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            kind, number = str(config["task"]["type"]), int(config["task"]["index"])
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise InputError(
                 'TF_CONFIG must be JSON with "cluster" and "task", as TensorFlow defines it; '
                 f"received {short(text)} ({type(error).__name__}: {error})."

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+import anomaly.cli
 from robustcls import InputError
 from robustcls.distribution.cluster import Cluster
 from robustcls.distribution.starting import start
@@ -63,6 +64,8 @@ def test_the_chief_comes_first(monkeypatch):
         (config(-1), "received worker -1"),
         (config(0, "chief"), "received chief 0"),
         (config(0, worker=TWO, ps=["a:1"]), "received 'ps'"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": [], "index": 0}}', "0 to 0; received"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1e999}}', "JSON"),
         (config(0, worker=["a"]), "host:port; received 'a'"),
         (config(0, worker=["a:99999"]), "host:port"),
         (config(0, worker=["a:1", "a:1"]), "an address of its own"),
@@ -112,3 +115,13 @@ def test_a_device_that_is_not_there_is_one_line():
             start(distribute, devices=["GPU:7"])
     with pytest.raises(InputError, match="distribute must be one of mirrored, multi_worker"):
         start("horovod")
+
+
+def test_a_detector_asks_for_its_workers(monkeypatch, run_here, tmp_path):
+    monkeypatch.setenv("TF_CONFIG", config(2))
+    flags = ("--data", "fashion_mnist_mini", "--normal_class", "1", "--out", tmp_path / "run")
+    done = run_here(anomaly.cli.main, "train", *flags, "--distribute", "multi_worker")
+    assert done.returncode == 2
+    assert done.stderr.startswith("anomaly: error: TF_CONFIG must give this process a task")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()

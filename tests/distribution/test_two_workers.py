@@ -137,3 +137,26 @@ def test_a_killed_worker_costs_an_epoch(tmp_path, monkeypatch):
         np.testing.assert_allclose(here, there, rtol=0, atol=1e-4)
     histories = [(tmp_path / run / "base/history.csv").read_text() for run in ("run0", "alone")]
     assert [len(text.splitlines()) for text in histories] == [4, 4]
+
+
+@pytest.mark.exhaustive
+def test_two_workers_train_a_detector_by_the_command(tmp_path):
+    train = [sys.executable, "-m", "anomaly", "train", "--method", "autoencoder"]
+    train += ["--data", "fashion_mnist_mini", "--normal_class", "1", "--epochs", "1"]
+    train += ["--settings", '{"batch_size": 100}', "--out"]
+
+    def command(index):
+        return [*train, str(tmp_path / f"run{index}"), "--distribute", "multi_worker"]
+
+    ended = finish(start_two(command))
+    assert [status for status, *_ in ended] == [0, 0], ended
+    assert ended[0][1].splitlines()[-1] == str(tmp_path / "run0")
+    assert not (tmp_path / "run1").exists()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([*train, str(tmp_path / "alone")], env=environment, check=True, timeout=240)
+    from anomaly.experiments import load_detector
+
+    here, there = (load_detector(tmp_path / run) for run in ("run0", "alone"))
+    assert here.threshold == pytest.approx(there.threshold, abs=1e-4)
+    images = np.random.default_rng(0).random((5, 28, 28, 1), "float32")
+    np.testing.assert_allclose(here.score(images), there.score(images), rtol=0, atol=1e-4)
