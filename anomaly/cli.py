@@ -30,10 +30,12 @@ from robustcls._command_line import (
     import_named_modules,
     import_tensorflow,
     new_parser,
+    resumable,
     run_command,
     take_spreading,
     with_underscores,
 )
+from robustcls._locks import locked
 from robustcls._validation import InputError, check_choice
 from robustcls.distribution.shards import require_shards
 from robustcls.reports.evaluations import evaluation_folder
@@ -44,7 +46,8 @@ def train_command(config: DetectorConfig, out: str, **flags: Any) -> None:
     """Train a detector on the normal images of one class."""
     from anomaly.experiments.runs import train_detector
 
-    run = train_detector(config, out, **flags, verbose=epoch_verbosity())
+    with resumable("anomaly", out):
+        run = train_detector(config, out, **flags, verbose=epoch_verbosity())
     if run is not None:
         print(run.path)
 
@@ -59,15 +62,17 @@ def benchmark_command(
     """Train and measure methods on each class in turn; tables are written as results come in."""
     from anomaly.experiments.benchmark import benchmark_work, open_benchmark, run_benchmark
 
-    if spreading is None:
-        run = run_benchmark(config, out, resume=resume, overwrite=overwrite)
-    else:
-        # Shards may share a folder, which the first of them makes.
-        again = resume or (spreading.shard is not None and not overwrite)
-        run, work = open_benchmark(config, out, resume=again, overwrite=overwrite)
-        elsewhere = functools.partial(benchmark_work, config, Path(out))
-        spreading.measure(work, elsewhere, resume=again)
-        work.arrived()
+    with resumable("anomaly", out):
+        if spreading is None:
+            run = run_benchmark(config, out, resume=resume, overwrite=overwrite)
+        else:
+            # Shards may share a folder, which the first of them makes.
+            again = resume or (spreading.shard is not None and not overwrite)
+            run, work = open_benchmark(config, out, resume=again, overwrite=overwrite)
+            elsewhere = functools.partial(benchmark_work, config, Path(out))
+            with locked(out, shared=True):
+                spreading.measure(work, elsewhere, resume=again)
+            work.arrived()
     print((run.path / "results.md").read_text(encoding="utf-8"))
     print(run.path)
 

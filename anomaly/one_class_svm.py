@@ -60,7 +60,9 @@ class OneClassSVM(OneClassDetector):
 
     def train(self, training: Training) -> None:
         images = training.images
-        if len(images) > self.max_images:
+        if len(images) <= self.max_images:
+            images = images[:]
+        else:
             chosen = np.random.default_rng(self.seed).permutation(len(images))[: self.max_images]
             images = images[np.sort(chosen)]
         fitted = svm.OneClassSVM(nu=self.nu, gamma=self.gamma).fit(images.reshape(len(images), -1))

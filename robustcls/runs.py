@@ -1,20 +1,25 @@
-"""The run folder, and files that are written whole or not at all."""
+"""The run folder; what is in it is written by `robustcls.files`."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from robustcls._locks import LOCK, locked
 from robustcls._validation import InputError, check_choice
+from robustcls.files import WRITING, read_sealed, remove_unfinished, write_sealed
+from robustcls.files import atomic as atomic
+from robustcls.files import read_json as read_json
+from robustcls.files import write_json as write_json
+from robustcls.files import write_text as write_text
 
 CONFIG = "config.json"
 METRICS = "metrics.json"
@@ -27,62 +32,6 @@ _PACKAGES = (
     "tensorflow-datasets",
     "numpy",
 )
-
-
-@contextlib.contextmanager
-def atomic(path: Path | str) -> Iterator[Path]:
-    """Yields a temporary file name beside `path` that replaces `path` when the block succeeds.
-
-    When the block raises, or the process is killed, `path` stays as it was.
-
-    Args:
-        path: what the file will be called.
-
-    Raises:
-        InputError: the file cannot be written, for example on a full disk.
-    """
-    path = Path(path)
-    folder = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
-        yield folder / path.name
-        with open(folder / path.name, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(folder / path.name, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(
-            f"{path} cannot be written: {reason}. The previous file, if any, is unchanged."
-        ) from error
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def write_text(path: Path | str, text: str) -> None:
-    """Writes UTF-8 text to `path`, whole or not at all."""
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path | str, value: Any) -> None:
-    """Writes `value` as indented JSON to `path`, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def read_json(path: Path | str) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        InputError: it is missing or not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist.") from None
-    except ValueError as error:
-        raise InputError(f"{path} must be JSON; {error}.") from None
 
 
 def versions() -> dict[str, str]:
@@ -118,7 +67,7 @@ class Run:
             raise InputError(f"run must be a run folder; {self.path} does not exist.")
         if not (self.path / CONFIG).is_file():
             raise InputError(f"run must be a run folder; {self.path} holds no {CONFIG}.")
-        self.config: dict[str, Any] = read_json(self.path / CONFIG)
+        self.config: dict[str, Any] = read_sealed(self.path / CONFIG)
 
     @classmethod
     def create(
@@ -143,24 +92,47 @@ class Run:
         """
         path = Path(path)
         config = json.loads(json.dumps(config))
-        if resume and overwrite:
-            raise InputError("resume and overwrite exclude each other; received both.")
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            if not (path / CONFIG).is_file():
-                raise InputError(f"out must be a new folder or a run; {path} is neither.")
+        if not _is_new(path, resume=resume, overwrite=overwrite):
             if resume:
                 run = cls(path)
                 for key in config.keys() - {"versions"}:
                     _check_same(run.config.get(key), config[key], key)
                 return run
-            if not overwrite:
-                raise InputError(
-                    f"out must be a new folder; {path} holds a run. Add --resume to go on with "
-                    "it, or --overwrite to delete it and start again."
-                )
-            shutil.rmtree(path)
-        write_json(path / CONFIG, config)
+            _empty(path)
+        write_sealed(path / CONFIG, config)
         return cls(path)
+
+    @classmethod
+    @contextlib.contextmanager
+    def creating(
+        cls,
+        path: Path | str,
+        config: Mapping[str, Any],
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> Iterator[Run]:
+        """As `create`, and no other process gets into the folder during the block.
+
+        Args:
+            path: the folder; its parents are made too.
+            config: what decides the run's result, JSON-serializable.
+            resume: go on with an interrupted run of the same config.
+            overwrite: delete a run that is there already.
+
+        Raises:
+            InputError: as for `create`, or the folder is in use.
+        """
+        path = Path(path)
+        _is_new(path, resume=resume, overwrite=overwrite)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+        with locked(path):
+            run = cls.create(path, config, resume=resume, overwrite=overwrite)
+            remove_unfinished(path)
+            yield run
 
     @classmethod
     def open(cls, run: Run | Path | str) -> Run:
@@ -175,6 +147,12 @@ class Run:
     def is_at(path: Path | str) -> bool:
         """Whether there is a run in the folder `path`."""
         return (Path(path) / CONFIG).is_file()
+
+    @property
+    def identity(self) -> str:
+        """Hex SHA-256 of all that decides the run's result, so not of the versions."""
+        deciding = {key: self.config[key] for key in self.config.keys() - {"chosen", "versions"}}
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
     def folder(self, model: str) -> Path:
         """The folder of one model of the run, for example `base`."""
@@ -216,6 +194,39 @@ class Run:
     def _trained(self, folder: str = "*", file: str = "model.keras") -> list[str]:
         names = sorted(path.parent.name for path in self.path.glob(f"{folder}/{file}"))
         return sorted(names, key=lambda name: name != "base")
+
+
+def _is_new(path: Path, *, resume: bool, overwrite: bool) -> bool:
+    """Whether a run may be made at `path`; a run that is there must be asked for or given up."""
+    if resume and overwrite:
+        raise InputError("resume and overwrite exclude each other; received both.")
+    if not path.exists() or (path.is_dir() and not _content(path)):
+        return True
+    if not (path / CONFIG).is_file():
+        raise InputError(f"out must be a new folder or a run; {path} is neither.")
+    if not (resume or overwrite):
+        raise InputError(
+            f"out must be a new folder; {path} holds a run. Add --resume to go on with "
+            "it, or --overwrite to delete it and start again."
+        )
+    return False
+
+
+def _content(path: Path) -> list[Path]:
+    """What is in a folder, without what a process killed at its very beginning leaves."""
+    return [p for p in path.iterdir() if p.name != LOCK and not p.name.startswith(WRITING)]
+
+
+def _empty(path: Path) -> None:
+    """Deletes what is in a run but for its configuration, which is replaced in one step.
+
+    So a folder with a part of a run is a run until the next one begins.
+    """
+    for entry in _content(path):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != CONFIG:
+            entry.unlink()
 
 
 def _check_same(old: Any, new: Any, key: str) -> None:

@@ -25,6 +25,7 @@ FLOORS = (
         "robustcls._trackers",
         "robustcls._user_code",
     ),
+    ("robustcls._locks", "robustcls._memory", "robustcls.files"),
     ("robustcls.runs",),
     ("robustcls.distribution",),
     ("robustcls.data", "robustcls.reports"),

@@ -154,7 +154,7 @@ class OneClassDetector(Method):
             seed=self.seed,
         )
         if anomalies is not None:
-            check_anomalies(anomalies, np.concatenate([images, held_out]))
+            check_anomalies(anomalies, images, held_out)
         return images, held_out, anomalies
 
     @checked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import numpy as np
 from anomaly.detection.thresholds import hold_out, smallest_sample
 from robustcls._validation import InputError
 from robustcls.distribution.collectives import ask_chief, on_chief
-from robustcls.runs import CONFIG, Run, read_json, versions
+from robustcls.files import read_sealed
+from robustcls.runs import CONFIG, Run, versions
+
+_CHUNK = 256
 
 
 def training_parts(
@@ -35,7 +39,7 @@ def training_parts(
     Raises:
         InputError: images that are all alike, or too few of them.
     """
-    if (images == images[0]).all():
+    if all((image == images[0]).all() for image in images):
         raise InputError(f"normal_images must differ; all {len(images)} are the same.")
     if validation is None:
         images, validation = hold_out(images, false_alarm_rate, seed)
@@ -53,15 +57,15 @@ def training_parts(
     return images, validation
 
 
-def is_among(others: np.ndarray, images: np.ndarray) -> np.ndarray:
+def is_among(others: np.ndarray, images: Iterable[np.ndarray]) -> np.ndarray:
     """Returns bool [M]: which of `others` [M, H, W, C] are, pixel by pixel, also in `images`."""
     known = {hash(image.tobytes()) for image in images}
     return np.array([hash(other.tobytes()) in known for other in others], bool)
 
 
-def check_anomalies(anomalies: np.ndarray, images: np.ndarray) -> None:
+def check_anomalies(anomalies: np.ndarray, *normal: np.ndarray) -> None:
     """Raises `InputError` when some of the anomalies are among the normal images."""
-    shared = int(is_among(anomalies, images).sum())
+    shared = int(is_among(anomalies, chain(*normal)).sum())
     if shared:
         raise InputError(
             f"anomalies must not be among the normal images; {shared} of {len(anomalies)} are."
@@ -74,7 +78,7 @@ def kept_settings(folder: Path | str | None) -> Mapping[str, Any] | None:
         return None
     file = Path(folder) / CONFIG
     kept: Mapping[str, Any] | None = ask_chief(
-        lambda: read_json(file).get("settings") if file.is_file() else None
+        lambda: read_sealed(file).get("settings") if file.is_file() else None
     )
     return kept
 
@@ -96,7 +100,8 @@ def open_fit(
     for array in arrays:
         if array is not None:
             digest.update(str(array.shape).encode())
-            digest.update(np.ascontiguousarray(array).data)
+            for start in range(0, len(array), _CHUNK):
+                digest.update(np.ascontiguousarray(array[start : start + _CHUNK]).data)
     record = {
         "method": method,
         "settings": dict(settings),

@@ -8,7 +8,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 import keras
 import numpy as np
@@ -20,6 +20,7 @@ from anomaly.detection.saving import SavedDetector
 from anomaly.detection.settings import Configurable
 from anomaly.detection.training import Training
 from anomaly.detection.views import FeatureView, ImageView
+from robustcls._memory import within_memory
 from robustcls._settings import (
     NonNegativeInt,
     PositiveInt,
@@ -31,6 +32,7 @@ from robustcls._settings import (
 from robustcls._user_code import called
 from robustcls._validation import InputError, check_images
 from robustcls.data.augment import AugmentationPolicy
+from robustcls.data.splits import FloatImages
 from robustcls.training.choosing import small_batch
 
 if TYPE_CHECKING:
@@ -218,7 +220,7 @@ class Method(Configurable, abc.ABC):
         """
         self.require_fitted(hook.removesuffix("_batch").strip("_"))
         images = self._check(images, "images")
-        with self._own_code():
+        with self._own_code(), within_memory(batch_size):
             if hook not in self._compiled:
                 signature = tf.TensorSpec([None, *self.image_shape], tf.float32)
                 # Concrete, or TensorFlow takes each further detector's first call for a retracing.
@@ -252,11 +254,15 @@ class Method(Configurable, abc.ABC):
             )
 
     def _check(self, images: Any, argument: str) -> np.ndarray:
-        array = check_images(images, argument)
+        array: Any = images
+        if not isinstance(images, FloatImages):  # which are in [0, 1]
+            array = check_images(images, argument)
+        elif not type(self).train.__module__.startswith("anomaly."):
+            array = images[:]  # ours alone read the images in parts
         if array.shape[1:] != self.image_shape:
             expected = ", ".join(map(str, self.image_shape))
             raise InputError(f"{argument} must have shape [N, {expected}]; received {array.shape}.")
-        return array
+        return cast(np.ndarray, array)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SavedDetector.restore, (SavedDetector.of(self), type(self))

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from anomaly.detection.registry import METHODS
-from robustcls._validation import InputError
-from robustcls.runs import CONFIG, atomic, read_json, versions, write_json
+from robustcls._validation import InputError, check_number
+from robustcls.files import atomic, read_sealed, write_sealed
+from robustcls.runs import CONFIG, versions
 
 KIND = "anomaly detector"
 #: Raised whenever a detector saved before would be read wrongly.
@@ -85,6 +86,8 @@ class SavedDetector:
         Raises:
             InputError: `folder` cannot be written, or holds a `config.json` of something else.
         """
+        for threshold, value in self.thresholds.items():
+            check_number(threshold, value)
         old = _read_config(folder) if (folder / CONFIG).exists() else None
         stream = io.BytesIO()
         np.savez(stream, **self.arrays)  # type: ignore[arg-type]
@@ -101,7 +104,7 @@ class SavedDetector:
             "weights": {"file": name, "sha256": digest},
             "versions": versions(),
         }
-        write_json(folder / CONFIG, config)
+        write_sealed(folder / CONFIG, config)
         if old is not None and old["weights"]["file"] != name:
             (folder / Path(old["weights"]["file"]).name).unlink(missing_ok=True)
         return folder
@@ -113,13 +116,18 @@ class SavedDetector:
         Raises:
             InputError: there is no detector, it is of another version, or its files are damaged.
         """
-        config = _read_config(folder)
+        config = _read_config(folder, known=True)
         path = folder / Path(config["weights"]["file"]).name
         data = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(data).hexdigest() != config["weights"]["sha256"]:
             raise InputError(f"folder must hold a whole detector; {path} is missing or damaged.")
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = dict(archive)
+        for name, value in config["thresholds"].items():
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise InputError(
+                    f"{name} must be a finite number; {folder / CONFIG} is damaged: {value!r}."
+                )
         return cls(config["method"], config["settings"], config["thresholds"], arrays)
 
 
@@ -130,27 +138,40 @@ def load_saved(folder: Path, base: Any) -> Any:
         InputError: as for `OneClassDetector.load`.
     """
     saved = SavedDetector.read(folder)
-    if saved.method not in METHODS:
-        raise InputError(
-            f"method must be one of {', '.join(METHODS)}; {folder} holds {saved.method!r}. "
-            "Import the module that defines it first (--import MODULE)."
-        )
     kind = METHODS[saved.method]
     if not issubclass(kind, base):
         raise InputError(
             f"folder must hold a detector of {base.method}; {folder} holds {kind.method}."
         )
+    for name in kind.threshold_names:
+        if name not in saved.thresholds:
+            raise InputError(f"{folder / CONFIG} must hold the {name}; it is missing.")
     return saved.restore(kind)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    config = read_json(folder / CONFIG)
-    if not isinstance(config, dict) or config.get("kind") != KIND:
-        raise InputError(f"folder must be a detector's; {folder / CONFIG} is something else's.")
-    if config.get("version") != VERSION:
-        saved_by = config.get("versions", {}).get("robustcls", "unknown")
-        raise InputError(
-            f"folder must hold a detector of format {VERSION}; {folder} holds format "
-            f"{config.get('version')}, saved by robustcls {saved_by}."
-        )
+def _read_config(folder: Path, *, known: bool = False) -> dict[str, Any]:
+    """Reads a detector's `config.json`; with `known` its method must be one that is imported."""
+    file = folder / CONFIG
+
+    def check(config: dict[str, Any]) -> None:
+        if config.get("kind") != KIND:
+            raise InputError(f"folder must be a detector's; {file} is something else's.")
+        if config.get("version") != VERSION:
+            saved_by = (config.get("versions") or {}).get("robustcls", "unknown")
+            raise InputError(
+                f"folder must hold a detector of format {VERSION}; {folder} holds format "
+                f"{config.get('version')}, saved by robustcls {saved_by}."
+            )
+        method = config.get("method")
+        if known and isinstance(method, str) and method not in METHODS:
+            raise InputError(
+                f"method must be one of {', '.join(METHODS)}; {folder} holds {method!r}. "
+                "Import the module that defines it first (--import MODULE)."
+            )
+
+    config = read_sealed(file, check)
+    parts = {"method": str, "settings": dict, "thresholds": dict, "weights": dict}
+    for name, kind in parts.items():
+        if not isinstance(config[name], kind):
+            raise InputError(f"folder must hold a whole detector; {file} is damaged.")
     return config

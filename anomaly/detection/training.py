@@ -13,10 +13,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from robustcls._memory import within_memory
 from robustcls.data.pipeline import ImageSource, Policy, evaluation_batches, train_batches
-from robustcls.distribution.collectives import is_chief
+from robustcls.distribution.collectives import is_chief, on_chief
 from robustcls.distribution.multi_worker import for_workers
 from robustcls.distribution.replicas import draw_for_replica
+from robustcls.runs import Run
 from robustcls.training.checkpoints import EpochCheckpoint
 from robustcls.training.progress import shown
 from robustcls.training.watching import FiniteLoss
@@ -74,14 +76,17 @@ class Training:
             steps: batches of an epoch, the first ones of its order; None takes all.
 
         Raises:
-            InputError: fewer images than one batch, or a loss that is no longer finite.
+            InputError: fewer images than one batch, a loss that is no longer finite, or a
+                checkpoint of another training.
         """
         first_epoch = 0
         callbacks: list[keras.callbacks.Callback] = [FiniteLoss()]
         if self.folder is not None:
-            checkpoint = EpochCheckpoint(self.folder / stage)
+            folder = self.folder
+            identity = on_chief(lambda: Run(folder).identity if Run.is_at(folder) else "")
+            checkpoint = EpochCheckpoint(folder / stage, identity=f"{identity} {stage}")
             first_epoch = checkpoint.restore(model)
-            logs = self.folder / stage / "tensorboard"
+            logs = folder / stage / "tensorboard"
             callbacks.append(checkpoint)
             if is_chief():
                 callbacks.append(keras.callbacks.TensorBoard(str(logs), write_graph=False))
@@ -110,7 +115,7 @@ class Training:
         )
         recorded = self.record(stage) if self.record is not None else nullcontext([])
         try:
-            with recorded as more:
+            with recorded as more, within_memory(batch_size):
                 for_workers(model).fit(
                     batches if steps is None else batches.take(steps),
                     validation_data=evaluation_batches(held_out),

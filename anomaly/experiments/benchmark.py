@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,13 +22,14 @@ from anomaly.experiments.protocol import (
     one_class_splits,
     score_split,
 )
+from anomaly.experiments.results import ResultFiles, is_whole
 from anomaly.experiments.tables import write_tables
 from robustcls._validation import InputError, check_choice
 from robustcls.data.sources import load
-from robustcls.data.splits import Split, Splits
-from robustcls.distribution.parts import Measure
+from robustcls.data.splits import FloatImages, Split, Splits
 from robustcls.distribution.work import Piece, Work
-from robustcls.runs import Run, read_json, versions, write_json
+from robustcls.files import read_sealed
+from robustcls.runs import Run, versions
 
 #: Test images whose AUROC after every epoch gives the oracle's best.
 ORACLE_IMAGES = 2000
@@ -69,14 +69,16 @@ def run_benchmark(
     Raises:
         InputError: a setting or the images are unusable, or `out` exists.
     """
-    run, work = open_benchmark(config, out, resume=resume, overwrite=overwrite)
-    for number, piece in enumerate(work.pieces, 1):
-        if not work.holds(piece):
-            start = time.perf_counter()
-            result = work.do(piece)
-            if verbose:
-                print(work.line(number, piece, result, time.perf_counter() - start), flush=True)
-    work.arrived()
+    work = benchmark_work(config, Path(out))
+    record = {**work.facts, "versions": versions()}
+    with Run.creating(out, record, resume=resume, overwrite=overwrite) as run:
+        for number, piece in enumerate(work.pieces, 1):
+            if not work.holds(piece):
+                start = time.perf_counter()
+                result = work.do(piece)
+                if verbose:
+                    print(work.line(number, piece, result, time.perf_counter() - start), flush=True)
+        work.arrived()
     return run
 
 
@@ -142,41 +144,12 @@ def benchmark_work(config: BenchmarkConfig, out: Path) -> Work:
         for job in jobs
     ]
     return Work(
-        _Results(out / "results"),
+        ResultFiles(out / "results"),
         pieces,
         facts=facts,
         arrived=partial(_tabulate, out, jobs, splits),
         in_words=_in_words,
     )
-
-
-class _Results:
-    """A file for each result, `results/ROW-CLASS-SEED.json`; the run's settings are theirs.
-
-    Args:
-        folder: where they are.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def holds(self, group: str, name: str, depends_on: Mapping[str, Any]) -> bool:
-        return self._path(group, name).is_file()
-
-    def part(
-        self, group: str, name: str, depends_on: Mapping[str, Any], measure: Measure
-    ) -> dict[str, Any]:
-        path = self._path(group, name)
-        if not path.is_file():
-            write_json(path, measure(self.folder))
-        result: dict[str, Any] = read_json(path)
-        return result
-
-    def clear(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _path(self, group: str, name: str) -> Path:
-        return self.folder / f"{group}-{name}.json"
 
 
 def _check(config: BenchmarkConfig) -> None:
@@ -224,9 +197,9 @@ def _measure(
     watch = _Oracle(detector, parts.test)
     start = time.perf_counter()
     detector.fit(
-        parts.train.float_images(),
+        FloatImages(parts.train.images),
         anomalies=anomalies,
-        validation=parts.validation.float_images(),
+        validation=FloatImages(parts.validation.images),
         verbose=0,
         watch=watch if config.oracle else None,
     )
@@ -286,6 +259,7 @@ def _in_words(result: dict[str, Any]) -> str:
 
 
 def _tabulate(out: Path, jobs: list[_Job], splits: Splits) -> None:
-    results = [read_json(out / job.file) for job in jobs if (out / job.file).exists()]
+    files = [out / job.file for job in jobs]
+    results = [read_sealed(path) for path in files if is_whole(path)]
     title = f"{splits.source}, {len(results)} of {len(jobs)} results"
     write_tables(results, list(splits.class_names), title, out)

@@ -11,7 +11,8 @@ import numpy as np
 from anomaly.experiments.runs import open_tested
 from robustcls._validation import InputError
 from robustcls.data.splits import Splits
-from robustcls.runs import METRICS, Run, read_json
+from robustcls.files import read_sealed
+from robustcls.runs import METRICS, Run
 from robustcls.serving.optional_packages import require_serving
 
 
@@ -129,7 +130,7 @@ def card_of(run: Run, splits: Splits) -> dict[str, Any]:
     """Returns fields of `ModelCard` for a run: data, metrics, config."""
     from robustcls.serving.exports.model_card import metric_row
 
-    metrics = read_json(run.path / METRICS) if (run.path / METRICS).is_file() else {}
+    metrics = read_sealed(run.path / METRICS) if (run.path / METRICS).is_file() else {}
     rows = []
     if metrics:
         # A folder of normal images alone gives no more than a share of false alarms.

@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from anomaly.detection.detector import OneClassDetector
 from anomaly.detection.fitting import is_among
 from anomaly.detection.thresholds import hold_out, smallest_sample
+from anomaly.experiments.config import DetectorConfig
 from anomaly.localization.boxes import find_boxes, smooth
 from anomaly.localization.measures import aupro, box_overlap, mask_overlap, pixel_auroc
 from robustcls._notebook import Brief, Briefly
@@ -102,6 +103,16 @@ def one_class_splits(
     if splits.num_classes > 1:
         _check_both(test.labels, "The test split")
     return OneClassSplits(normal_class, train, validation, test)
+
+
+def parts_of(splits: Splits, config: DetectorConfig) -> OneClassSplits:
+    """Returns what a detector of these settings learns from and is tested on."""
+    return one_class_splits(
+        splits,
+        config.normal_class,
+        false_alarm_rate=config.false_alarm_rate,
+        seed=config.seed,
+    )
 
 
 def known_anomalies(splits: Splits, parts: OneClassSplits, share: float, seed: int) -> np.ndarray:

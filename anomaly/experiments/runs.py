@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from anomaly.experiments.protocol import (
     evaluate_maps,
     evaluate_scores,
     known_anomalies,
-    one_class_splits,
+    parts_of,
     relabelled,
     score_split,
 )
@@ -26,12 +27,13 @@ from anomaly.reports.overview import write_overview
 from robustcls._trackers import require_tracker, tracked
 from robustcls._validation import InputError
 from robustcls.data.sources import LARGEST_SIDE, load, sensible_side
-from robustcls.data.splits import Split, Splits
+from robustcls.data.splits import FloatImages, Split, Splits
 from robustcls.distribution.collectives import ask_chief, is_chief, on_chief, require_same, together
 from robustcls.distribution.replicas import replica_count
 from robustcls.distribution.starting import start, telling_losses
-from robustcls.reports.evaluations import choose_evaluation, evaluation_folder
-from robustcls.runs import CONFIG, METRICS, Run, versions, write_json
+from robustcls.files import write_sealed
+from robustcls.reports.evaluations import choose_evaluation, evaluating, evaluation_folder
+from robustcls.runs import CONFIG, METRICS, Run, versions
 
 _DETECTOR = "detector"
 _LARGEST_SIDE = 128
@@ -67,16 +69,16 @@ def train_detector(
         The run; None on workers that are not the chief.
 
     Raises:
-        InputError: a setting or the images are unusable, `out` exists, or a worker is missing,
-            lost or has other settings or images.
+        InputError: a setting or the images are unusable, `out` exists or is in use, or a worker is
+            missing, lost or has other settings or images.
     """
     require_tracker(tracker)
     # Of a run that goes on the chief may know settings that the others are not given.
     settings = {} if resume else config.to_dict()
     strategy = start(distribute, devices=devices, settings=settings)
-    with telling_losses(strategy), strategy.scope():
+    with telling_losses(strategy), strategy.scope(), ExitStack() as held:
         verbose, tracker = (verbose, tracker) if is_chief() else (0, None)
-        return _train(config, Path(out), resume, overwrite, verbose, tracker)
+        return _train(config, Path(out), resume, overwrite, verbose, tracker, held)
 
 
 def _train(
@@ -86,6 +88,7 @@ def _train(
     overwrite: bool,
     verbose: int,
     tracker: str | None,
+    held: ExitStack,
 ) -> Run | None:
     kind: type[OneClassDetector] = detector_class(config.method)
     own = {"image_shape", "epochs", "augmentation", "false_alarm_rate", "seed"}
@@ -97,7 +100,7 @@ def _train(
         config, resized = _sized(config, kind, kept)
     splits = together(lambda: _load_images(config))
     require_same("data", splits.fingerprint)
-    parts = _parts(splits, config)
+    parts = parts_of(splits, config)
     anomalies = None
     if config.labelled_anomalies:
         anomalies = known_anomalies(splits, parts, config.labelled_anomalies, config.seed)
@@ -115,7 +118,7 @@ def _train(
         **config.settings,
     }
     detector = kind.from_config(settings)
-    images, validation = parts.train.float_images(), parts.validation.float_images()
+    images, validation = FloatImages(parts.train.images), FloatImages(parts.validation.images)
     # Before a run that is there is overwritten.
     detector.check_fit(images, anomalies=anomalies, validation=validation)
     chosen = detector.choose(len(images), kept.get("detector") if kept else None)
@@ -144,7 +147,8 @@ def _train(
         )
     for words in filter(None, [resized, *splits.left_out] if verbose else []):
         print(words, flush=True)
-    run = on_chief(lambda: Run.create(out, record, resume=resume, overwrite=overwrite))
+    creating = Run.creating(out, record, resume=resume, overwrite=overwrite)
+    run = on_chief(lambda: held.enter_context(creating))
     if not ask_chief(lambda: (out / _DETECTOR / CONFIG).is_file()):
         detector.fit(
             images,
@@ -183,36 +187,37 @@ def evaluate_detector(
         What `metrics.json` holds: the figures of `evaluate_scores` and what they belong to.
 
     Raises:
-        InputError: there is no run or no trained detector, the images have changed since, or the
-            name is that of an evaluation with another threshold.
+        InputError: there is no run or no trained detector, the images have changed since, the name
+            is that of an evaluation with another threshold, or another process measures there.
     """
     run, detector = _open(run)
     settings = {key: float(getattr(detector, key)) for key in ("threshold", "false_alarm_rate")}
     name = choose_evaluation(run.path, settings, name=name)
     folder = evaluation_folder(run.path, name)
-    splits, test = _tested(run)
-    scores = score_split(detector, test, batch_size, progress)
-    normal_class = splits.class_names.index(run.config["data"]["normal_class"])
-    normal = splits.train.take(np.flatnonzero(splits.train.labels == normal_class))
-    metrics = {
-        "evaluation": name,
-        "method": detector.method,
-        "normal_class": run.config["data"]["normal_class"],
-        **evaluate_scores(
-            scores,
-            test.labels,
-            threshold=detector.threshold,
-            false_alarm_rate=detector.false_alarm_rate,
-        ),
-        **compare_with_control(scores, mean_image_scores(normal, test), test.labels),
-        **evaluate_maps(detector, test, run.config["train"]["data"], batch_size),
-        "settings": settings,
-        "versions": versions(),
-        "data_fingerprint": splits.fingerprint,
-    }
-    metrics["findings"][:0] = splits.left_out
-    write_json(folder / METRICS, metrics)
-    return write_overview(run, detector, test, scores, metrics, folder)
+    with evaluating(folder):
+        splits, test = _tested(run)
+        scores = score_split(detector, test, batch_size, progress)
+        normal_class = splits.class_names.index(run.config["data"]["normal_class"])
+        normal = splits.train.take(np.flatnonzero(splits.train.labels == normal_class))
+        metrics = {
+            "evaluation": name,
+            "method": detector.method,
+            "normal_class": run.config["data"]["normal_class"],
+            **evaluate_scores(
+                scores,
+                test.labels,
+                threshold=detector.threshold,
+                false_alarm_rate=detector.false_alarm_rate,
+            ),
+            **compare_with_control(scores, mean_image_scores(normal, test), test.labels),
+            **evaluate_maps(detector, test, run.config["train"]["data"], batch_size),
+            "settings": settings,
+            "versions": versions(),
+            "data_fingerprint": splits.fingerprint,
+        }
+        metrics["findings"][:0] = splits.left_out
+        metrics = write_sealed(folder / METRICS, metrics)
+        return write_overview(run, detector, test, scores, metrics, folder)
 
 
 def load_detector(run: Run | Path | str) -> OneClassDetector:
@@ -256,7 +261,7 @@ def open_detector_run(
         InputError: there is no run or no trained detector, or the images have changed since.
     """
     run, detector, splits, _ = open_tested(run)
-    return run, detector, splits, _parts(splits, DetectorConfig(**run.config["train"]))
+    return run, detector, splits, parts_of(splits, DetectorConfig(**run.config["train"]))
 
 
 def _open(run: Run | Path | str) -> tuple[Run, OneClassDetector]:
@@ -292,8 +297,3 @@ def _sized(
 def _load_images(config: DetectorConfig) -> Splits:
     asked = ("image_size", "channels", "skip_bad_images", "data_dir")
     return load(config.data, one_class=True, **{name: getattr(config, name) for name in asked})
-
-
-def _parts(splits: Splits, config: DetectorConfig) -> OneClassSplits:
-    rate, seed = config.false_alarm_rate, config.seed
-    return one_class_splits(splits, config.normal_class, false_alarm_rate=rate, seed=seed)

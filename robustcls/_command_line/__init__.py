@@ -22,6 +22,7 @@ from robustcls._command_line.running import (
     with_underscores,
 )
 from robustcls._command_line.spreading import Spreading, add_spreading_arguments, take_spreading
+from robustcls._command_line.stopping import resumable
 
 __all__ = [
     "CommandParser",
@@ -41,6 +42,7 @@ __all__ = [
     "import_tensorflow",
     "list_names",
     "new_parser",
+    "resumable",
     "run_command",
     "take_spreading",
     "with_underscores",

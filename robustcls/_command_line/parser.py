@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -107,7 +108,8 @@ class CommandParser(ArgumentParser):
             for key in action.dest.split("."):
                 value = value.get(key, settings) if isinstance(value, Mapping) else settings
             if value is not settings:
-                self.set_defaults({action.dest: value})
+                # Stock dictionaries, which YAML takes.
+                self.set_defaults({action.dest: json.loads(json.dumps(value))})
 
 
 class _HelpFormatter(DefaultHelpFormatter):

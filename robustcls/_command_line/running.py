@@ -9,6 +9,8 @@ from pathlib import Path
 
 from jsonargparse import ArgumentError
 
+from robustcls._command_line.stopping import Stopped, stopping_on_signals
+from robustcls._memory import in_a_line
 from robustcls._user_code import in_one_line, places
 from robustcls._validation import InputError
 
@@ -28,21 +30,33 @@ def with_underscores(arguments: Sequence[str]) -> list[str]:
 
 
 def run_command(program: str, command: Callable[[], None]) -> None:
-    """Calls `command`; wrong input is one line on standard error and status 2."""
+    """Calls `command`; wrong input is one line on standard error and status 2.
+
+    So is what the system refuses: memory, room on a disk, a folder that cannot be written. A signal
+    that ends the process is a line and 128 + its number.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        command()
+        with stopping_on_signals():
+            command()
     except (ArgumentError, InputError) as error:
         line = " ".join(part.strip() for part in str(error).splitlines() if part.strip())
         print(f"{program}: error: {line}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # who read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         file = next((name for name, _ in reversed(places(error)) if _is_users(name)), None)
-        if file is None:
+        told = f"what --import named failed: {in_one_line(error, file)}" if file else None
+        told = told or in_a_line(error)
+        if told is None:
             raise
-        line = in_one_line(error, file)
-        print(f"{program}: error: what --import named failed: {line}", file=sys.stderr)
+        print(f"{program}: error: {told}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stopped:
+        print(f"{program}: ended by {stopped}", file=sys.stderr)
+        sys.exit(128 + stopped.number)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(130)

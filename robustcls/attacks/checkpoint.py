@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from robustcls._validation import InputError
 from robustcls.attacks.task import Task
 from robustcls.classifiers.classifier import Classifier
-from robustcls.runs import atomic
+from robustcls.files import read_arrays, write_arrays
 
 SAVE_SECONDS = 30.0
 
@@ -57,9 +56,7 @@ class Checkpoint:
             "margin": task.margin,
             "probe": self.probe,
         }
-        with atomic(self.path) as path, open(path, "wb") as file:
-            everything: Any = {f"task.{name}": value for name, value in found.items()} | arrays
-            np.savez(file, **everything)
+        write_arrays(self.path, {f"task.{name}": value for name, value in found.items()} | arrays)
         self._saved = time.monotonic()
 
     def load(self, task: Task) -> dict[str, np.ndarray] | None:
@@ -71,10 +68,9 @@ class Checkpoint:
         if not self.path.is_file():
             return None
         try:
-            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                arrays = dict(stored)
+            arrays = read_arrays(self.path)
             found = {name: arrays.pop(f"task.{name}") for name in _FOUND}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except (InputError, KeyError):
             raise InputError(
                 f"checkpoint must hold the state of an attack; {self.path} is damaged. Delete it "
                 "to start again."

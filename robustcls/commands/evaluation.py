@@ -28,8 +28,8 @@ from robustcls.attacks.registry import ATTACKS
 from robustcls.evaluation.corruptions.registry import CORRUPTIONS
 from robustcls.evaluation.runs.config import EvaluationConfig
 from robustcls.evaluation.smoothing.config import SmoothingConfig
-from robustcls.reports.evaluations import DEFAULT, EVALUATIONS, evaluation_folder
-from robustcls.runs import read_json, write_json
+from robustcls.files import read_sealed, write_sealed
+from robustcls.reports.evaluations import DEFAULT, EVALUATIONS, evaluating, evaluation_folder
 
 
 def add_commands(commands: Any) -> Runners:
@@ -214,7 +214,8 @@ def _is_shard(
     if spreading is None:
         return False
     elsewhere = functools.partial(open_work, where, config, evaluated.evaluation)
-    spreading.measure(work_of(evaluated, config), elsewhere, resume=resume)
+    with evaluating(evaluated.folder, shared=True):
+        spreading.measure(work_of(evaluated, config), elsewhere, resume=resume)
     return spreading.shard is not None
 
 
@@ -245,12 +246,12 @@ def _settings_file(command: str, folder: Path | str) -> Path:
 
 def _keep_settings(command: str, folder: Path, config: Any) -> None:
     """Leaves the settings for `--resume`."""
-    write_json(_settings_file(command, folder), dataclasses.asdict(config))
+    write_sealed(_settings_file(command, folder), dataclasses.asdict(config))
 
 
 def _kept_settings(command: str, folder: Path | str) -> dict[str, Any]:
     path = _settings_file(command, folder)
-    return read_json(path) if path.is_file() else {}
+    return read_sealed(path) if path.is_file() else {}
 
 
 def _models_parser(command: str, description: str | None) -> CommandParser:
@@ -292,9 +293,7 @@ def _models(
     except KeyboardInterrupt:
         named = evaluated.evaluation not in (None, DEFAULT)
         flags = f"--resume --name {evaluated.evaluation}" if named else "--resume"
-        print(
-            f"\nrobustcls: {evaluated.folder} keeps what was found; {flags} goes on",
-            file=sys.stderr,
-        )
+        kept = f"{evaluated.folder} keeps what was found"
+        print(f"\nrobustcls: {kept}; {flags} goes on", file=sys.stderr)
         raise
     print(evaluated.folder)

@@ -15,6 +15,7 @@ from robustcls._command_line import (
     first_line,
     list_names,
     new_parser,
+    resumable,
 )
 from robustcls.models.registry import BACKBONES
 from robustcls.runs import Run
@@ -59,7 +60,8 @@ def _train(values: Namespace) -> None:
     objectives = flags.pop("objective")
     if objectives:
         flags["models"] = tuple(dict.fromkeys(["base", *objectives]))
-    run = train(TrainConfig(**flags), **run_flags, verbose=epoch_verbosity())
+    with resumable("robustcls", run_flags["out"]):
+        run = train(TrainConfig(**flags), **run_flags, verbose=epoch_verbosity())
     if run is not None:
         if run_flags["tracker"] == "tensorboard":
             print(f"tensorboard --logdir {run.path}")

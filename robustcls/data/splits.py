@@ -7,6 +7,7 @@ import math
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,36 @@ class Reading:
     one_class: bool
     data_dir: str | os.PathLike[str] | None
     memory: float | None
+
+
+class FloatImages:
+    """uint8 images that are float32 in [0, 1] where they are read, a part at a time.
+
+    Rows and slices of it are arrays, and so is `[:]`, which takes four times the memory of the
+    pixels.
+
+    Args:
+        pixels: uint8 [N, H, W, C].
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels = pixels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[N, H, W, C]."""
+        return self.pixels.shape
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return np.asarray(self.pixels[key], np.float32) / np.float32(255)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or np.float32, copy=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -32,6 +32,8 @@ def allocate(shape: tuple[int, ...], memory: float | None = None) -> np.ndarray:
     Where that is more than `memory` it is a `numpy.memmap` over an unnamed file in the cache folder
     (`$XDG_CACHE_HOME/robustcls`, by default `~/.cache/robustcls`), gone when the array is.
 
+    The room is taken at once, so that a disk which others fill meanwhile does no harm.
+
     Args:
         shape: of the array.
         memory: in GiB; `MEMORY_LIMIT` when None (float > 0 or None, default None).
@@ -52,4 +54,12 @@ def allocate(shape: tuple[int, ...], memory: float | None = None) -> np.ndarray:
             f"{free / 2**30:.1f} GiB free. Pass a smaller image_size, or set XDG_CACHE_HOME."
         )
     with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, needed)
+        except OSError as error:
+            raise InputError(
+                f"The decoded images need {needed / 2**30:.1f} GiB; {folder} does not give them "
+                f"({error.strerror}). Pass a smaller image_size, or set XDG_CACHE_HOME."
+            ) from None
         return np.memmap(file, np.uint8, "w+", shape=shape)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from robustcls.runs import read_json, write_json
+from robustcls._validation import InputError
+from robustcls.files import read_sealed, write_sealed
 
 Measure = Callable[[Path], dict[str, Any]]
 """Returns the result of a part; is given a folder to keep its state in."""
@@ -40,13 +42,8 @@ class Ledger:
             name: of the part.
             depends_on: all that decides the result, JSON-serializable.
 
-        Raises:
-            InputError: the kept file is damaged.
         """
-        path = self.folder / model / f"{name}.json"
-        if not path.is_file():
-            return False
-        return bool(read_json(path)["depends_on"] == json.loads(json.dumps(depends_on)))
+        return self._kept(model, name, depends_on) is not None
 
     def part(
         self,
@@ -65,18 +62,32 @@ class Ledger:
                 state in, which is deleted once the result is written.
 
         Raises:
-            InputError: the kept file is damaged, or no file can be written.
+            InputError: no file can be written.
         """
         path = self.folder / model / f"{name}.json"
-        if self.holds(model, name, depends_on):
-            result: dict[str, Any] = read_json(path)["result"]
-            return result
+        kept = self._kept(model, name, depends_on)
+        if kept is not None:
+            return kept
         depends_on = json.loads(json.dumps(depends_on))
         # State of another model or of other settings is never taken up.
         digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
         state = self.folder / model / f"{name}-{digest[:16]}"
         # As it will be read again, so that a result is the same whether kept or new.
-        result = json.loads(json.dumps(measure(state), allow_nan=False))
-        write_json(path, {"depends_on": depends_on, "result": result})
+        result: dict[str, Any] = json.loads(json.dumps(measure(state), allow_nan=False))
+        write_sealed(path, {"depends_on": depends_on, "result": result})
         shutil.rmtree(state, ignore_errors=True)
         return result
+
+    def _kept(self, model: str, name: str, depends_on: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The result that is there; None without, or of other settings, or damaged."""
+        path = self.folder / model / f"{name}.json"
+        if not path.is_file():
+            return None
+        try:
+            kept = read_sealed(path)
+            same = kept["depends_on"] == json.loads(json.dumps(depends_on))
+            result: dict[str, Any] = kept["result"]
+        except InputError as error:
+            print(f"{error} It is measured again.", file=sys.stderr)
+            return None
+        return result if same else None

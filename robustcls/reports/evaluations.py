@@ -6,19 +6,22 @@ version 0.1; others are in `evaluations/NAME/`, which looks the same inside.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from markupsafe import Markup
 
+from robustcls._locks import locked
 from robustcls._validation import InputError
-from robustcls.runs import METRICS, read_json, write_text
+from robustcls.files import read_sealed, write_text
+from robustcls.runs import METRICS, Run
 
 DEFAULT = "default"
 EVALUATIONS = "evaluations"
@@ -84,14 +87,32 @@ def choose_evaluation(
     )
 
 
+@contextlib.contextmanager
+def evaluating(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Keeps others from measuring into a folder, and from replacing its run, during the block.
+
+    Args:
+        folder: of the run, or of one of its evaluations; made if need be.
+        shared: others may measure into it too, as shards do (bool, default False).
+
+    Raises:
+        InputError: another process trains or measures there.
+    """
+    with contextlib.ExitStack() as held:
+        if Run.is_at(_root(folder)):
+            held.enter_context(locked(_root(folder), shared=True))
+        folder.mkdir(parents=True, exist_ok=True)
+        held.enter_context(locked(folder, shared=shared, file=".evaluation.lock"))
+        yield
+
+
 def link_pages(folder: Path) -> None:
     """Writes into every page of a run links to its other pages.
 
     Args:
         folder: of the run, or of one of its evaluations.
     """
-    root = folder.parent.parent if folder.parent.name == EVALUATIONS else folder
-    pages = _pages_of(root)
+    pages = _pages_of(_root(folder))
     for path in pages:
         if path.suffix == ".html":
             text = path.read_text(encoding="utf-8")
@@ -100,6 +121,11 @@ def link_pages(folder: Path) -> None:
             linked = _LINKS.sub(lambda _, marked=marked: marked, text, count=1)  # type: ignore[misc]
             if linked != text:
                 write_text(path, linked)
+
+
+def _root(folder: Path) -> Path:
+    """The folder of the run that an evaluation belongs to."""
+    return folder.parent.parent if folder.parent.name == EVALUATIONS else folder
 
 
 def _pages_of(root: Path) -> dict[Path, str]:
@@ -136,7 +162,12 @@ def _links(path: Path, pages: Mapping[Path, str]) -> Markup:
 def _settings(folder: Path) -> dict[str, Any]:
     """Those of a finished evaluation; empty where there is none."""
     path = folder / METRICS
-    return read_json(path).get("settings", {}) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    settings = read_sealed(path).get("settings", {})
+    if not isinstance(settings, dict):
+        raise InputError(f"{path} must hold settings; it is damaged. Delete it to measure again.")
+    return settings
 
 
 def _name_of(settings: Mapping[str, Any]) -> str:

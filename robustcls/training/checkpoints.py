@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from robustcls._validation import InputError
 from robustcls.distribution.collectives import from_chief, gather_texts, is_chief, on_chief
-from robustcls.runs import atomic, write_text
+from robustcls.files import read_arrays, write_arrays, write_text
 from robustcls.training.unfreezing import PlateauUnfreezing
 
 
@@ -26,12 +27,14 @@ class EpochCheckpoint(keras.callbacks.Callback):
     optimizer (momentum, iterations), the history so far, and the state of `unfreezing`. A model
     that trains with several optimizers has them, built, in its attribute `optimizers`. The last
     two checkpoints are kept. `history.csv` is written anew beside the folder. Of several workers
-    the chief alone writes and reads, and tells the others.
+    the chief alone writes and reads, and tells the others. A damaged checkpoint is put aside, and
+    the one before is taken.
 
     Args:
         folder: the model's folder in the run.
         unfreezing: the callback whose state to keep, if there is one.
         beside: more variables to keep, beside the model's and the optimizer's.
+        identity: of the training, all that decides its result (str, default "").
     """
 
     def __init__(
@@ -39,20 +42,26 @@ class EpochCheckpoint(keras.callbacks.Callback):
         folder: Path | str,
         unfreezing: PlateauUnfreezing | None = None,
         beside: Sequence[Any] = (),
+        identity: str = "",
     ) -> None:
         super().__init__()
+        self.identity = identity
         self.beside = list(beside)
         self.folder = Path(folder)
         self.unfreezing = unfreezing
         self.history: list[dict[str, float]] = []
 
     def restore(self, model: keras.Model) -> int:
-        """Loads the newest checkpoint into the compiled `model`; returns the epochs it has done.
+        """Loads the newest whole checkpoint into the compiled `model`.
 
-        Returns 0 when there is no checkpoint.
+        Args:
+            model: the one that was checkpointed, as it was built.
+
+        Returns:
+            The epochs it has done, 0 when there is no checkpoint.
 
         Raises:
-            InputError: the checkpoint belongs to another model.
+            InputError: the checkpoint belongs to another model or another training.
         """
         variables = variables_of(model) + self.beside
         newest = on_chief(lambda: self._newest(variables))
@@ -75,6 +84,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
             return
         variables = variables_of(self.model) + self.beside
         state = {
+            "identity": self.identity,
             "variables": len(variables),
             "history": self.history,
             "unfreezing": None if self.unfreezing is None else self.unfreezing.get_state(),
@@ -83,25 +93,36 @@ class EpochCheckpoint(keras.callbacks.Callback):
             str(index): keras.ops.convert_to_numpy(variable)
             for index, variable in enumerate(variables)
         }
-        with atomic(self.folder / "checkpoints" / f"epoch-{epoch + 1:03d}.npz") as path:
-            np.savez(path, state=np.array(json.dumps(state)), **arrays)
+        arrays["state"] = np.array(json.dumps(state))
+        write_arrays(self.folder / "checkpoints" / f"epoch-{epoch + 1:03d}.npz", arrays)
         for old in self._paths()[:-2]:
             old.unlink()
-        write_text(self.folder / "history.csv", _csv(self.history))
+        self._write_history(self.history)
+
+    def _write_history(self, history: list[dict[str, float]]) -> None:
+        write_text(self.folder / "history.csv", _csv(history))
 
     def _newest(self, variables: list[Any]) -> tuple[dict[str, Any], list[np.ndarray]] | None:
         """Reads the newest checkpoint: the state beside the variables, and their values."""
-        paths = self._paths()
-        if not paths:
-            return None
-        with np.load(paths[-1], allow_pickle=False) as archive:
-            state = json.loads(str(archive["state"]))
-            values = [archive[str(index)] for index in range(state["variables"])]
-        if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
-            raise InputError(
-                f"model must be the one checkpointed in {paths[-1]}; its variables differ."
-            )
-        return state, values
+        for path in reversed(self._paths()):
+            try:
+                state, values = _read(path)
+            except InputError as error:
+                aside = path.with_suffix(".damaged")
+                path.replace(aside)
+                print(f"{error} It is {aside.name} now; the one before is taken.", file=sys.stderr)
+                continue
+            if state.get("identity", self.identity) != self.identity:
+                raise InputError(
+                    f"checkpoints must be of this training; {path} is of one with another seed, "
+                    "other settings or other images. Delete it, or start again with --overwrite."
+                )
+            if [value.shape for value in values] != [tuple(v.shape) for v in variables]:
+                raise InputError(f"model must be the one checkpointed in {path}; it differs.")
+            # A kill may have come between the checkpoint and the table.
+            self._write_history(state["history"])
+            return state, values
+        return None
 
     def _paths(self) -> list[Path]:
         paths = self.folder.glob("checkpoints/epoch-*.npz")
@@ -109,12 +130,36 @@ class EpochCheckpoint(keras.callbacks.Callback):
 
 
 def read_history(path: Path | str) -> list[dict[str, float]]:
-    """Returns the rows of a `history.csv`; what an epoch did not log is left out of its row."""
-    with open(path, encoding="utf-8") as file:
-        return [
-            {key: float(value) for key, value in row.items() if value}
-            for row in csv.DictReader(file)
-        ]
+    """Returns the rows of a `history.csv`; what an epoch did not log is left out of its row.
+
+    Raises:
+        InputError: the file cannot be read or is damaged.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return [
+                {key: float(value) for key, value in row.items() if value}
+                for row in csv.DictReader(file)
+            ]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except (ValueError, TypeError, csv.Error) as error:
+        raise InputError(
+            f"{path} must be a table of numbers; {error}. It is damaged; delete it to go on."
+        ) from None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Reads one checkpoint: the state beside the variables, and their values."""
+    arrays = read_arrays(path)
+    try:
+        state = json.loads(str(arrays["state"]))
+        values = [arrays[str(index)] for index in range(state["variables"])]
+        if not isinstance(state["history"], list):
+            raise TypeError("history")
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path} is damaged (it is no checkpoint).") from None
+    return state, values
 
 
 def variables_of(model: keras.Model) -> list[Any]:

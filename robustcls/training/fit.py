@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from robustcls._memory import within_memory
 from robustcls._trackers import require_tracker, tracked
 from robustcls._validation import InputError, check_finite_weights
 from robustcls.data.pipeline import evaluation_batches
@@ -74,15 +76,16 @@ def train(
         The run; None on workers that are not the chief.
 
     Raises:
-        InputError: a setting is unusable, the tracker is not installed, `out` exists, the loss is
-            no longer finite, or a worker is missing, lost or has other settings or images.
+        InputError: a setting is unusable, the tracker is not installed, `out` exists or is in use,
+            the loss is no longer finite, a checkpoint is of another training, or a worker is
+            missing, lost or has other settings or images.
     """
     require_tracker(tracker)
     # Of a run that goes on the chief may know settings that the others are not given.
     settings = {} if resume else config.to_dict()
     strategy = start(distribute, devices=devices, settings=settings)
-    with telling_losses(strategy):
-        return _train_all(config, Path(out), resume, overwrite, verbose, strategy, tracker)
+    with telling_losses(strategy), ExitStack() as held:
+        return _train_all(config, Path(out), resume, overwrite, verbose, strategy, tracker, held)
 
 
 def _train_all(
@@ -93,6 +96,7 @@ def _train_all(
     verbose: int,
     strategy: tf.distribute.Strategy,
     tracker: str | None,
+    held: ExitStack,
 ) -> Run | None:
     with strategy.scope():
         verbose = verbose if is_chief() else 0
@@ -133,7 +137,8 @@ def _train_all(
         "versions": versions(),
     }
     with strategy.scope():
-        run = on_chief(lambda: Run.create(out, record, resume=resume, overwrite=overwrite))
+        creating = Run.creating(out, record, resume=resume, overwrite=overwrite)
+        run = on_chief(lambda: held.enter_context(creating))
     if verbose:
         _say(*splits.left_out, chosen, few_images(splits.train.labels, splits.class_names))
     for name in config.models:
@@ -145,7 +150,8 @@ def _train_all(
             training = trainings.pop(name)
             recorded = tracker if is_chief() else None
             with tracked(recorded, out, name, config.to_dict()) as tracking:
-                _train_one(training, config, splits, out / name, verbose, tracking)
+                identity = f"{run.identity} {name}" if run is not None else ""
+                _train_one(training, config, splits, out / name, identity, verbose, tracking)
         _save(training.base_model, out / name / "model.keras", strategy)
         del training
         # The graph of the first model would otherwise stay in memory beside the second.
@@ -173,6 +179,7 @@ def _train_one(
     config: TrainConfig,
     splits: Splits,
     folder: Path,
+    identity: str,
     verbose: int,
     tracking: Sequence[keras.callbacks.Callback],
 ) -> None:
@@ -183,7 +190,8 @@ def _train_one(
     if config.average_decay is not None:
         average = WeightAverage(config.average_decay)
         average.prepare(training.model)
-    checkpoint = EpochCheckpoint(folder, unfreezing, average.variables if average else ())
+    beside = average.variables if average else ()
+    checkpoint = EpochCheckpoint(folder, unfreezing, beside, identity)
     first_epoch = checkpoint.restore(training.model)
     watch = _watch(training.model, config, splits, checkpoint)
     if verbose and first_epoch:
@@ -195,19 +203,22 @@ def _train_one(
     if is_chief():
         board = keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False)
     callbacks = [training.epoch, unfreezing, average, FiniteLoss(), watch, checkpoint, board]
-    for_workers(training.model).fit(
-        training.batches,
-        validation_data=evaluation_batches(splits.validation),
-        epochs=config.epochs,
-        initial_epoch=first_epoch,
-        shuffle=False,
-        callbacks=[
-            *(callback for callback in callbacks if callback is not None),
-            *tracking,
-            *lines,
-        ],
-        verbose=bars,
-    )
+    # A kill may have come after the epoch of a collapse, which is the last.
+    epochs = first_epoch if watch and watch.collapsed else config.epochs
+    with within_memory(config.batch_size):
+        for_workers(training.model).fit(
+            training.batches,
+            validation_data=evaluation_batches(splits.validation),
+            epochs=epochs,
+            initial_epoch=first_epoch,
+            shuffle=False,
+            callbacks=[
+                *(callback for callback in callbacks if callback is not None),
+                *tracking,
+                *lines,
+            ],
+            verbose=bars,
+        )
     if average is not None and not (watch and watch.collapsed):
         average.finish(training.batches)
 

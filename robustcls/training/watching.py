@@ -104,9 +104,13 @@ class RobustnessWatch(keras.callbacks.Callback):
         self._images = tf.constant(check_images(images))
         self._labels = tf.constant(check_labels(labels, len(images)))
         self.epsilon, self.steps, self.collapse, self.seed = epsilon, steps, collapse, seed
-        self.best = max(history, default=0.0)
+        self.best = 0.0
         #: The epoch that ended in collapse, counted from 1; None without.
         self.collapsed: int | None = None
+        for epoch, accuracy in enumerate(history, 1):
+            if self._has_fallen(accuracy):
+                self.collapsed = epoch
+            self.best = max(self.best, accuracy)
         self._weights: list[np.ndarray] | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -121,8 +125,7 @@ class RobustnessWatch(keras.callbacks.Callback):
         accuracy = float(self._attacked())
         if logs is not None:
             logs[ROBUST_ACCURACY] = accuracy
-        fell = accuracy < min(self.collapse * self.best, self.best - SMALLEST_FALL)
-        if self._weights is not None and fell:
+        if self._weights is not None and self._has_fallen(accuracy):
             self.collapsed = epoch + 1
             self._base_model.set_weights(self._weights)
             self.model.stop_training = True
@@ -134,6 +137,9 @@ class RobustnessWatch(keras.callbacks.Callback):
             )
         elif accuracy >= self.best:
             self.best, self._weights = accuracy, self._base_model.get_weights()
+
+    def _has_fallen(self, accuracy: float) -> bool:
+        return accuracy < min(self.collapse * self.best, self.best - SMALLEST_FALL)
 
     def _accuracy(self) -> tf.Tensor:
         images, labels = self._images, self._labels

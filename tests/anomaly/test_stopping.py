@@ -6,6 +6,7 @@ import pytest
 from anomaly import AutoEncoder
 from anomaly.detection.registry import METHODS, detector_class
 from robustcls import InputError
+from robustcls.data.splits import FloatImages
 
 TRAINED = [name for name in METHODS if detector_class(name).counts_epochs]
 
@@ -38,3 +39,25 @@ def test_a_detector_with_weights_that_are_not_finite_is_not_exported(normal_imag
     with pytest.raises(InputError, match="detector must have finite weights"):
         detector.export(tmp_path / "export")
     assert not (tmp_path / "export").exists()
+
+
+def test_pixels_are_never_made_an_array_of_floats(tmp_path, monkeypatch):
+    """And are learnt from as floats are, bit by bit."""
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 16, 16, 1), np.uint8)
+    asked = []
+    read = FloatImages.__getitem__
+    monkeypatch.setattr(
+        FloatImages,
+        "__getitem__",
+        lambda self, key: asked.append(len(np.atleast_1d(found := read(self, key)))) or found,
+    )
+    settings = {"image_shape": (16, 16, 1), "batch_size": 64, "epochs": 1, "code_neighbors": 1}
+    detectors = []
+    for kind in (FloatImages, lambda part: read(FloatImages(part), slice(None))):
+        parts = kind(pixels[:540]), kind(pixels[540:])
+        detectors.append(AutoEncoder(**settings).fit(parts[0], validation=parts[1], verbose=0))
+    assert 64 <= max(asked) <= 256
+    first, second = (detector.networks["autoencoder"].get_weights() for detector in detectors)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert detectors[0].threshold == detectors[1].threshold

@@ -13,6 +13,7 @@ import keras
 from rich.console import Console
 from rich.table import Table
 
+from robustcls._locks import locked
 from robustcls._settings import (
     Choice,
     Epsilon,
@@ -77,8 +78,14 @@ def certify_models_by_bounds(
         with its 95 % interval.
 
     Raises:
-        InputError: a model does not fit the images or has a layer that bounds do not know.
+        InputError: a model does not fit the images or has a layer that bounds do not know, or
+            another process certifies there.
     """
+    with locked(evaluated.folder, file=".bounds.lock"):
+        return _certify(evaluated, config, resume)
+
+
+def _certify(evaluated: ModelsAndImages, config: BoundsConfig, resume: bool) -> dict[str, Any]:
     settings = dataclasses.asdict(config)
     ledger = Ledger(evaluated.folder / BOUNDS_PARTS, reuse=resume)
     found: dict[str, Any] = {

@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from robustcls._locks import locked
 from robustcls._progress import tqdm
 from robustcls.distribution.parts import Ledger
 from robustcls.distribution.work import Piece
@@ -54,9 +55,15 @@ def certify_models(
         radii for images in [0, 1], the share of abstentions, and each image's radius.
 
     Raises:
-        InputError: a model does not fit the images.
+        InputError: a model does not fit the images, or another process certifies there.
     """
-    config = config or SmoothingConfig()
+    with locked(evaluated.folder, file=".certification.lock"):
+        return _certify(evaluated, config or SmoothingConfig(), resume, progress)
+
+
+def _certify(
+    evaluated: ModelsAndImages, config: SmoothingConfig, resume: bool, progress: bool
+) -> dict[str, Any]:
     ledger = Ledger(evaluated.folder / CERTIFICATION_PARTS, reuse=resume)
     found: dict[str, Any] = {
         "title": evaluated.title,

@@ -12,6 +12,7 @@ import keras
 from rich.console import Console
 from rich.table import Table
 
+from robustcls._memory import within_memory
 from robustcls._notebook import Metrics
 from robustcls.distribution.parts import Ledger
 from robustcls.evaluation.corruptions.report import CorruptionReport
@@ -21,9 +22,15 @@ from robustcls.evaluation.reports.charts import write_chart
 from robustcls.evaluation.reports.report import write_report
 from robustcls.evaluation.runs.config import EvaluationConfig
 from robustcls.evaluation.runs.models import ModelsAndImages
-from robustcls.evaluation.runs.plan import EvaluationPlan, Part, attacks_of
-from robustcls.reports.evaluations import choose_evaluation, evaluation_folder, link_pages
-from robustcls.runs import METRICS, versions, write_json
+from robustcls.evaluation.runs.plan import EvaluationPlan, attacks_of, depends_on
+from robustcls.files import write_sealed
+from robustcls.reports.evaluations import (
+    choose_evaluation,
+    evaluating,
+    evaluation_folder,
+    link_pages,
+)
+from robustcls.runs import METRICS, versions
 
 EVALUATION_PARTS = "evaluation"
 Results = dict[str, dict[str, Any]]
@@ -84,11 +91,19 @@ def evaluate_models(
         What `metrics.json` holds: for each model the accuracy in [0, 1] by name, and more.
 
     Raises:
-        InputError: a model does not fit the images, or a setting is unusable.
+        InputError: a model does not fit the images, a setting is unusable, or another process
+            trains or measures there.
     """
     config = config or EvaluationConfig()
     if evaluated.evaluation is None:
         evaluated = chosen_evaluation(evaluated, config, resume=resume)
+    with evaluating(evaluated.folder):
+        return _evaluate(evaluated, config, resume, progress)
+
+
+def _evaluate(
+    evaluated: ModelsAndImages, config: EvaluationConfig, resume: bool, progress: bool
+) -> dict[str, Any]:
     # All are made before the first is measured: wrong settings cost no time.
     work = [EvaluationPlan(evaluated, stored, config, progress) for stored in evaluated.models]
     ledger = Ledger(evaluated.folder / EVALUATION_PARTS, reuse=resume)
@@ -102,7 +117,8 @@ def evaluate_models(
             if progress:
                 print(f"{name}: {part.name}", file=sys.stderr)
             whole = depends_on(evaluated, plan, part)
-            results[name][part.name] = ledger.part(name, part.name, whole, part.measure)
+            with within_memory(config.batch_size):
+                results[name][part.name] = ledger.part(name, part.name, whole, part.measure)
             complete = not work and part is plan.parts[-1]
             metrics = _metrics(evaluated, config, results, complete)
             metrics["findings"] = findings(metrics, evaluated.notes)
@@ -116,7 +132,7 @@ def evaluate_models(
         # The graphs of one model would otherwise stay in memory beside those of the next.
         keras.backend.clear_session()
         gc.collect()
-    write_json(evaluated.folder / METRICS, metrics)
+    metrics = write_sealed(evaluated.folder / METRICS, metrics)
     curves = metrics["accuracy_over_epsilon"]
     if curves:
         ball = "L-infinity" if config.norm == "inf" else "L2"
@@ -130,21 +146,6 @@ def evaluate_models(
     link_pages(evaluated.folder)
     page = evaluated.folder / "report" / "evaluation.html"
     return Metrics(metrics, brief_of(metrics, page))
-
-
-def depends_on(evaluated: ModelsAndImages, plan: EvaluationPlan, part: Part) -> dict[str, Any]:
-    """Returns all that decides the result of a part.
-
-    Args:
-        evaluated: the images.
-        plan: of the model.
-        part: one of the plan's.
-    """
-    return {
-        "part": part.depends_on,
-        "model": plan.stored.digest,
-        "data": evaluated.fingerprint,
-    }
 
 
 def print_comparison(metrics: Mapping[str, Any], console: Console | None = None) -> None:

@@ -253,3 +253,18 @@ def _stamp(corruptions: str, scale: str) -> Any:
         )
     files = sorted(folder.glob("*.npy"))
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def depends_on(evaluated: ModelsAndImages, plan: EvaluationPlan, part: Part) -> dict[str, Any]:
+    """Returns all that decides the result of a part.
+
+    Args:
+        evaluated: the images.
+        plan: of the model.
+        part: one of the plan's.
+    """
+    return {
+        "part": part.depends_on,
+        "model": plan.stored.digest,
+        "data": evaluated.fingerprint,
+    }

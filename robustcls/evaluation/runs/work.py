@@ -10,10 +10,10 @@ from robustcls.distribution.parts import Ledger
 from robustcls.distribution.work import Piece, Work
 from robustcls.evaluation.runs.bounds import BOUNDS_PARTS, BoundsConfig, bounds_piece
 from robustcls.evaluation.runs.certification import CERTIFICATION_PARTS, certification_pieces
-from robustcls.evaluation.runs.comparison import EVALUATION_PARTS, depends_on
+from robustcls.evaluation.runs.comparison import EVALUATION_PARTS
 from robustcls.evaluation.runs.config import EvaluationConfig
 from robustcls.evaluation.runs.models import ModelsAndImages, find_models
-from robustcls.evaluation.runs.plan import EvaluationPlan
+from robustcls.evaluation.runs.plan import EvaluationPlan, depends_on
 from robustcls.evaluation.smoothing.config import SmoothingConfig
 from robustcls.reports.evaluations import evaluation_folder
 

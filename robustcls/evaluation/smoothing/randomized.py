@@ -172,7 +172,15 @@ def _judge(votes: np.ndarray, config: SmoothingConfig) -> tuple[int, float]:
 def _restore(checkpoint: Path | str | None, count: int) -> list[tuple[int, float]]:
     if checkpoint is None or not Path(checkpoint).is_file():
         return []
-    found = [(int(predicted), float(radius)) for predicted, radius in read_json(checkpoint)]
+    try:
+        found = [(int(predicted), float(radius)) for predicted, radius in read_json(checkpoint)]
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"checkpoint must be a list of classes and radii; {checkpoint} is damaged. Delete it "
+            "to start again."
+        ) from None
     if len(found) > count:
         raise InputError(
             f"checkpoint must be of the same images; {checkpoint} holds {len(found)} of {count}."

@@ -16,9 +16,10 @@ from robustcls.data.files import named_files
 from robustcls.evaluation.runs.data import load_run_splits
 from robustcls.evaluation.runs.models import models_of_file
 from robustcls.explanation.reports.report import DEFAULT_METHODS, Explanations, explain
+from robustcls.files import read_sealed
 from robustcls.models.building import load_classifier
 from robustcls.reports.evaluations import link_pages
-from robustcls.runs import METRICS, Run, read_json
+from robustcls.runs import METRICS, Run
 
 
 def explain_run(
@@ -160,7 +161,7 @@ def _measured(run: Run) -> dict[str, dict[str, float]]:
     """What `robustcls evaluate` found, when it has run."""
     if not (run.path / METRICS).is_file():
         return {}
-    metrics = read_json(run.path / METRICS)
+    metrics = read_sealed(run.path / METRICS)
     return {
         name: {part: metrics[name][part] for part in metrics["intervals"][name]}
         for name in metrics["models"]

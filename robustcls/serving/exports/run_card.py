@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from robustcls.data.splits import Splits
-from robustcls.runs import METRICS, Run, read_json
+from robustcls.files import read_sealed
+from robustcls.runs import METRICS, Run
 from robustcls.serving.exports.model_card import metric_row
 
 
@@ -13,7 +14,7 @@ def run_card(run: Run, model: str, splits: Splits) -> dict[str, Any]:
     """Returns fields of `ModelCard` for a model of a run: summary, data, metrics, config."""
     metrics: dict[str, Any] = {}
     if (run.path / METRICS).is_file():
-        metrics = read_json(run.path / METRICS)
+        metrics = read_sealed(run.path / METRICS)
     backbone = run.config["train"]["model"]["backbone"]
     training = (
         "with adversarial regularization"
