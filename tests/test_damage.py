@@ -158,8 +158,7 @@ def one_line(path, read):
 )
 def test_a_damaged_configuration_is_named(damage, run):
     damage(run / "config.json")
-    one_line(run / "config.json" if (run / "config.json").is_file() else run,
-             lambda: Run(run).config["data"]["fingerprint"])  # fmt: skip
+    one_line(run, lambda: Run(run).config["data"]["fingerprint"])
 
 
 @pytest.mark.parametrize(
@@ -272,8 +271,7 @@ def thresholds(**values):
 def test_a_damaged_detector_is_named(damage, run):
     folder = run / "detector"
     damage(folder / "config.json")
-    one_line(folder if (folder / "config.json").is_dir() else folder / "config.json",
-             lambda: OneClassDetector.load(folder))  # fmt: skip
+    one_line(folder, lambda: OneClassDetector.load(folder))
 
 
 @pytest.mark.parametrize("damage", named({**ARCHIVE, "missing": lambda path: path.unlink()}))
