@@ -18,6 +18,7 @@ SERVING = [
 COMPLETION = ["shtab>=1.7,<2"]
 
 INT8 = ["ai-edge-litert>=2,<3", "backports-strenum<1.3; python_version >= '3.11'"]
+VIDEO = ["av>=14,<20"]
 ONNX = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "tf2onnx>=1.17,<2"]
 
 # Its actors share evaluations; the version is that whose answers to lost actors are tested.
@@ -82,6 +83,7 @@ setup(
         "int8": INT8,
         "onnx": ONNX,
         "ray": RAY,
+        "video": VIDEO,
         "docs": DOCS,
         "benchmarks": [
             "adversarial-robustness-toolbox>=1.20,<2",
@@ -94,6 +96,7 @@ setup(
             *INT8,
             *ONNX,
             *RAY,
+            *VIDEO,
             *DOCS,
             "dill>=0.3.8,<1",
             "mypy>=1.13,<3",

@@ -150,6 +150,46 @@ def evaluate_command(run: str, batch_size: int = 256, name: str | None = None) -
     print(evaluation_folder(Path(run), metrics["evaluation"]))
 
 
+def video_command(run: str, film: str, out: str, batch_size: int = 32) -> None:
+    """Score the frames of a film and write it with red boxes.
+
+    Writes NAME.mp4, frames.csv and film.json.
+
+    Args:
+        run: the run folder of a detector.
+        film: a file of any kind that FFmpeg reads.
+        out: the folder to write into.
+        batch_size: frames a forward pass.
+    """
+    from anomaly.experiments.films import annotate_film
+
+    found = annotate_film(run, film, out, batch_size=batch_size, progress=sys.stderr.isatty())
+    if found["ended_early"]:
+        print(f"{film} ended early: {found['ended_early']}.", file=sys.stderr)
+    print(
+        f"{found['frames']} frames, {found['anomalies']} anomalies, "
+        f"{found['frames_per_second']:.1f} frames/s"
+    )
+    print(Path(out) / f"{Path(film).stem}.mp4")
+
+
+def frames_command(
+    film: str, out: str, every: int = 1, first: int | None = None, channels: int = 3
+) -> None:
+    """Write frames of a film as pictures, to train a detector on.
+
+    Args:
+        film: a file of any kind that FFmpeg reads.
+        out: a new folder for the pictures.
+        every: take each n-th frame.
+        first: look at so many frames from the beginning; at all when left out.
+        channels: 1 gray, 3 colour.
+    """
+    from anomaly.experiments.films import extract_frames
+
+    print(f"{extract_frames(film, out, every=every, first=first, channels=channels)} frames, {out}")
+
+
 def export_command(
     run: str,
     out: str | None = None,
@@ -192,6 +232,8 @@ _RUNS: dict[str, tuple[type, Callable[..., None]]] = {
 _FUNCTIONS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate_command,
     "export": export_command,
+    "frames": frames_command,
+    "video": video_command,
 }
 _COMMANDS: dict[str, Callable[..., None]] = {
     **_FUNCTIONS,

@@ -42,7 +42,7 @@ FLOORS = (
     ("robustcls.cli",),
     ("robustcls.__main__",),
     ("anomaly",),
-    ("anomaly.localization",),
+    ("anomaly.localization", "anomaly.video"),
     ("anomaly.detection",),
     (
         "anomaly.autoencoder",

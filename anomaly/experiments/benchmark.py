@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,17 +16,17 @@ from anomaly.detection.detector import OneClassDetector
 from anomaly.detection.registry import METHODS, detector_class
 from anomaly.experiments.config import BenchmarkConfig
 from anomaly.experiments.protocol import (
-    OneClassSplits,
+    evaluate_films,
+    evaluate_maps,
     evaluate_scores,
     known_anomalies,
-    one_class_splits,
     score_split,
 )
 from anomaly.experiments.results import ResultFiles, is_whole
 from anomaly.experiments.tables import write_tables
+from anomaly.experiments.tasks import Tasks, tasks_of
 from robustcls._validation import InputError, check_choice
-from robustcls.data.sources import load
-from robustcls.data.splits import FloatImages, Split, Splits
+from robustcls.data.splits import FloatImages, Split
 from robustcls.distribution.work import Piece, Work
 from robustcls.files import read_sealed
 from robustcls.runs import Run, versions
@@ -112,34 +112,23 @@ def benchmark_work(config: BenchmarkConfig, out: Path) -> Work:
         InputError: a setting or the images are unusable.
     """
     _check(config)
-    splits = load(
-        config.data,
-        image_size=config.image_size,
-        channels=config.channels,
-        skip_bad_images=config.skip_bad_images,
-        data_dir=config.data_dir,
-    )
-    for words in splits.left_out:
+    tasks = tasks_of(config)
+    for words in tasks.left_out:
         print(words, flush=True)
-    classes = list(range(splits.num_classes)) if config.classes is None else config.classes
-    parts = {
-        label: one_class_splits(splits, label, false_alarm_rate=config.false_alarm_rate)
-        for label in classes
-    }
     # Every setting is tried before the first training.
     for row in config.methods:
-        _detector(config, row, splits, 0)
+        _detector(config, row, tasks.open(tasks.numbers[0]).splits, 0)
     facts = {
         "benchmark": asdict(config),
-        "data": {"source": splits.source, "fingerprint": splits.fingerprint},
+        "data": {"source": tasks.source, "fingerprint": tasks.fingerprint},
     }
-    jobs = list(_jobs(config, classes))
+    jobs = list(_jobs(config, tasks.numbers))
     pieces = [
         Piece(
             job.row,
             f"{job.normal_class}-{job.seed}",
             facts,
-            partial(_piece, config, job, splits, parts[job.normal_class]),
+            partial(_piece, config, job, tasks),
         )
         for job in jobs
     ]
@@ -147,7 +136,7 @@ def benchmark_work(config: BenchmarkConfig, out: Path) -> Work:
         ResultFiles(out / "results"),
         pieces,
         facts=facts,
-        arrived=partial(_tabulate, out, jobs, splits),
+        arrived=partial(_tabulate, out, jobs, tasks),
         in_words=_in_words,
     )
 
@@ -161,7 +150,7 @@ def _check(config: BenchmarkConfig) -> None:
         check_choice("settings", row, config.methods)
 
 
-def _jobs(config: BenchmarkConfig, classes: list[int]) -> Iterator[_Job]:
+def _jobs(config: BenchmarkConfig, classes: Sequence[int]) -> Iterator[_Job]:
     """Seeds outermost, so that a benchmark that is stopped has whole tables of fewer seeds."""
     for seed in range(config.seeds):
         for row in config.methods:
@@ -181,15 +170,13 @@ def _detector(config: BenchmarkConfig, row: str, splits: Splits, seed: int) -> O
     return kind.from_config(settings | (config.settings or {}).get(row, {}))
 
 
-def _piece(
-    config: BenchmarkConfig, job: _Job, splits: Splits, parts: OneClassSplits, _: Path
-) -> dict[str, Any]:
-    return _measure(config, job, splits, parts)
+def _piece(config: BenchmarkConfig, job: _Job, tasks: Tasks, _: Path) -> dict[str, Any]:
+    return _measure(config, job, tasks)
 
 
-def _measure(
-    config: BenchmarkConfig, job: _Job, splits: Splits, parts: OneClassSplits
-) -> dict[str, Any]:
+def _measure(config: BenchmarkConfig, job: _Job, tasks: Tasks) -> dict[str, Any]:
+    task = tasks.open(job.normal_class)
+    splits, parts = task.splits, task.parts
     detector = _detector(config, job.row, splits, job.seed)
     anomalies = None
     if detector.wants_anomalies:
@@ -211,7 +198,7 @@ def _measure(
     return {
         "row": job.row,
         "method": detector.method,
-        "normal_class": splits.class_names[job.normal_class],
+        "normal_class": tasks.names[job.normal_class],
         "seed": job.seed,
         "labelled_anomalies": 0 if anomalies is None else len(anomalies),
         **evaluate_scores(
@@ -220,6 +207,8 @@ def _measure(
             threshold=detector.threshold,
             false_alarm_rate=detector.false_alarm_rate,
         ),
+        **evaluate_maps(detector, parts.test, task.data),
+        **evaluate_films(scores, parts.test),
         "training_seconds": seconds,
         "images_per_second": len(scores) / scoring,
         "oracle": {
@@ -258,8 +247,8 @@ def _in_words(result: dict[str, Any]) -> str:
     return f"normal {result['normal_class']}, AUROC {100 * result['auroc']:.2f} %"
 
 
-def _tabulate(out: Path, jobs: list[_Job], splits: Splits) -> None:
+def _tabulate(out: Path, jobs: list[_Job], tasks: Tasks) -> None:
     files = [out / job.file for job in jobs]
     results = [read_sealed(path) for path in files if is_whole(path)]
-    title = f"{splits.source}, {len(results)} of {len(jobs)} results"
-    write_tables(results, list(splits.class_names), title, out)
+    title = f"{tasks.source}, {len(results)} of {len(jobs)} results"
+    write_tables(results, list(tasks.names), title, out)

@@ -16,7 +16,7 @@ class DetectorConfig:
     Args:
         method: the detector, for example autoencoder (str, default patch_memory).
         data: an embedded set, a TFDS name or an image folder, also one of normal images alone or
-            in the layout of MVTec AD, LOCO, AD 2, VisA or UCSD.
+            in the layout of MVTec AD, LOCO, AD 2, VisA or UCSD, also written as SET:FOLDER.
         normal_class: the class to learn, by its number or its name; all others are anomalies. Left
             out, the only class of the training images (int or str, default None).
         image_size: side in pixels that images are resized to; null keeps theirs, and chooses one
@@ -63,9 +63,11 @@ class BenchmarkConfig:
     """All settings of a benchmark; each is a YAML key and a command-line flag.
 
     Args:
-        data: an embedded set, a TFDS name or an image folder.
+        data: an embedded set, a TFDS name or an image folder, each class of which is the normal one
+            in turn; or SET:FOLDER, SET being mvtec, loco, ad2, visa or ucsd, of one category or of
+            a folder of categories, with its own normal images, anomalies and masks.
         methods: entries like memae, each trained on each class with each seed.
-        classes: the normal classes by number; null takes all (default None).
+        classes: the normal classes or categories by number; null takes all (default None).
         seeds: how many, from 0 on (int >= 1, default 3).
         epochs: passes over the normal images; null is each method's own (int >= 1 or None, default
             None).

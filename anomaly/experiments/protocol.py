@@ -15,10 +15,11 @@ from anomaly.detection.thresholds import hold_out, smallest_sample
 from anomaly.experiments.config import DetectorConfig
 from anomaly.localization.boxes import find_boxes, smooth
 from anomaly.localization.measures import aupro, box_overlap, mask_overlap, pixel_auroc
+from anomaly.video.frame_scores import frame_figures
 from robustcls._notebook import Brief, Briefly
 from robustcls._progress import tqdm
 from robustcls._validation import InputError, check_choice, check_labels, check_number
-from robustcls.data.one_class_folders import read_masks
+from robustcls.data.one_class_folders import films_of, folder_of, read_masks
 from robustcls.data.splits import Split, Splits
 from robustcls.evaluation.intervals import measurement
 
@@ -233,7 +234,7 @@ def evaluate_maps(
         `mask_iou` and `mask_f1` of the pixels, `box_iou` and `box_f1` of the boxes. Nothing where
         the detector makes no maps or there are no masks.
     """
-    root = Path(data).expanduser()
+    root = folder_of(data) or Path(data).expanduser()
     if not (detector.makes_maps and root.is_dir()):
         return {}
     masks, known = read_masks(root, test.ids, detector.image_shape[:2])
@@ -260,6 +261,17 @@ def evaluate_maps(
         "box_f1": box_f1,
         "images_with_masks": int(known.sum()),
     }
+
+
+def evaluate_films(scores: np.ndarray, test: Split) -> dict[str, Any]:
+    """Returns the figures of frames of films, as `frame_figures`; nothing for other images.
+
+    Args:
+        scores: float [N].
+        test: labels 0 normal, 1 anomaly.
+    """
+    films = films_of(test.ids)
+    return {} if films is None else frame_figures(scores, test.labels, films)
 
 
 def relabelled(split: Split, normal_class: int) -> Split:

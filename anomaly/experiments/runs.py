@@ -16,6 +16,7 @@ from anomaly.experiments.config import DetectorConfig
 from anomaly.experiments.control import compare_with_control, mean_image_scores
 from anomaly.experiments.protocol import (
     OneClassSplits,
+    evaluate_films,
     evaluate_maps,
     evaluate_scores,
     known_anomalies,
@@ -211,6 +212,7 @@ def evaluate_detector(
             ),
             **compare_with_control(scores, mean_image_scores(normal, test), test.labels),
             **evaluate_maps(detector, test, run.config["train"]["data"], batch_size),
+            **evaluate_films(scores, test),
             "settings": settings,
             "versions": versions(),
             "data_fingerprint": splits.fingerprint,

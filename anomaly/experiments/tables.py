@@ -12,7 +12,8 @@ from typing import Any
 from robustcls.runs import write_json, write_text
 
 #: What the summary shows: the column's name, its value in a result, and the factor to show it by.
-COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], float], float], ...] = (
+#: Those of maps are of results that were measured with masks; others have None there.
+COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], float | None], float], ...] = (
     ("AUROC %", lambda result: result["auroc"], 100),
     ("AUPR %", lambda result: result["aupr"], 100),
     ("F1 %", lambda result: result["f1"], 100),
@@ -20,6 +21,12 @@ COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], float], float], ...] = (
     ("got %", lambda result: result["false_alarm_rate"]["got"], 100),
     ("anomalies found %", lambda result: result["detection_rate"]["got"], 100),
     ("oracle gap, points", lambda result: oracle_gap(result), 100),
+    ("AUROC % film by film", lambda result: result.get("normalized_auroc"), 100),
+    ("smoothed", lambda result: result.get("smoothed_auroc"), 100),
+    ("pixel AUROC %", lambda result: result.get("pixel_auroc"), 100),
+    ("AUPRO %", lambda result: result.get("aupro"), 100),
+    ("mask IoU %", lambda result: result.get("mask_iou"), 100),
+    ("box IoU %", lambda result: result.get("box_iou"), 100),
     ("training s", lambda result: result["training_seconds"], 1),
     ("images/s", lambda result: result["images_per_second"], 1),
 )
@@ -59,10 +66,12 @@ def summarize(results: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
         names = dict.fromkeys(result["normal_class"] for result in own)
         # Class by class, or a seed of some classes alone would give these more weight.
         parts = [[result for result in own if result["normal_class"] == name] for name in names]
-        entry: dict[str, float] = {
-            name: scale * statistics.fmean(statistics.fmean(map(value, part)) for part in parts)
-            for name, value, scale in COLUMNS
-        }
+        entry: dict[str, float] = {}
+        for name, value, scale in COLUMNS:
+            found = [[value(result) for result in part] for part in parts]
+            known = [[each for each in part if each is not None] for part in found]
+            if known == found:
+                entry[name] = scale * statistics.fmean(map(statistics.fmean, known))
         by_seed: dict[int, list[float]] = {}
         for result in own:
             by_seed.setdefault(result["seed"], []).append(100 * result["auroc"])
@@ -75,11 +84,13 @@ def summarize(results: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def _csv(results: list[dict[str, Any]]) -> str:
     text = io.StringIO()
-    names = [name for name, _, _ in COLUMNS]
+    columns = _columns(results)
+    names = [name for name, _, _ in columns]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["row", "normal_class", "seed", *names])
     for result in results:
-        values = [f"{scale * value(result):.6g}" for _, value, scale in COLUMNS]
+        found = [(value(result), scale) for _, value, scale in columns]
+        values = ["" if each is None else f"{scale * each:.6g}" for each, scale in found]
         writer.writerow([result["row"], result["normal_class"], result["seed"], *values])
     return text.getvalue()
 
@@ -113,12 +124,19 @@ def _markdown(
         "AUROC would have added; nothing was chosen by it.",
         "",
     ]
-    lines += _table_head(["means", "runs", *(name for name, _, _ in COLUMNS)])
+    lines += _table_head(["means", "runs", *(name for name, _, _ in _columns(results))])
     for row in rows:
         cells = [str(sum(result["row"] == row for result in results))]
-        cells += [f"{summary[row][name]:.{_digits(name)}f}" for name, _, _ in COLUMNS]
+        for name, _, _ in _columns(results):
+            mean_of = summary[row].get(name)
+            cells.append("–" if mean_of is None else f"{mean_of:.{_digits(name)}f}")
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _columns(results: list[dict[str, Any]]) -> list[tuple[str, Callable[..., Any], float]]:
+    """Those that some result has."""
+    return [each for each in COLUMNS if any(each[1](result) is not None for result in results)]
 
 
 def _digits(column: str) -> int:

@@ -237,6 +237,16 @@ def table_lines(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     if "mean_image_auroc" in metrics:
         control = f"{100 * metrics['mean_image_auroc']:.1f}"
         lines.append(("AUROC of a control", control, "distance to the mean normal image"))
+    films = {
+        "normalized_auroc": "each film from its lowest score to its highest",
+        "smoothed_auroc": "the same, smoothed along the film",
+        "mean_film_auroc": "mean over films with both kinds of frames",
+    }
+    lines += [
+        ("AUROC of frames", f"{100 * metrics[name]:.1f}", words)
+        for name, words in films.items()
+        if name in metrics
+    ]
     if "aupro" in metrics:
         count = f"{metrics['images_with_masks']} masks"
         lines.append(("AUROC of pixels", f"{100 * metrics['pixel_auroc']:.1f}", count))

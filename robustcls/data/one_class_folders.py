@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +19,54 @@ NORMAL = "normal"
 _TEST = ("test", "test_public")
 _VALIDATION = ("validation", "val")
 _MASKS = "ground_truth"
+#: Sets by the names that may stand before their folder, and what lies in the folder of each.
+LAYOUTS = {
+    "mvtec": ("train", "test", "ground_truth"),
+    "loco": ("train", "validation", "test", "ground_truth"),
+    "ad2": ("train", "test_public"),
+    "visa": ("Data/Images/Normal", "Data/Images/Anomaly"),
+    "ucsd": ("Train", "Test"),
+}
+
+
+def folder_of(name: str | os.PathLike[str]) -> Path | None:
+    """Returns the folder of `SET:FOLDER`, for example mvtec:datasets/bottle; None of other names.
+
+    Args:
+        name: as for `load`.
+
+    Raises:
+        InputError: the folder is missing or none of that set's.
+    """
+    kind, colon, rest = os.fspath(name).partition(":")
+    if not colon or kind not in LAYOUTS:
+        return None
+    root = Path(rest).expanduser()
+    missing = [part for part in LAYOUTS[kind] if not (root / part).is_dir()]
+    if missing:
+        below = categories(name)
+        hint = f" Did you mean {kind}:{root / below[0]}?" if below else ""
+        raise InputError(
+            f"data must be a folder of {kind} with {missing[0]}; {root} has none.{hint}"
+        )
+    return root
+
+
+def categories(name: str | os.PathLike[str]) -> list[str]:
+    """Returns the folders in FOLDER of `SET:FOLDER` that are each a category of the set.
+
+    Args:
+        name: as for `load`.
+    """
+    kind, colon, rest = os.fspath(name).partition(":")
+    root = Path(rest).expanduser()
+    if not colon or kind not in LAYOUTS or not root.is_dir():
+        return []
+    return [
+        folder.name
+        for folder in subfolders(root)
+        if all((folder / part).is_dir() for part in LAYOUTS[kind])
+    ]
 
 
 def scan_one_class(root: Path) -> tuple[Found, list[str]] | None:
@@ -79,6 +128,16 @@ def _films(folder: Path, word: str) -> list[Path]:
     if not folder.is_dir():
         return []
     return [film for film in subfolders(folder) if re.fullmatch(rf"{word}\d+", film.name)]
+
+
+def films_of(ids: Iterable[str]) -> list[str] | None:
+    """Returns the film of each test frame of UCSD; None where images are no such frames.
+
+    Args:
+        ids: names of test images, as in `Split.ids`.
+    """
+    found = [re.fullmatch(r"Test/(Test\d+)/.*", name) for name in ids]
+    return [match[1] for match in found if match] if found and all(found) else None
 
 
 def _frames(root: Path, films: list[Path]) -> tuple[Found, list[str]]:

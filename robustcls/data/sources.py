@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from robustcls._settings import NonNegativeInt, PositiveFloat, Range, checked
 from robustcls._validation import InputError, nearest
 from robustcls.data.embedded_sets import FASHION_MNIST_MINI, load_embedded
 from robustcls.data.folders import image_sizes, load_folder
+from robustcls.data.one_class_folders import folder_of
 from robustcls.data.resizing import Size
 from robustcls.data.splits import Reading, Splits
 
@@ -45,7 +47,9 @@ def load(
     - an image folder, `root/split/class/*` with the splits `train`, and if there are any
       `validation` (or `val`) and `test`, or `root/class/*`. A name that TensorFlow Datasets knows
       means that set; write `"./cifar10"` for a folder of that name. Classes are the folder
-      names, sorted. A class folder is read at any depth; hidden files are left out.
+      names, sorted. A class folder is read at any depth; hidden files are left out;
+    - `SET:FOLDER`, SET being mvtec, loco, ad2, visa or ucsd: a category of that set of defects, as
+      with `one_class`.
 
     What has no test split gives 20 % of each training class to it; what has no validation split
     gives `validation_fraction` of each training class, both chosen by `seed` and the images'
@@ -93,6 +97,9 @@ def load(
         data_dir=data_dir,
         memory=memory,
     )
+    folder = folder_of(name) if isinstance(name, str) else None
+    if folder is not None:
+        return load_folder(folder, dataclasses.replace(reading, one_class=True))
     read = _reader(name)
     return read(name, reading)
 
@@ -116,9 +123,10 @@ def sensible_side(
     Raises:
         InputError: an unknown name or an unusable folder.
     """
-    if _reader(name) is not load_folder:
+    folder = folder_of(name) if isinstance(name, str) else None
+    if folder is None and _reader(name) is not load_folder:
         return None, ""
-    sizes = image_sizes(Path(name).expanduser(), one_class)
+    sizes = image_sizes(folder or Path(name).expanduser(), one_class)
     different = sorted(set(sizes))
     if not sizes or (len(different) == 1 and max(different[0]) <= largest):
         return None, ""

@@ -163,3 +163,74 @@ def test_boxes_of_image_files(tmp_path, capfd):
     with pytest.raises(SystemExit):
         cli.main(["boxes", run, "--images", "none.png", "--out", out])
     assert "none.png cannot be read" in capfd.readouterr().err
+
+
+def _category(root, seed, side=16):
+    """Stripes as MVTec AD has them: good ones, and some with a bright square, with masks."""
+    draws = np.random.default_rng(seed)
+    for folder, count in (("train/good", 50), ("test/good", 6), ("test/hole", 5)):
+        (root / folder).mkdir(parents=True)
+        for number in range(count):
+            pixels = np.tile(np.uint8(100 + 50 * np.sin(np.arange(side))), (side, 1))
+            pixels = pixels + draws.integers(0, 9, pixels.shape, dtype=np.uint8)
+            mask = np.zeros_like(pixels)
+            if folder == "test/hole":
+                mask[4:9, 5:11] = 255
+                pixels[mask > 0] = 250
+                place = root / "ground_truth/hole" / f"{number:03}_mask.png"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask).save(place)
+            Image.fromarray(pixels).save(root / folder / f"{number:03}.png")
+
+
+def test_categories_of_a_set_of_defects(tmp_path, capfd):
+    """One task a category, with figures of maps where a method makes some."""
+    for number, name in enumerate(("bottle", "cable")):
+        _category(tmp_path / "mvtec" / name, number)
+    settings = '{"autoencoder": {"epochs": 1, "batch_size": 10}}'
+    flags = ["benchmark", "--seeds", "1", "--oracle", "false"]
+    methods = ["--methods", "one_class_svm", "autoencoder"]
+    out = tmp_path / "out"
+    cli.main(
+        [
+            *flags,
+            *methods,
+            "--settings",
+            settings,
+            "--data",
+            f"mvtec:{tmp_path / 'mvtec'}",
+            "--out",
+            str(out),
+        ]
+    )
+    results = json.loads((out / "results.json").read_text())["results"]
+    assert [(r["row"], r["normal_class"]) for r in results] == [
+        (row, name) for row in ("one_class_svm", "autoencoder") for name in ("bottle", "cable")
+    ]
+    assert ["aupro" in r for r in results] == [False, False, True, True]
+    assert all(r["auroc"] == 1 for r in results if r["row"] == "one_class_svm")
+    table = (out / "results.md").read_text()
+    assert "| bottle |" in table
+    assert "AUPRO %" in table
+    assert "–" in next(line for line in table.splitlines() if line.startswith("| one_class_svm"))
+    rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+    assert rows[0]["AUPRO %"] == ""
+    assert float(rows[2]["AUPRO %"]) > 0
+    capfd.readouterr()
+    one = tmp_path / "one"
+    data = f"mvtec:{tmp_path / 'mvtec' / 'cable'}"
+    cli.main([*flags, "--methods", "one_class_svm", "--data", data, "--out", str(one)])
+    (result,) = json.loads((one / "results.json").read_text())["results"]
+    assert result["normal_class"] == "good"
+    for name, words in (
+        (f"mvtec:{tmp_path}", "must be a folder of mvtec with train"),
+        (f"visa:{tmp_path / 'mvtec'}", "with Data/Images/Normal"),
+        ("mvtec:nowhere", "nowhere has none"),
+    ):
+        with pytest.raises(SystemExit):
+            cli.main([*flags, "--methods", "one_class_svm", "--data", name, "--out", "x"])
+        error = capfd.readouterr().err
+        assert words in error
+        assert error.count("\n") == 1
+    with pytest.raises(InputError, match=r"Did you mean mvtec:.*bottle"):
+        load(f"mvtec:{tmp_path / 'mvtec'}")
