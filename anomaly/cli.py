@@ -150,7 +150,7 @@ def evaluate_command(run: str, batch_size: int = 256, name: str | None = None) -
     print(evaluation_folder(Path(run), metrics["evaluation"]))
 
 
-def video_command(run: str, film: str, out: str, batch_size: int = 32) -> None:
+def video_command(run: str, film: str, out: str | None = None, batch_size: int = 32) -> None:
     """Score the frames of a film and write it with red boxes.
 
     Writes NAME.mp4, frames.csv and film.json.
@@ -158,11 +158,12 @@ def video_command(run: str, film: str, out: str, batch_size: int = 32) -> None:
     Args:
         run: the run folder of a detector.
         film: a file of any kind that FFmpeg reads.
-        out: the folder to write into.
+        out: the folder to write into; NAME-annotated beside the film when left out.
         batch_size: frames a forward pass.
     """
     from anomaly.experiments.films import annotate_film
 
+    out = f"{Path(film).with_suffix('')}-annotated" if out is None else out
     found = annotate_film(run, film, out, batch_size=batch_size, progress=sys.stderr.isatty())
     if found["ended_early"]:
         print(f"{film} ended early: {found['ended_early']}.", file=sys.stderr)
@@ -174,19 +175,24 @@ def video_command(run: str, film: str, out: str, batch_size: int = 32) -> None:
 
 
 def frames_command(
-    film: str, out: str, every: int = 1, first: int | None = None, channels: int = 3
+    film: str,
+    out: str | None = None,
+    every: int = 1,
+    first: int | None = None,
+    channels: int = 3,
 ) -> None:
     """Write frames of a film as pictures, to train a detector on.
 
     Args:
         film: a file of any kind that FFmpeg reads.
-        out: a new folder for the pictures.
+        out: a new folder for the pictures; NAME-frames beside the film when left out.
         every: take each n-th frame.
         first: look at so many frames from the beginning; at all when left out.
         channels: 1 gray, 3 colour.
     """
     from anomaly.experiments.films import extract_frames
 
+    out = f"{Path(film).with_suffix('')}-frames" if out is None else out
     print(f"{extract_frames(film, out, every=every, first=first, channels=channels)} frames, {out}")
 
 

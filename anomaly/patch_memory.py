@@ -18,8 +18,12 @@ from robustcls._settings import Choice, Flag, PositiveInt, Range
 from robustcls._validation import InputError, check_choice
 from robustcls.models.building import build_classifier
 
-# torchvision's blocks 3, 8 and 14.
-LAYERS = ("block_2_add", "block_7_add", "block_13_project_BN")
+#: By backbone, the last layer of what is 4, 16 and 32 pixels apart: torchvision's blocks 3, 8
+#: and 14 of MobileNetV2.
+LAYERS = {
+    "mobilenet_v2": ("block_2_add", "block_7_add", "block_13_project_BN"),
+    "efficientnet_lite0": ("lite_block_2_add", "lite_block_7_add", "lite_block_11_project_bn"),
+}
 # Farther than any patch is, and its square still a float.
 _UNUSED = 1e18
 # What the network needs, and what it gets where images are smaller.
@@ -30,7 +34,7 @@ _SMALLEST_SIDE, _SMALL_SIDE = 32, 64
 class PatchMemory(MapDetector):
     """Scores patches of an image by their distance to the nearest patches of normal images.
 
-    The features of some blocks of an ImageNet MobileNetV2, each averaged over 3×3 neighbours, are
+    The features of some blocks of an ImageNet network, each averaged over 3×3 neighbours, are
     brought to one grid and joined. A greedy coreset of the normal images' patches is remembered.
     A patch's value is its distance to the nearest remembered one; an image's score is that of its
     most distant patch, less where the patches remembered near the nearest one are as far away
@@ -44,9 +48,9 @@ class PatchMemory(MapDetector):
         false_alarm_rate: share of normal images that may be called anomalies, and share that may
             have boxes (float in (0, 1), default 0.05).
         seed: of the coreset and the held-out images (int >= 0, default 0).
-        layers: names of the network's layers whose features make a patch; those of torchvision's
-            blocks 3, 8 and 14 by default (default ("block_2_add", "block_7_add",
-            "block_13_project_BN")).
+        backbone: the network ("mobilenet_v2" or "efficientnet_lite0", default "mobilenet_v2").
+        layers: names of the network's layers whose features make a patch; None takes those of
+            `LAYERS`, of torchvision's blocks 3, 8 and 14 for MobileNetV2 (default None).
         grid: the patches' distance in pixels of the image that the network sees (int >= 1,
             default 8).
         resize_to: side that the network resizes images to; None keeps their size, and makes 64 of
@@ -75,7 +79,8 @@ class PatchMemory(MapDetector):
 
     epochs: Annotated[int, Range(minimum=1, maximum=1)] = 1
     batch_size: Annotated[int, Range(minimum=2)] = 16
-    layers: Sequence[str] = LAYERS
+    backbone: Annotated[str, Choice(tuple(LAYERS))] = "mobilenet_v2"
+    layers: Sequence[str] | None = None
     grid: PositiveInt = 8
     resize_to: Annotated[int, Range(minimum=32)] | None = None
     coreset: Annotated[float, Range(above=0, maximum=1)] = 0.02
@@ -86,7 +91,7 @@ class PatchMemory(MapDetector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.layers = tuple(self.layers)
+        self.layers = tuple(LAYERS[self.backbone] if self.layers is None else self.layers)
         if self.augmentation is not None:
             raise InputError("augmentation must be None for patch_memory; received a policy.")
         if self.neighbors > self.max_patches:
@@ -120,11 +125,13 @@ class PatchMemory(MapDetector):
             tf.TensorSpec([None, *self.image_shape], tf.float32)
         )
         starts = range(0, len(training.images), self.batch_size)
-        parts = [
-            embed(tf.constant(training.images[start : start + self.batch_size])).numpy()
-            for start in tqdm(starts, "Features", disable=training.verbose != 1)
-        ]
-        patches = np.concatenate(parts).reshape(-1, parts[0].shape[-1])
+        _, rows, columns, size = network.output_shape
+        # Filled piece by piece: a list of them would take the memory twice.
+        found = np.empty((len(training.images), rows, columns, size), np.float32)
+        for start in tqdm(starts, "Features", disable=training.verbose != 1):
+            piece = slice(start, start + self.batch_size)
+            found[piece] = embed(tf.constant(training.images[piece])).numpy()
+        patches = found.reshape(-1, size)
         memory = self.networks["memory"].get_layer("memory")
         patches = memory.scale(patches, whiten=self.whiten)
         count = min(self.max_patches, max(self.neighbors, round(self.coreset * len(patches))))
@@ -144,7 +151,7 @@ class PatchMemory(MapDetector):
 
     def _features(self, weights: str | None) -> keras.Model:
         classifier = build_classifier(
-            "mobilenet_v2",
+            self.backbone,
             input_shape=self.image_shape,
             num_classes=2,
             weights=weights,
@@ -155,7 +162,7 @@ class PatchMemory(MapDetector):
         known = [layer.name for layer in classifier.layers if len(layer.output.shape) == 4]
         height, width = (-(-side // self.grid) for side in self._seen)
         parts = []
-        for name in self.layers:
+        for name in self.layers or ():
             check_choice("layers", name, known)
             x = keras.layers.AveragePooling2D(3, 1, "same")(classifier.get_layer(name).output)
             parts.append(keras.layers.Resizing(height, width)(x))
@@ -229,16 +236,20 @@ class Memory(keras.layers.Layer):
         return tuple(input_shape[:-1]), tuple(input_shape[:1])
 
     def scale(self, patches: np.ndarray, *, whiten: bool) -> np.ndarray:
-        """Learns the mean of patches [M, D], and their rotation to white; returns them so."""
+        """Learns the mean of patches [M, D], and their rotation to white; returns them so.
+
+        The patches are centred in place.
+        """
         self.mean.assign(patches.mean(0))
-        centered = patches - self.mean.numpy()
+        patches -= self.mean.numpy()
         if whiten:
-            covariance = centered.T @ centered / len(centered)
+            covariance = patches.T @ patches / len(patches)
             values, vectors = np.linalg.eigh(covariance.astype(np.float64))
             # Directions of next to no variance are noise.
             scales = 1 / np.sqrt(values + 1e-3 * values.mean())
             self.rotation.assign((vectors * scales).astype(np.float32))
-        return centered @ self.rotation.numpy()
+            patches = patches @ self.rotation.numpy()
+        return patches
 
     def remember(self, patches: np.ndarray) -> None:
         """Keeps patches [M, D], M at most `count`, as `scale` returned them."""

@@ -123,4 +123,4 @@ def _load(config: BenchmarkConfig, data: str) -> Splits:
         name: getattr(config, name)
         for name in ("image_size", "channels", "skip_bad_images", "data_dir")
     }
-    return load(data, **given)
+    return load(data, one_class=folder_of(data) is not None, **given)

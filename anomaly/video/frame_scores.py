@@ -23,8 +23,8 @@ def normalized_scores(scores: Any, films: Any, *, smoothing: float = 0.0) -> np.
     Args:
         scores: float [N], higher = more anomalous, the frames of a film in order.
         films: [N], the name of each frame's film.
-        smoothing: standard deviation in frames of a Gaussian along each film, before (float,
-            default 0, none).
+        smoothing: standard deviation in frames of a Gaussian along each film, before; 0 smooths
+            nothing (float, default 0.0).
 
     Raises:
         InputError: no finite scores [N], or films of another number.

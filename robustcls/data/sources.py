@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +47,7 @@ def load(
       `validation` (or `val`) and `test`, or `root/class/*`. A name that TensorFlow Datasets knows
       means that set; write `"./cifar10"` for a folder of that name. Classes are the folder
       names, sorted. A class folder is read at any depth; hidden files are left out;
-    - `SET:FOLDER`, SET being mvtec, loco, ad2, visa or ucsd: a category of that set of defects, as
+    - `SET:FOLDER`, SET being mvtec, loco, ad2, visa or ucsd: a category of that set of defects,
       with `one_class`.
 
     What has no test split gives 20 % of each training class to it; what has no validation split
@@ -99,7 +98,12 @@ def load(
     )
     folder = folder_of(name) if isinstance(name, str) else None
     if folder is not None:
-        return load_folder(folder, dataclasses.replace(reading, one_class=True))
+        if not one_class:
+            raise InputError(
+                f"name must be a set of several classes; {name} has one normal class, which is for "
+                "`anomaly train`, or for one_class=True."
+            )
+        return load_folder(folder, reading)
     read = _reader(name)
     return read(name, reading)
 

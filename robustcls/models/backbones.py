@@ -11,12 +11,15 @@ import keras
 
 from robustcls._user_code import called
 from robustcls._validation import InputError
+from robustcls.models.efficientnet_lite import efficientnet_lite0
 from robustcls.models.mobilenet_v2 import OUTPUT_STRIDES, mobilenet_v2
 from robustcls.models.registry import BACKBONES
 from robustcls.models.resnext import resnext50
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MEAN_OF_LITE = (127 / 255,) * 3
+STD_OF_LITE = (128 / 255,) * 3
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -102,6 +105,13 @@ NASNET_MOBILE = Backbone(
 EFFICIENTNET_B2 = _efficientnet("EfficientNetB2")
 EFFICIENTNET_B4 = _efficientnet("EfficientNetB4")
 EFFICIENTNET_B6 = _efficientnet("EfficientNetB6")
+EFFICIENTNET_LITE0 = Backbone(
+    features=efficientnet_lite0,
+    application=None,
+    block=re.compile(r"(lite_(?:block_\d+|stem|head))(?:_|$)"),
+    mean=MEAN_OF_LITE,
+    std=STD_OF_LITE,
+)
 RESNEXT50 = Backbone(
     features=resnext50,
     application=None,

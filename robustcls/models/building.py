@@ -41,7 +41,8 @@ def build_classifier(
 
     Args:
         backbone: A key of `BACKBONES`: mobilenet_v2, densenet121, nasnet_mobile, efficientnet_b2,
-            efficientnet_b4, efficientnet_b6 or resnext50 (str, default "mobilenet_v2").
+            efficientnet_b4, efficientnet_b6, efficientnet_lite0 or resnext50 (str, default
+            "mobilenet_v2").
         input_shape: (height, width, channels) of the images, 1 or 3 channels.
         num_classes: How many classes (int >= 2).
         weights: `None` draws them from `seed`; `"imagenet"` takes ImageNet's, with their head when

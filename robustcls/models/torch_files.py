@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -96,3 +97,34 @@ def _read(file: BinaryIO) -> dict[str, np.ndarray]:
             raise pickle.UnpicklingError("the file is cut short")
         storage.values = np.frombuffer(data, storage.dtype)
     return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def convert_modules(
+    arrays: Mapping[str, np.ndarray], names: Iterable[str]
+) -> dict[str, list[np.ndarray]]:
+    """Converts a network of convolutions and batch norms to Keras' layer names and axes.
+
+    Args:
+        arrays: Its state dictionary, in its order: a convolution, its batch norm, the next
+            convolution, ..., the head.
+        names: Of the layers that they become, in that order, `logits` for the head.
+
+    Returns:
+        Layer names and what each layer's `set_weights` takes.
+    """
+    modules: dict[str, dict[str, np.ndarray]] = {}
+    for path, array in arrays.items():
+        owner, _, parameter = path.rpartition(".")
+        modules.setdefault(owner, {})[parameter] = array
+    layers: dict[str, list[np.ndarray]] = {}
+    for name, module in zip(names, modules.values(), strict=True):
+        weight = module["weight"]
+        if "running_mean" in module:
+            layers[name] = [module[k] for k in ("weight", "bias", "running_mean", "running_var")]
+        elif name == "logits":
+            layers[name] = [weight.T, module["bias"]]
+        elif name.endswith("depthwise"):
+            layers[name] = [weight.transpose(2, 3, 0, 1)]
+        else:
+            layers[name] = [weight.transpose(2, 3, 1, 0)]
+    return layers

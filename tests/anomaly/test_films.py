@@ -95,9 +95,9 @@ def test_a_film_through_a_detector(film, detector, tmp_path):
     assert len(pictures) == COUNT
     # The box is drawn in red where the square is, at three times the size.
     scale = pictures[9].shape[1] // 64
-    edge = pictures[9][10 * scale + 1, 24 * scale : 36 * scale].astype(int)
+    edge = pictures[9][10 * scale, 24 * scale : 36 * scale].astype(int)
     assert (edge[:, 0] - edge[:, 1]).mean() > 60
-    assert np.ptp(pictures[2][10 * scale + 1, 24 * scale : 36 * scale].astype(int)) < 30
+    assert np.ptp(pictures[2][10 * scale, 24 * scale : 36 * scale].astype(int)) < 30
 
 
 def test_without_maps_there_are_scores_alone(film, detector, tmp_path):

@@ -146,3 +146,19 @@ def test_two_fits_remember_the_same(detector):
 def test_bad_settings_are_one_line(changed, message):
     with pytest.raises(InputError, match=message):
         PatchMemory(**settings(**changed)).fit(waves(24, 0)[0], verbose=0)
+
+
+@pytest.mark.slow
+def test_efficientnet_lite0_in_the_place_of_mobilenet():
+    own = settings(backbone="efficientnet_lite0", layers=None)
+    detector = PatchMemory(**own)
+    assert detector.layers[0] == "lite_block_2_add"
+    detector.fit(waves(24, 0)[0], validation=waves(8, 1)[0], verbose=0)
+    assert detector.networks["features"].output_shape[1:] == (6, 8, 24 + 80 + 192)
+    normal, broken = waves(10, 2)[0], waves(10, 3, defect=True)[0]
+    scores = detector.score(np.concatenate([normal, broken]))
+    assert roc_auc_score([0] * 10 + [1] * 10, scores) > 0.9
+    again = PatchMemory.from_config(detector.get_config())
+    assert again.layers == detector.layers
+    with pytest.raises(InputError, match="Did you mean 'mobilenet_v2'"):
+        PatchMemory(**settings(backbone="mobilenet_v3"))

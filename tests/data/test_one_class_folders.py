@@ -155,3 +155,13 @@ def test_ucsd_without_labels_or_with_half_of_them(ucsd):
     (ucsd / "Test" / "Test001_gt" / "002.bmp").unlink()
     with pytest.raises(InputError, match=r"a mask for each frame.*Test001/002\.tif has none"):
         load(ucsd, one_class=True)
+
+
+def test_a_set_by_its_name(ucsd):
+    listing(ucsd, "1:4", "2:3, 4")
+    splits = load(f"ucsd:{ucsd}", one_class=True)
+    assert splits.fingerprint == load(ucsd, one_class=True).fingerprint
+    with pytest.raises(InputError, match="one normal class, which is for `anomaly train`"):
+        load(f"ucsd:{ucsd}")
+    with pytest.raises(InputError, match="a folder of mvtec with train"):
+        load(f"mvtec:{ucsd}", one_class=True)

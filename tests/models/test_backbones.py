@@ -21,6 +21,10 @@ BLOCKS = {
     "efficientnet_b2": (10, {1: "top_", 2: "block7", 8: "block1", 9: "stem_"}),
     "efficientnet_b4": (10, {1: "top_", 2: "block7", 8: "block1", 9: "stem_"}),
     "efficientnet_b6": (10, {1: "top_", 2: "block7", 8: "block1", 9: "stem_"}),
+    "efficientnet_lite0": (
+        19,
+        {1: "lite_head", 2: "lite_block_15_", 17: "lite_block_0_", 18: "lite_stem"},
+    ),
     "resnext50": (18, {1: "stage4_block3_", 16: "stage1_block1_", 17: "stem_"}),
 }
 

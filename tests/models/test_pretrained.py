@@ -53,6 +53,94 @@ def torchvision_logits(arrays, images):
     return x @ arrays["classifier.1.weight"].T + arrays["classifier.1.bias"]
 
 
+def lite_logits(arrays, images):
+    """EfficientNet-Lite0's forward pass, written from its definition."""
+    names = iter(dict.fromkeys(name.rpartition(".")[0] for name in arrays))
+
+    def unit(x, stride=1, activation=True):
+        kernel = arrays[next(names) + ".weight"].transpose(2, 3, 1, 0)
+        size = kernel.shape[0]
+        padding = [[0, 0]]
+        for side in x.shape[1:3]:
+            # As much as the last window needs, the larger half at the end.
+            needed = max((-(-side // stride) - 1) * stride + size - side, 0)
+            padding.append([needed // 2, needed - needed // 2])
+        x = tf.pad(x, [*padding, [0, 0]])
+        if kernel.shape[2] == 1 and x.shape[-1] > 1:
+            kernel = kernel.transpose(0, 1, 3, 2)
+            x = tf.nn.depthwise_conv2d(x, kernel, [1, stride, stride, 1], "VALID")
+        else:
+            x = tf.nn.conv2d(x, kernel, stride, "VALID")
+        norm = next(names)
+        centred = x - arrays[f"{norm}.running_mean"]
+        x = centred / np.sqrt(arrays[f"{norm}.running_var"] + 1e-3)
+        x = x * arrays[f"{norm}.weight"] + arrays[f"{norm}.bias"]
+        return tf.clip_by_value(x, 0, 6) if activation else x
+
+    x = unit((255 * tf.constant(images) - 127) / 128, 2)
+    for expansion, stride, blocks in (
+        (1, 1, 1), (6, 2, 2), (6, 2, 2), (6, 2, 3), (6, 1, 3), (6, 2, 4), (6, 1, 1),
+    ):  # fmt: skip
+        for block in range(blocks):
+            inputs = x
+            x = unit(x) if expansion > 1 else x
+            x = unit(x, stride if block == 0 else 1)
+            x = unit(x, activation=False)
+            x = inputs + x if block else x
+    x = tf.reduce_mean(unit(x), (1, 2))
+    return x @ arrays["_fc.weight"].T + arrays["_fc.bias"]
+
+
+def lite_state_dict():
+    """Random weights under the names and in the shapes of the published file."""
+    rng = np.random.default_rng(5)
+    arrays = {}
+
+    def add(name, shape, norm=None):
+        fan_in = np.prod(shape[1:])
+        arrays[f"{name}.weight"] = rng.normal(0, np.sqrt(2 / fan_in), shape).astype(np.float32)
+        if norm is not None:
+            for part, low, high in (
+                ("weight", 0.5, 1.5), ("bias", -0.2, 0.2), ("running_mean", -0.2, 0.2),
+                ("running_var", 0.5, 1.5),
+            ):  # fmt: skip
+                drawn = rng.uniform(low, high, shape[0]).astype(np.float32)
+                arrays[f"{norm}.{part}"] = drawn
+
+    add("_conv_stem", (32, 3, 3, 3), "_bn0")
+    index, width = 0, 32
+    for channels, blocks, size, expansion in (
+        (16, 1, 3, 1), (24, 2, 3, 6), (40, 2, 5, 6), (80, 3, 3, 6), (112, 3, 5, 6),
+        (192, 4, 5, 6), (320, 1, 3, 6),
+    ):  # fmt: skip
+        for _ in range(blocks):
+            prefix, inner = f"_blocks.{index}.", expansion * width
+            if expansion > 1:
+                add(f"{prefix}_expand_conv", (inner, width, 1, 1), f"{prefix}_bn0")
+            add(f"{prefix}_depthwise_conv", (inner, 1, size, size), f"{prefix}_bn1")
+            add(f"{prefix}_project_conv", (channels, inner, 1, 1), f"{prefix}_bn2")
+            index, width = index + 1, channels
+    add("_conv_head", (1280, 320, 1, 1), "_bn1")
+    add("_fc", (1000, 1280))
+    arrays["_fc.bias"] = np.zeros(1000, np.float32)
+    return arrays
+
+
+def test_lite_conversion_is_exact(tmp_path, monkeypatch, save_torch):
+    monkeypatch.setenv("ROBUSTCLS_CACHE", str(tmp_path))
+    arrays, path = lite_state_dict(), tmp_path / pretrained.LITE_FILE
+    save_torch(arrays, path)
+    monkeypatch.setattr(pretrained, "LITE_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    model = build_classifier(
+        "efficientnet_lite0", input_shape=(65, 64, 3), num_classes=1000, weights="imagenet"
+    )
+    x = images((3, 65, 64, 3))
+    expected = lite_logits(arrays, x).numpy()
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(model(x), expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+    assert pretrained.LITE_FILE in model.weights_source
+
+
 def images(shape, seed=0):
     return np.random.default_rng(seed).random(shape, dtype=np.float32)
 
@@ -201,6 +289,18 @@ def photos(tmp_path_factory):
         arrays = [np.asarray(p.convert("RGB").resize((224, 224), 2)) for p in pictures]
     labels = [int(re.search(r"_(\d+)\.jpg$", name)[1]) for name in names]
     return np.stack(arrays).astype("float32") / 255, np.array(labels)
+
+
+@pytest.mark.network
+def test_lite_recognizes_photos(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBUSTCLS_CACHE", str(tmp_path))
+    x, labels = photos
+    model = build_classifier(
+        "efficientnet_lite0", input_shape=(224, 224, 3), num_classes=1000, weights="imagenet"
+    )
+    ranks = np.argsort(-model.predict(x, verbose=0), axis=1)
+    assert (ranks[:, 0] == labels).sum() >= 17
+    assert (ranks[:, :5] == labels[:, None]).any(1).sum() == 20
 
 
 @pytest.mark.network
