@@ -26,7 +26,7 @@ from anomaly.experiments.results import ResultFiles, is_whole
 from anomaly.experiments.tables import write_tables
 from anomaly.experiments.tasks import Tasks, tasks_of
 from robustcls._validation import InputError, check_choice
-from robustcls.data.splits import FloatImages, Split
+from robustcls.data.splits import FloatImages, Split, Splits
 from robustcls.distribution.work import Piece, Work
 from robustcls.files import read_sealed
 from robustcls.runs import Run, versions

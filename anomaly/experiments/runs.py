@@ -173,8 +173,7 @@ def evaluate_detector(
 ) -> dict[str, Any]:
     """Measures a run's detector on the whole test split.
 
-    Writes `metrics.json` and `report/anomaly.html` into the run, and `report/images.html`, images
-    with maps and boxes, where the detector makes maps.
+    Writes `metrics.json`, `report/anomaly.html` and, with maps, `report/images.html` into the run.
 
     Args:
         run: a run or its folder.

@@ -70,9 +70,9 @@ def test_scores_of_files_in_shards(run, run_here):
 
 
 def test_a_benchmark_in_shards(tmp_path, run_here, monkeypatch):
-    def measure(config, job, splits, parts):
+    def measure(config, job, tasks):
         rate = {"asked": 0.05, "got": 0.04}
-        name = splits.class_names[job.normal_class]
+        name = tasks.names[job.normal_class]
         return {
             **{"row": job.row, "normal_class": name, "seed": job.seed, "auroc": 0.9, "aupr": 0.9},
             **{"f1": 0.8, "false_alarm_rate": rate, "detection_rate": {"got": 0.7}},
