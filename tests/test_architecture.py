@@ -55,6 +55,7 @@ FLOORS = (
     ),
     ("anomaly.serving", "anomaly.reports"),
     ("anomaly.experiments",),
+    ("anomaly.commands",),
     ("anomaly.cli",),
     ("anomaly.__main__",),
 )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly import cli
+from anomaly.commands import video_command
 from anomaly.experiments import films
 from anomaly.localization import Box
 from anomaly.video import Film, write_film
@@ -134,7 +134,7 @@ def test_a_film_that_ends_early_keeps_what_there_was(film, detector, tmp_path, c
         container.mux(stream.encode())
     cut = tmp_path / "cut.avi"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    cli.video_command("run", str(cut), str(tmp_path / "out"))
+    video_command("run", str(cut), str(tmp_path / "out"))
     found = json.loads((tmp_path / "out" / "film.json").read_text())
     assert 5 < found["frames"] < 40
     assert "40" in found["ended_early"] or "breaks off" in found["ended_early"]
