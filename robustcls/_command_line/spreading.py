@@ -34,7 +34,7 @@ def add_spreading_arguments(made: CommandParser) -> None:
     made.add_argument(
         "--engine",
         type=str | None,
-        help="ray: share the work among the actors of a Ray cluster (pip install 'robustcls[ray]')",
+        help="ray: share the work among the actors of a Ray cluster (extra `ray`)",
     )
     made.add_argument(
         "--address",

@@ -219,7 +219,7 @@ def require_ray(address: str | None) -> None:
     if not found:
         raise InputError(
             "engine ray must have the package ray; it is not installed. Install with: "
-            "pip install 'robustcls[ray]'."
+            "pip install '.[ray]' in the checkout of robustcls."
         )
     if address in (None, "auto"):
         return

@@ -40,5 +40,5 @@ def require(extra: str, purpose: str) -> None:
         except ImportError as error:
             raise InputError(
                 f"{purpose} must have the package {error.name}; it is not installed. "
-                f"Install with: pip install 'robustcls[{extra}]'."
+                f"Install with: pip install '.[{extra}]' in the checkout of robustcls."
             ) from None

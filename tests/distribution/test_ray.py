@@ -100,4 +100,4 @@ def test_without_ray_the_line_says_how_to_install_it(run_here, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     done = run_here(cli.main, "certify", "RUN", "--engine", "ray")
     assert done.returncode == 2
-    assert "pip install 'robustcls[ray]'" in done.stderr
+    assert "pip install '.[ray]'" in done.stderr

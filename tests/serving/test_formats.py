@@ -110,7 +110,7 @@ def test_what_a_format_cannot_do_is_one_line(model, split, tmp_path, monkeypatch
         raise ImportError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(InputError, match=r"ai_edge_litert.*pip install 'robustcls\[int8\]'"):
+    with pytest.raises(InputError, match=r"ai_edge_litert.*pip install '\.\[int8\]'"):
         export_file(model, tmp_path / "out", format="int8", **settings)
     monkeypatch.undo()
     with pytest.raises(SystemExit) as stopped:
