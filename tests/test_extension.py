@@ -251,7 +251,7 @@ def test_from_the_command_line(write_module, photos, tmp_path, capsys):
         assert command == "train" or names >= {"pgd", "fab", "square", "autoattack", "nudge"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_in_the_contract_tests(write_module, tmp_path):
     write_module("mine", MINE)
     flags = ["-q", "-p", "no:cacheprovider", "-p", "mine", "-c", str(ROOT / "pyproject.toml")]

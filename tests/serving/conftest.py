@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from robustcls.serving import export
+from robustcls.serving.checking import fresh_process
+from robustcls.serving.checking.parity import TOLERANCE
 
 CLASS_NAMES = ["cat", "dog", "<b>bird</b>"]
 SHAPE = (12, 16, 1)
@@ -56,6 +58,20 @@ def cases(exported):
     """Inputs and answers by signature, input or output, and name."""
     with np.load(exported / "1" / "assets.extra" / "cases.npz") as arrays:
         return {key: arrays[key] for key in arrays.files}
+
+
+@pytest.fixture(scope="session")
+def failed_checks():
+    """Says which checks of a fresh process a loaded SavedModel fails here, without the process."""
+
+    def failed(loaded, cases):
+        checks = [fresh_process.check_signatures(loaded.signatures, cases)]
+        for name, (inputs, expected) in cases.items():
+            function = loaded.signatures[name]
+            checks += fresh_process.check_case(name, function, inputs, expected, TOLERANCE)
+        return [entry["check"] for entry in checks if not entry["passed"]]
+
+    return failed
 
 
 @dataclass

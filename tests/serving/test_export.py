@@ -14,8 +14,10 @@ from tensorflow_serving.config import model_server_config_pb2
 from robustcls import InputError
 from robustcls.cli import main
 from robustcls.serving import export
+from robustcls.serving.checking.fresh_process import read_cases
 from robustcls.serving.checking.parity import check_export
 from robustcls.serving.exports.archive import write_folder, write_version
+from robustcls.serving.exports.cases import CASES_FILE
 from robustcls.serving.exports.configuration import (
     BATCH_SIZES,
     find_models,
@@ -127,8 +129,17 @@ def test_the_card_says_what_is_served(exported):
     assert "tensorflow" in json.loads(settings)["exported_with"]
 
 
-def test_a_check_fails_when_the_answers_differ(exported, cases, tmp_path):
-    """In a process without Keras, all checks pass but the one that must not."""
+def test_a_check_fails_when_an_answer_differs(exported, loaded, failed_checks):
+    answers = read_cases(exported / "1" / CASES_FILE)
+    assert failed_checks(loaded, answers) == []
+    answers["serving_default"][1]["logits"] += 1e-3
+    answers["explain"][1]["class_id"][0] += 1
+    assert failed_checks(loaded, answers) == ["serving_default: logits", "explain: class_id"]
+
+
+@pytest.mark.long
+def test_a_process_without_keras_finds_the_same(exported, cases, tmp_path):
+    """All checks pass but the one that must not."""
     shutil.copytree(exported / "1", tmp_path / "1")
     changed = dict(cases)
     changed["serving_default/outputs/logits"] = cases["serving_default/outputs/logits"] + 1e-3

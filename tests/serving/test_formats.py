@@ -13,12 +13,22 @@ from robustcls import InputError
 from robustcls.cli import main
 from robustcls.data.splits import Split
 from robustcls.serving import export
+from robustcls.serving.checking.fresh_process import read_cases
 from robustcls.serving.checking.parity import check_export
+from robustcls.serving.exports.cases import CASES_FILE
 from robustcls.serving.exports.portable import export_file
 
 CLASS_NAMES = ["cat", "dog", "<b>bird</b>"]
 IMAGES = np.random.default_rng(3).integers(0, 256, (40, 12, 16, 1)).astype(np.uint8)
 FLOATS = IMAGES.astype(np.float32) / np.float32(255)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_timing():
+    """Measures how long an answer takes in a moment, not in a second for each batch size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("robustcls.serving.exports.conversion_cost._SECONDS", 0.02)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -76,22 +86,34 @@ def test_one_file_answers_as_the_model(model, split, tmp_path, format, file, run
     assert f"| `{file}` | `images` float32 [N, 12, 16, 1] | `logits` float32 [N, 3] |" in card
 
 
-def test_weights_in_bfloat16(model, split, tmp_path):
+@pytest.fixture(scope="module")
+def small(model, split, tmp_path_factory):
+    """The folder of a version in bfloat16."""
+    folder = tmp_path_factory.mktemp("bfloat16")
+    return export(model, folder, class_names=CLASS_NAMES, bfloat16=True, test=split)
+
+
+def test_weights_in_bfloat16(model, split, small, failed_checks):
     """Half the size, every signature, and the very answers of the rounded model."""
-    version = export(model, tmp_path, class_names=CLASS_NAMES, bfloat16=True, test=split)
-    stored = tf.train.load_checkpoint(str(version / "variables" / "variables"))
+    stored = tf.train.load_checkpoint(str(small / "variables" / "variables"))
     kinds = set(stored.get_variable_to_dtype_map().values())
     assert tf.bfloat16 in kinds
     assert tf.float32 not in kinds
-    assert [entry["check"] for entry in check_export(version) if not entry["passed"]] == []
-    serve = tf.saved_model.load(str(version)).signatures["serving_default"]
+    loaded = tf.saved_model.load(str(small))
+    assert failed_checks(loaded, read_cases(small / CASES_FILE)) == []
+    serve = loaded.signatures["serving_default"]
     logits = serve(images=tf.constant(FLOATS))["logits"].numpy()
     plain = np.asarray(model(FLOATS, training=False))
     assert 0 < np.abs(logits - plain).max() < 0.02 * np.abs(plain).max()
-    found = json.loads((version / "comparison.json").read_text())
+    found = json.loads((small / "comparison.json").read_text())
     accuracy = (logits.argmax(1) == split.labels).mean()
     assert found["measured"]["bfloat16"]["accuracy"]["value"] == accuracy
-    assert "| 40 test images | float32 | bfloat16 |" in (version / "MODEL_CARD.md").read_text()
+    assert "| 40 test images | float32 | bfloat16 |" in (small / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.long
+def test_weights_in_bfloat16_need_no_keras(small):
+    assert [entry["check"] for entry in check_export(small) if not entry["passed"]] == []
 
 
 def test_what_a_format_cannot_do_is_one_line(model, split, tmp_path, monkeypatch, capsys):

@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("images")
     draws = np.random.default_rng(0)
     rows, columns = np.mgrid[:28, :28] / 6
-    for part, count in (("train", 100), ("test", 40)):
+    for part, count in (("train", 48), ("test", 20)):
         for name in ("defect", "wave"):
             (root / part / name).mkdir(parents=True)
             for index in range(count):
@@ -62,13 +62,20 @@ def runs(folder, tmp_path_factory):
     return root / "waves", root / "kinds"
 
 
-def test_both_answer_as_one(folder, runs):
-    """Together they say what each alone says of every test image."""
+@pytest.fixture(scope="module")
+def version(runs):
+    """The folder of their export."""
     detector_run, classifier_run = runs
     cli.main(["export", str(detector_run), "--classifier", str(classifier_run)])
-    version = detector_run / "export-gate" / "1"
-    assert [entry for entry in check_export(version) if not entry["passed"]] == []
-    signatures = tf.saved_model.load(str(version)).signatures
+    return detector_run / "export-gate" / "1"
+
+
+def test_both_answer_as_one(folder, runs, version, failed_checks):
+    """Together they say what each alone says of every test image."""
+    detector_run, classifier_run = runs
+    loaded = tf.saved_model.load(str(version))
+    assert failed_checks(loaded, read_cases(version / CASES_FILE)) == []
+    signatures = loaded.signatures
     assert set(signatures) == {
         *("serving_default", "serving_bytes", "decode", "explain"),
         *("score", "detect", "anomaly_map", "boxes"),
@@ -98,14 +105,17 @@ def test_both_answer_as_one(folder, runs):
     assert "- detector: normal class: wave" in card
 
 
-def test_every_signature_is_served(folder, runs, run_server, browser, tmp_path):
+@pytest.mark.long
+def test_every_signature_is_served(folder, version, run_server, browser, tmp_path):
     """Through the generated client and curl, the answers that the parts gave before the export."""
-    out = tmp_path / "gate"
-    cli.main(["export", str(runs[0]), "--classifier", str(runs[1]), "--out", str(out)])
+    assert [entry for entry in check_export(version) if not entry["passed"]] == []
     asked = set()
-    with run_server(out, tmp_path / "log") as server, grpc.insecure_channel(server.grpc) as channel:
+    with (
+        run_server(version.parent, tmp_path / "log") as server,
+        grpc.insecure_channel(server.grpc) as channel,
+    ):
         predictions = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        for signature, (inputs, expected) in read_cases(out / "1" / CASES_FILE).items():
+        for signature, (inputs, expected) in read_cases(version / CASES_FILE).items():
             request = predict_pb2.PredictRequest()
             request.model_spec.name, request.model_spec.signature_name = "waves", signature
             for name, value in inputs.items():

@@ -91,15 +91,12 @@ def main(cases_path, out_path):
         loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(tf_keras.optimizers.SGD(1.0), loss=loss)
 
-        @tf.function
-        def step(inputs, model=model, base=base):
-            with tf.GradientTape() as tape:
-                model(inputs, training=True)
-                total = tf.add_n(model.losses)
-            return model.losses, tape.gradient(total, base.trainable_variables)
-
         inputs = {"feature": tf.constant(images), "label": tf.constant(labels)}
-        (clean, scaled_adversarial), gradients = step(inputs)
+        with tf.GradientTape() as tape:
+            model(inputs, training=True)
+            total = tf.add_n(model.losses)
+        (clean, scaled_adversarial) = model.losses
+        gradients = tape.gradient(total, base.trainable_variables)
         results[f"{number}_clean"] = clean.numpy()
         results[f"{number}_adversarial"] = scaled_adversarial.numpy() / case["multiplier"]
         for index, gradient in enumerate(gradients):

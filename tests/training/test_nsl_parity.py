@@ -12,6 +12,8 @@ import pytest
 
 from robustcls.training.adversarial import AdversarialRegularization
 
+# `test_nsl_cases.py` has the cases that can be computed by hand.
+pytestmark = pytest.mark.long
 CASES = [
     {"adv_grad_norm": "infinity", "adv_step_size": 0.1, "multiplier": 0.2},
     {"adv_grad_norm": "l2", "adv_step_size": 0.8, "multiplier": 0.7},
