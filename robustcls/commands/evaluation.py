@@ -25,6 +25,7 @@ from robustcls._command_line import (
 )
 from robustcls._validation import InputError, check_choice
 from robustcls.attacks.registry import ATTACKS
+from robustcls.commands.explanation import merge_explanations
 from robustcls.evaluation.corruptions.registry import CORRUPTIONS
 from robustcls.evaluation.runs.config import EvaluationConfig
 from robustcls.evaluation.smoothing.config import SmoothingConfig
@@ -59,7 +60,10 @@ def add_commands(commands: Any) -> Runners:
     ends = tuple[float, float] | None
     made.add_argument("--input_range", type=ends, help="as the shards were given it")
     made.add_argument(
-        "--command", type=str, default="evaluate", help="that was divided: evaluate or certify"
+        "--command",
+        type=str,
+        default="evaluate",
+        help="that was divided: evaluate, certify or explain",
     )
     made.add_argument(
         "--folders",
@@ -154,15 +158,19 @@ def merge(where: dict[str, Any], name: str | None, command: str, folders: list[s
     """Join what the shards of a command measured (`evaluate --shards 1/5` and so on).
 
     Writes what one process would have written, bit by bit: metrics.json and the report of
-    `evaluate`, certification.json or bounds.json of `certify` (--command certify).
+    `evaluate`, certification.json or bounds.json of `certify` (--command certify),
+    the report of `explain` (--command explain).
     """
     from robustcls.distribution.shards import require_shards
     from robustcls.evaluation.runs.models import find_models
     from robustcls.evaluation.runs.work import work_of
 
-    check_choice("command", command, ("evaluate", "certify"))
-    if command == "certify" and name is not None:
-        raise InputError(f"name is for evaluations; received {name!r} of a certification.")
+    check_choice("command", command, ("evaluate", "certify", "explain"))
+    if command != "evaluate" and name is not None:
+        raise InputError(f"name is for evaluations; received {name!r} with --command {command}.")
+    if command == "explain":
+        merge_explanations(where["path"], where["out"], folders)
+        return
     evaluated = find_models(**where)
     folder = evaluation_folder(evaluated.folder, name or DEFAULT)
     if command == "evaluate":
@@ -202,11 +210,7 @@ def certify(
 
 
 def _is_shard(
-    evaluated: Any,
-    config: Any,
-    where: dict[str, Any],
-    resume: bool,
-    spreading: Spreading | None,
+    evaluated: Any, config: Any, where: dict[str, Any], resume: bool, spreading: Spreading | None
 ) -> bool:
     """Measures what is spread; returns whether that is one shard, which has nothing to show."""
     from robustcls.evaluation.runs.work import open_work, work_of
@@ -240,17 +244,13 @@ def _measure(evaluated: Any, config: Any, resume: bool) -> dict[str, Any]:
     return found
 
 
-def _settings_file(command: str, folder: Path | str) -> Path:
-    return Path(folder) / f"{command}_settings.json"
-
-
 def _keep_settings(command: str, folder: Path, config: Any) -> None:
     """Leaves the settings for `--resume`."""
-    write_sealed(_settings_file(command, folder), dataclasses.asdict(config))
+    write_sealed(folder / f"{command}_settings.json", dataclasses.asdict(config))
 
 
 def _kept_settings(command: str, folder: Path | str) -> dict[str, Any]:
-    path = _settings_file(command, folder)
+    path = Path(folder) / f"{command}_settings.json"
     return read_sealed(path) if path.is_file() else {}
 
 

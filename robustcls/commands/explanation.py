@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 
-from robustcls._command_line import Runners, first_line, function_parser, list_names
+from robustcls._command_line import (
+    Runners,
+    add_spreading_arguments,
+    first_line,
+    function_parser,
+    list_names,
+    take_spreading,
+)
+from robustcls._validation import InputError, check_choice
 from robustcls.attacks.registry import ATTACKS
+from robustcls.distribution.shards import require_shards
 from robustcls.explanation.methods.registry import METHODS
 from robustcls.explanation.quality.measures.registry import MEASURES
+from robustcls.files import read_json, write_json
+
+SETTINGS = "explain_settings.json"
 
 
 def add_commands(commands: Any) -> Runners:
     """Adds `explain`; returns what runs it."""
     made = function_parser(explain_models)
     made.add_argument("--config", action="config", help="a YAML file with any of the settings")
+    add_spreading_arguments(made)
     list_names(made, Attacks=ATTACKS, Methods=METHODS, Measures=MEASURES)
     commands.add_subcommand("explain", made, help=first_line(made.description))
     return {"explain": _explain}
@@ -26,7 +41,50 @@ def add_commands(commands: Any) -> Runners:
 def _explain(values: Namespace) -> None:
     flags = values.as_dict()
     flags.pop("config", None)
-    explain_models(**flags)
+    spreading = take_spreading(flags)
+    if spreading is None:
+        explain_models(**flags)
+        return
+    from robustcls.explanation.reports.sharing import (
+        explain_shared,
+        explanation_folder,
+        explanation_work,
+    )
+
+    path, data, out, settings = _arguments(**flags)
+    work = explanation_work(path, data, settings, out)
+    elsewhere = functools.partial(explanation_work, path, data, settings, out)
+    spreading.measure(work, elsewhere, resume=False)
+    folder = explanation_folder(path, out)
+    write_json(folder / SETTINGS, flags)
+    if spreading.shard is not None:
+        print(folder)
+        return
+    print(explain_shared(path, data, settings, out, work).path)
+
+
+def merge_explanations(run: str, out: str | None, folders: list[str]) -> None:
+    """Join what the shards of an explanation found out.
+
+    Args:
+        run: as the shards were given it.
+        out: as the shards were given it.
+        folders: copies of the folders that they named.
+    """
+    from robustcls.explanation.reports.sharing import (
+        explain_shared,
+        explanation_folder,
+        explanation_work,
+    )
+
+    places = [explanation_folder(run, out), *map(Path, folders)]
+    kept = next((place / SETTINGS for place in places if (place / SETTINGS).is_file()), None)
+    if kept is None:
+        raise InputError(f"run must hold the results of shards; {places[0]} holds none.")
+    path, data, out, settings = _arguments(**read_json(kept) | {"run": run, "out": out})
+    work = explanation_work(path, data, settings, out)
+    require_shards(work, folders)
+    print(explain_shared(path, data, settings, out, work).path)
 
 
 def explain_models(
@@ -84,26 +142,40 @@ def explain_models(
         output: which output of a model file to explain, by name or number.
         skip_bad_images: leave unreadable files of --images or --data out.
     """
-    from robustcls._validation import InputError, check_choice
-    from robustcls.explanation.reports.report import DEFAULT_METHODS
+    path, where, folder, settings = _arguments(**locals())
     from robustcls.explanation.reports.runs import explain_model_file, explain_run
 
+    if where is None:
+        print(explain_run(path, out=folder, **settings).path)
+    else:
+        print(explain_model_file(path, where, out=folder, **settings).path)
+
+
+def _arguments(
+    *,
+    run: str,
+    data: str | None,
+    out: str | None,
+    attack: str,
+    epsilon: float,
+    norm: str,
+    steps: int,
+    images: Sequence[str],
+    input_range: Sequence[float] | None,
+    output: str | None,
+    skip_bad_images: bool,
+    **settings: Any,
+) -> tuple[str, str | None, str | None, dict[str, Any]]:
+    """Returns what is explained, the images of a file, the folder, and all other settings."""
+    from robustcls.explanation.reports.report import DEFAULT_METHODS
+
     check_choice("attack", attack, ("none", *ATTACKS))
-    ball = {"epsilon": epsilon, "norm": norm, "seed": seed, "steps": steps}
-    settings: dict[str, Any] = {
-        "out": out,
+    ball = {"epsilon": epsilon, "norm": norm, "seed": settings["seed"], "steps": steps}
+    settings |= {
         "attack": None if attack == "none" else ATTACKS[attack].from_settings(ball),
-        "methods": methods or DEFAULT_METHODS,
-        "limit": limit,
-        "only": only,
-        "classes": classes,
-        "layer": layer,
-        "quality_limit": quality_limit,
-        "measures": measures,
-        "show_classes": show_classes,
-        "batch_size": batch_size,
-        "seed": seed,
+        "methods": tuple(settings["methods"]) or DEFAULT_METHODS,
         "progress": sys.stderr.isatty(),
+        "skip_bad_images": skip_bad_images,
     }
     own: dict[str, Any] = {"input_range": input_range, "output": output}
     if Path(run).is_file():
@@ -111,9 +183,7 @@ def explain_models(
             raise InputError(f"data must name the images for the model {run}; received none.")
         if images:
             raise InputError(f"images are for a run; {run} is a model, whose images data names.")
-        own["skip_bad_images"] = skip_bad_images
-        print(explain_model_file(run, data, **own, **settings).path)
-        return
+        return run, data, out, settings | own
     for flag, value in {"data": data, **own}.items():
         if value is not None:
             raise InputError(f"{flag} is for a .keras file; {run} is none. Received {value!r}.")
@@ -121,5 +191,4 @@ def explain_models(
         raise InputError(
             f"skip_bad_images is for --images and for a .keras file; the run {run} knows its own."
         )
-    found = explain_run(run, images=images, skip_bad_images=skip_bad_images, **settings)
-    print(found.path)
+    return run, None, out, settings | {"images": tuple(images)}

@@ -13,7 +13,7 @@ def run(tmp_path_factory):
     """A run as training leaves it, with networks that have learnt nothing."""
     splits = load("fashion_mnist_mini")
     config = {
-        "train": {"data": {"name": "fashion_mnist_mini"}},
+        "train": {"data": {"name": "fashion_mnist_mini"}, "augmentation": None, "seed": 0},
         "data": {
             "source": splits.source,
             "fingerprint": splits.fingerprint,
@@ -91,3 +91,24 @@ def test_bad_input_is_one_line(run, capsys, tmp_path):
     ]:
         assert message in fail(capsys, run.path, *arguments)
     assert "does not exist" in fail(capsys, tmp_path / "nowhere")
+
+
+def test_shards_join_to_the_report_of_one_process(run, capsys, tmp_path):
+    arguments = [str(run.path), "--limit", "2", "--quality_limit", "2", "--attack", "fgsm"]
+    arguments += ["--methods", "gradients", "--measures", "infidelity"]
+    whole, shared, other = (str(tmp_path / name) for name in ("whole", "shared", "other"))
+    main(["explain", *arguments, "--out", whole])
+    main(["explain", *arguments, "--out", shared, "--shards", "1/2"])
+    assert not (tmp_path / "shared/explanations.html").exists()
+    merging = ["merge", str(run.path), "--command", "explain", "--out", shared]
+    with pytest.raises(SystemExit):
+        main(merging)
+    assert "Run --shards 2/2" in capsys.readouterr().err
+    main(["explain", *arguments, "--out", other, "--shards", "2/2"])
+    main([*merging, "--folders", other])
+    for name in ("explanations.html", "explanations.jsonl", "verdict/base.csv"):
+        assert (tmp_path / "shared" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    for model in ("base", "adversarial"):
+        here, there = (np.load(tmp_path / f"{n}/maps/{model}.npz") for n in ("whole", "shared"))
+        for array in here:
+            np.testing.assert_array_equal(here[array], there[array], err_msg=array)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,8 @@ from robustcls.explanation.reports.selection import ONLY, choose, in_words
 from robustcls.reports.gallery import write_gallery
 from robustcls.runs import write_text
 
+Find = Callable[[], ModelResults]
+"""Finds out what there is to say about one model."""
 DEFAULT_METHODS = ("gradients", "grad_cam")
 REPORT = "explanations.html"
 RECORDS = "explanations.jsonl"
@@ -102,6 +105,7 @@ def explain(
     preprocess: Preprocess | None = None,
     input_range: InputRange | None = None,
     output: str | int | None = None,
+    results_of: Callable[[str, Find], ModelResults | None] | None = None,
     progress: bool = False,
 ) -> Explanations:
     """Writes a report on why a model decides as it does, and what an attack does to that.
@@ -145,6 +149,8 @@ def explain(
             `preprocess` (default None).
         output: name or number of the output to explain, of models with several (str, int or None,
             default None).
+        results_of: gives the results of a model, by its name and what finds them out. Where it
+            gives None no report is written: other processes know the others (default None).
         progress: show progress bars (bool, default False).
 
     Raises:
@@ -193,7 +199,8 @@ def explain(
     found: list[ModelResults] = []
     entries: list[str] = []
     for name, explainer in explainers.items():
-        results = _explain_one(
+        find = partial(
+            _explain_one,
             name,
             explainer,
             explained,
@@ -205,12 +212,17 @@ def explain(
             seed=seed,
             progress=progress,
         )
+        results = find() if results_of is None else results_of(name, find)
+        if results is None:
+            continue
         results.save_maps(explained, out / "maps" / f"{name}.npz")
         if results.table is not None:
             results.table.save(out / "verdict", name)
         entries += [json.dumps(record, allow_nan=False) for record in results.records(explained)]
         write_text(out / RECORDS, "\n".join(entries) + "\n")
         found.append(results)
+    if len(found) < len(explainers):
+        return Explanations(out / REPORT, explained, tuple(found))
     page = make_page(
         explained,
         found,
