@@ -56,7 +56,7 @@ setup(
         "importlib_resources>=6,<8",
         "jinja2>=3.1,<4",
         "jsonargparse[signatures]>=4.49,<5",
-        "keras>=3.10,<4",
+        "keras>=3.12,<4",
         "keras-cv>=0.9,<0.10",
         "lazy_loader>=0.4,<1",
         "markupsafe>=2.1,<4",

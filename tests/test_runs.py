@@ -130,3 +130,22 @@ def test_a_kill_in_mid_write_keeps_the_previous_file(tmp_path):
     process.wait()
     process.stdout.close()
     assert path.read_text() == "old"
+
+
+def test_a_file_is_replaced_in_one_step(tmp_path):
+    """Who reads the old one meanwhile reads on: nothing is written over it."""
+    path = tmp_path / "metrics.json"
+    runs.write_text(path, "old")
+    with open(path) as reading:
+        runs.write_text(path, "newer and longer")
+        assert reading.read() == "old"
+    assert path.read_text() == "newer and longer"
+
+
+def test_the_new_file_is_on_the_disk_before_it_takes_the_place_of_the_old(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(os, "fsync", lambda file: done.append("written"))
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda *names: done.append("replaced") or replace(*names))
+    runs.write_text(tmp_path / "metrics.json", "new")
+    assert done == ["written", "replaced"]

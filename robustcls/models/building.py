@@ -112,11 +112,13 @@ def build_classifier(
     return model
 
 
-def load_classifier(path: str | Path) -> keras.Model:
+def load_classifier(path: str | Path, *, allow_h5: bool = False) -> keras.Model:
     """Loads a model from a `.keras` file.
 
     Args:
         path: A file written by `save_classifier` or `model.save`.
+        allow_h5: Take files of the older formats `.h5` and `.hdf5` too, which may run code that is
+            in them as they are loaded: only files that you trust (bool, default False).
 
     Returns:
         The model, not compiled; its layers are the fast ones of this package where there are
@@ -128,6 +130,12 @@ def load_classifier(path: str | Path) -> keras.Model:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"path must be a .keras file; received '{path}', which does not exist.")
+    if path.suffix.lower() in (".h5", ".hdf5") and not allow_h5:
+        raise InputError(
+            f"path must be a .keras file; '{path}' is of a format that may run code as it is "
+            "loaded. If you trust it, save it anew: load_classifier(path, allow_h5=True)"
+            ".save('model.keras')."
+        )
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:

@@ -29,6 +29,8 @@ class ServingError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+        #: Whether the metrics have it.
+        self.counted = False
 
     @property
     def http_status(self) -> int:

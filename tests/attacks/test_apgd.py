@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from robustcls._validation import InputError
 from robustcls.attacks import APGD, PGD, losses
-from robustcls.attacks.apgd import checkpoint_periods
+from robustcls.attacks.apgd import AutoStep, checkpoint_periods
 
 
 def test_checkpoints_are_the_published_ones():
@@ -114,3 +114,39 @@ def test_dlr_needs_logits_to_compare(problem):
 def test_bad_settings(settings, message):
     with pytest.raises(InputError, match=message):
         APGD(**settings)
+
+
+@pytest.mark.parametrize(
+    ("rises", "checked", "halved", "expected"),
+    [
+        (3, -9.0, True, 0.5),  # three quarters of the steps are too few
+        (4, -9.0, True, 1.0),
+        (4, 0.5, False, 0.5),  # the best is no better than at the last checkpoint
+        (4, 0.4, False, 1.0),
+        (4, 0.5, True, 1.0),  # halved last time
+    ],
+)
+def test_a_step_is_halved_by_the_two_conditions_of_the_paper(rises, checked, halved, expected):
+    """Equation 3 and conditions 1 and 2 of algorithm 1, where they just hold and just do not."""
+    row = np.array([0.5], np.float32)
+    points = np.full((1, 1, 1, 1), 0.5, np.float32)
+    state = {
+        "current": points, "previous": points, "best": points, "best_gradient": points,
+        "best_loss": row, "last_loss": np.array([9.0], np.float32),
+        "checked_loss": np.array([checked], np.float32), "halved": np.array([halved]),
+        "rises": np.array([rises], np.float32), "step_size": np.array([1.0], np.float32),
+    }  # fmt: skip
+    batch = {"images": points, "labels": np.array([0]), "step": np.array([4])}
+    settings = {"epsilon": np.float32(0.4), "periods": np.array([0, 0, 0, 0, 4], np.float32)}
+    state, batch, settings = (
+        {name: tf.constant(value) for name, value in part.items()}
+        for part in (state, batch, settings)
+    )
+
+    def logits(images):  # the loss is below the best so far
+        flat = tf.reshape(images, [-1, 1])
+        return tf.concat([0.1 * flat + 1, 0 * flat], -1)
+
+    _, _, after = AutoStep("inf", "ce", False)(logits, batch, state, settings)
+    assert after["step_size"].numpy().tolist() == [expected]
+    assert after["rises"].numpy().tolist() == [0]

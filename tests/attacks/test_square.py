@@ -1,5 +1,8 @@
 """Square: black box, its schedule and shapes."""
 
+import dataclasses
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,6 +10,7 @@ import tensorflow as tf
 from robustcls._validation import InputError
 from robustcls.attacks import PGD, Square
 from robustcls.attacks.square import _pattern
+from robustcls.attacks.task import Batch
 
 
 def test_works_on_a_function_and_asks_no_more_than_it_may(problem):
@@ -100,3 +104,26 @@ def test_bumps_have_norm_one_and_a_hill_over_a_valley(side):
     if side > 1:
         assert (pattern[: side // 2] > 0).all()
     assert (pattern[side // 2 :] < 0).all()
+
+
+def test_a_worse_point_is_never_gone_on_from():
+    """Algorithm 1: what does not raise the margin is dropped."""
+    margins = iter([0.1, 0.3, 0.2, 0.3])
+    classifier = types.SimpleNamespace(
+        predict=lambda points: np.array([[0.0, next(margins)]], np.float32)
+    )
+    images = np.full((1, 8, 8, 3), 0.5, np.float32)
+    one = np.array([0])
+    attack = Square(epsilon=0.1, queries=4)
+    step = attack.make_step(classifier)
+    batch = Batch(images, one, one, np.array([7], np.uint64), one, one)
+    state = attack.start(batch)
+    kept = []
+    for number in range(4):
+        batch = dataclasses.replace(batch, step=np.array([number]))
+        asked = state["current"]
+        _, _, state = step(batch, state)
+        kept.append((state["best"] == asked).all())
+    # The third is worse, and the fourth only as good.
+    assert kept == [True, True, False, False]
+    assert state["best_margin"] == np.float32(0.3)

@@ -99,3 +99,15 @@ def test_bad_input(linear):
             SmoothingConfig(**settings)
     with pytest.raises(InputError, match=r"labels must be in \[0, 2\)"):
         certify(linear, (flat(0.3), np.array([2])))
+
+
+def test_the_draws_that_choose_the_class_are_no_evidence_for_it():
+    """Section 3.2.2 of the paper: the class is chosen on draws of its own."""
+    config = SmoothingConfig(selection=10, samples=100, sigma=0.5, alpha=0.001)
+    votes = np.concatenate([np.zeros(10), np.zeros(70), np.ones(30)]).astype(np.int64)
+    expected = radius_of(70, 100, 0.5, 0.001)
+    assert smoothing._judge(votes, config) == (0, expected)
+    assert expected < radius_of(80, 100, 0.5, 0.001)
+    # Nor do the others change what was chosen: a class that loses them is abstained from.
+    votes = np.concatenate([np.zeros(10), np.ones(100)]).astype(np.int64)
+    assert smoothing._judge(votes, config) == (smoothing.ABSTAINED, 0.0)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -244,3 +245,21 @@ def test_load_of_a_cut_model(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match="path must be a model saved"):
         load_classifier(path)
+
+
+def test_h5_files_which_may_hold_code_are_taken_on_request_alone(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    for name in ("m.h5", "m.HDF5"):
+        path = tmp_path / name
+        path.write_bytes(b"")
+        with pytest.raises(InputError, match=r"may run code .* allow_h5=True"):
+            load_classifier(path)
+    path = tmp_path / "n.h5"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.save(path)
+        loaded = load_classifier(path, allow_h5=True)
+    images = np.ones((1, 4, 4, 1), np.float32)
+    np.testing.assert_array_equal(loaded(images), model(images))

@@ -1,6 +1,7 @@
 """A real server process, asked through the generated client, curl, `Client` and a browser."""
 
 import base64
+import gzip
 import itertools
 import json
 import shutil
@@ -266,6 +267,80 @@ def test_rest_refuses_with_a_reason(server, ask, status, message):
     answer = requests.request(method, server.model + path, data=body)
     assert answer.status_code == status
     assert message in answer.json()["error"]
+
+
+def packed(text):
+    return gzip.compress(text.encode())
+
+
+B64 = {"spaced": lambda text: " \n".join(text), "unpadded": lambda text: text.rstrip("=")}
+
+
+@pytest.mark.parametrize("form", ["gzip", "spaced", "unpadded", "another key", "another column"])
+def test_rest_takes_what_tensorflow_serving_takes(server, cases, form):
+    """`json_tensor.cc` and the server below it: gzip, absl's base64, keys that nobody asks for."""
+    inputs, outputs = case(cases, "serving_bytes")
+    text = base64.b64encode(inputs["image_bytes"][0]).decode()
+    rows = [{"b64": B64.get(form, str)(text)}]
+    body = {"signature_name": "serving_bytes", "inputs": {"image_bytes": rows}}
+    if form == "another key":
+        body["parameters"] = {"a": 1}
+    if form == "another column":
+        body["inputs"]["note"] = "x"
+    content, headers = json.dumps(body), {}
+    if form == "gzip":
+        content, headers = packed(content), {"Content-Encoding": "gzip"}
+    answer = requests.post(f"{server.model}:predict", data=content, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert_same(answer.json()["outputs"]["logits"], outputs["logits"][:1], 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "message"),
+    [
+        (b"{}", 400, "must be gzip"),
+        (packed("{}")[:-6], 400, "cut off"),
+        (packed("x" * (1 << 21)), 413, "at most 1048576 bytes"),
+    ],
+)
+def test_gzip_that_is_none_or_too_much(server, content, status, message):
+    headers = {"Content-Encoding": "gzip"}
+    answer = requests.post(f"{server.model}:predict", data=content, headers=headers)
+    assert answer.status_code == status
+    assert message in answer.json()["error"]
+
+
+def test_answers_name_the_signature_that_answered(predictions):
+    answer = predictions.Predict(request_for("", GOOD))
+    assert answer.model_spec.signature_name == "serving_default"
+
+
+def test_pages_are_for_this_machine_and_in_no_frame(server):
+    for path in ("/", "/models.json", "/openapi.json"):
+        good = requests.get(server.rest + path)
+        assert good.status_code == 200
+        assert good.headers["X-Content-Type-Options"] == "nosniff"
+        assert good.headers["X-Frame-Options"] == "DENY"
+        bad = requests.get(server.rest + path, headers={"Host": "evil.example:8501"})
+        assert bad.status_code == 403
+        assert "host must be localhost" in bad.json()["error"]
+    # The interface itself has no such check, as in production.
+    asked = requests.get(server.model, headers={"Host": "models.example"})
+    assert asked.status_code == 200
+    assert asked.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_refusals_are_counted(server):
+    def count():
+        text = requests.get(f"{server.rest}/monitoring/prometheus/metrics").text
+        line = 'robustcls_requests_total{api="rest",code="INVALID_ARGUMENT",model="tiny"}'
+        found = [row for row in text.splitlines() if row.startswith(line)]
+        return float(found[0].split()[-1]) if found else 0
+
+    before = count()
+    requests.post(f"{server.model}:predict", data="{")
+    requests.post(f"{server.model}:predict", data='{"inputs": {"imgs": 1}}')
+    assert count() == before + 2
 
 
 def test_garbage_never_harms_others(server, predictions, cases):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -101,7 +102,7 @@ class Engine:
                 left = self.limits.timeout if timeout is None else timeout
                 return await batcher.submit(checked, min(left, self.limits.timeout)), served.number
         except ServingError as error:
-            code = error.code.name
+            code, error.counted = error.code.name, True
             raise
         except BaseException as error:
             code = "CANCELLED" if not isinstance(error, Exception) else "INTERNAL"
@@ -109,6 +110,19 @@ class Engine:
         finally:
             self.metrics.requests.labels(name, api, code).inc()
             self.metrics.seconds.labels(name, api).observe(time.perf_counter() - started)
+
+    def count_refusal(self, model: str, api: str, error: ServingError) -> None:
+        """Counts a request that was refused before it came to `predict`.
+
+        Args:
+            model: its name in the request, whatever follows after / or :.
+            api: grpc or rest.
+            error: the reason.
+        """
+        name = re.split("[/:]", model, maxsplit=1)[0]
+        name = name if name in self.registry.models else "unknown"
+        if not error.counted:
+            self.metrics.requests.labels(name, api, error.code.name).inc()
 
     async def close(self) -> None:
         """Unloads everything."""

@@ -35,13 +35,13 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._engine = engine
 
     async def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _or_abort(self._predict(request, context), context)
+        return await _or_abort(self._predict(request, context), context, self._engine, request)
 
     async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _or_abort(self._classify(request, context), context)
+        return await _or_abort(self._classify(request, context), context, self._engine, request)
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _or_abort(self._metadata(request), context)
+        return await _or_abort(self._metadata(request), context, self._engine, request)
 
     async def _predict(self, request: Any, context: Any) -> predict_pb2.PredictResponse:
         inputs = {
@@ -58,7 +58,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 f"output_filter must be among {', '.join(sorted(outputs))}; received {unknown}."
             )
         response = predict_pb2.PredictResponse()
-        _answered_by(response.model_spec, spec, version)
+        _answered_by(response.model_spec, spec, version, "serving_default")
         for name in request.output_filter or outputs:
             fill_proto(response.outputs[name], outputs[name])
         return response
@@ -77,7 +77,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             classify=True,
         )
         response = classification_pb2.ClassificationResponse()
-        _answered_by(response.model_spec, spec, version)
+        _answered_by(response.model_spec, spec, version, "classify")
         for labels, scores in zip(outputs["classes"], outputs["scores"], strict=True):
             row = response.result.classifications.add()
             for label, score in zip(labels.tolist(), scores.tolist(), strict=True):
@@ -99,7 +99,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         self._engine = engine
 
     async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _or_abort(self._status(request), context)
+        return await _or_abort(self._status(request), context, self._engine, request)
 
     async def _status(self, request: Any) -> Any:
         return status(self._engine, _target(request.model_spec))
@@ -136,9 +136,12 @@ def _target(spec: model_pb2.ModelSpec) -> Target:
     return Target(spec.name, version, spec.version_label if choice == "version_label" else None)
 
 
-def _answered_by(spec: model_pb2.ModelSpec, asked: model_pb2.ModelSpec, version: int) -> None:
+def _answered_by(
+    spec: model_pb2.ModelSpec, asked: model_pb2.ModelSpec, version: int, signature: str
+) -> None:
+    """Fills in what answered: the default `signature` where none was asked for."""
     spec.name = asked.name
-    spec.signature_name = asked.signature_name
+    spec.signature_name = asked.signature_name or signature
     spec.version.value = version
 
 
@@ -147,11 +150,14 @@ def _seconds_left(context: Any) -> float | None:
     return None if left is None else max(left, 0)
 
 
-async def _or_abort(answer: Awaitable[Answer], context: Any) -> Answer:
+async def _or_abort(
+    answer: Awaitable[Answer], context: Any, engine: Engine, request: Any
+) -> Answer:
     """Turns a refusal into gRPC's status, and a bug into INTERNAL and a line in the log."""
     try:
         return await answer
     except ServingError as error:
+        engine.count_refusal(request.model_spec.name, "grpc", error)
         code, message = error.code, error.message
     except Exception:
         LOG.exception("a request failed")

@@ -22,7 +22,8 @@ def parse_body(body: bytes, *keys: str) -> dict[str, Any]:
     """Returns the JSON object of a request.
 
     Raises:
-        ServingError: it is none, or has other keys than `keys` and `signature_name`.
+        ServingError: it is none, or has none of `keys` while it has others; beside one of them,
+            keys of another meaning are passed over as by TensorFlow Serving.
     """
     try:
         value = json.loads(body)
@@ -33,7 +34,7 @@ def parse_body(body: bytes, *keys: str) -> dict[str, Any]:
         raise invalid(f"body must be a JSON object; received {type(value).__name__}.")
     known = ("signature_name", *keys)
     for key in value:
-        if key not in known:
+        if key not in known and not any(wanted in value for wanted in keys):
             raise invalid(
                 f"body must have no keys but {', '.join(known)}; received {key[:100]!r}."
                 + nearest(key, known)
@@ -68,6 +69,9 @@ def parse_inputs(body: Mapping[str, Any], signature: Signature) -> tuple[Arrays,
         if len(signature.required) != 1:
             raise invalid(f"inputs must be named: {', '.join(sorted(signature.inputs))}.")
         columns = {signature.required[0]: columns}
+    if not by_row and all(name in columns for name in signature.required):
+        # What else stands among the columns is passed over, as by TensorFlow Serving.
+        columns = {name: value for name, value in columns.items() if name in signature.inputs}
     arrays = {
         name: _array(name, value, signature.inputs[name]) if name in signature.inputs else value
         for name, value in columns.items()
@@ -163,7 +167,9 @@ def _bytes(name: str, value: Any) -> bytes:
         return value.encode("utf-8", "surrogatepass")
     if isinstance(value, dict) and set(value) == {"b64"} and isinstance(value["b64"], str):
         try:
-            return base64.b64decode(value["b64"], validate=True)
+            # White space counts for nothing, and the padding may be left out.
+            text = "".join(value["b64"].split()).rstrip("=")
+            return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
         except (binascii.Error, ValueError):
             raise invalid(f"{name} must be base64 in b64; received something else.") from None
     raise invalid(f'{name} must be strings or objects {{"b64": ...}}; received another value.')

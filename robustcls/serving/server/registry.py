@@ -45,7 +45,7 @@ class ServedModel:
     Attributes:
         config: its name, folder and policy.
         versions: those that answer, by number.
-        failed: why versions could not be loaded, and the time stamp of the file that failed.
+        failed: why versions could not be loaded, and the stamp of their files then.
         loading: the version that is being loaded.
     """
 
@@ -60,8 +60,8 @@ class Registry:
 
     A new version is loaded and warmed up beside the old one, which goes on answering; then
     requests go to the new one, and the old one leaves memory after its last answer. A version
-    that cannot be loaded changes nothing: the log says why, and it is tried again when its file
-    changes.
+    that cannot be loaded changes nothing: the log says why, and it is tried again when any of its
+    files changes, so a version that is copied file by file is served in the end.
 
     Args:
         configs: the models.
@@ -174,10 +174,12 @@ class Registry:
         }
         model.failed = {n: reason for n, reason in model.failed.items() if n in found}
         wanted: list[int] = []
+        # Of the versions that are named all are served, as labels want them.
+        limit = 0 if model.config.specific else model.config.latest
         for number in self._candidates(model.config, sorted(found, reverse=True)):
             if number in model.versions or await self._load(model, number, found[number]):
                 wanted.append(number)
-            if model.config.latest and len(wanted) == model.config.latest:
+            if len(wanted) == limit:
                 break
         for number in [n for n in model.versions if wanted and n not in wanted]:
             await self._unload(model, number)
@@ -189,7 +191,7 @@ class Registry:
         return numbers
 
     async def _load(self, model: ServedModel, number: int, folder: Path) -> bool:
-        name, stamp = model.config.name, (folder / SAVED_MODEL).stat().st_mtime_ns
+        name, stamp = model.config.name, _stamp(folder)
         if number in model.failed and model.failed[number][0] == stamp:
             return False
         model.loading = number
@@ -218,6 +220,16 @@ class Registry:
         LOG.info("%s version %d is unloaded", model.config.name, number)
         del served
         _free_memory()
+
+
+def _stamp(folder: Path) -> int:
+    """A number that is another one once a file in the folder comes, goes or changes."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        with contextlib.suppress(OSError):  # it went meanwhile
+            about = path.stat()
+            found.append((str(path), about.st_size, about.st_mtime_ns))
+    return hash(tuple(found))
 
 
 def _free_memory() -> None:

@@ -7,16 +7,20 @@ import importlib.resources
 import json
 import logging
 import re
+import zlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import grpc
 from google.protobuf import json_format as proto_json
 from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from robustcls.serving.errors import ServingError, invalid
 from robustcls.serving.exports.configuration import METRICS_PATH
@@ -33,8 +37,11 @@ _PATH = re.compile(
 )
 # Which of them an address takes is said by the address.
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+_LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
 # JSON above this is read and written in a thread, so that other requests go on.
 _LARGE = 1 << 15
+#: Of every answer: what it says it is, and in no frame of another page.
+_HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; "
     "style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'",
@@ -44,8 +51,14 @@ _PAGE_HEADERS = {
 Value = TypeVar("Value")
 
 
-def make_app(engine: Engine) -> Starlette:
-    """Returns the ASGI application."""
+def make_app(engine: Engine, *, loopback: bool = False) -> Starlette:
+    """Returns the ASGI application.
+
+    Args:
+        engine: answers.
+        loopback: the server listens on this machine alone, so its pages have no other name (bool,
+            default False).
+    """
     api = _RestApi(engine)
     page = importlib.resources.files("robustcls.serving.server").joinpath("page.html").read_bytes()
 
@@ -70,6 +83,12 @@ def make_app(engine: Engine) -> Starlette:
             Route("/v1/models/{path:path}", api.answer, methods=_METHODS),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
+        middleware=[
+            Middleware(
+                _WithHeaders,
+                own_pages=frozenset(["/", "/models.json", "/openapi.json"] if loopback else []),
+            )
+        ],
     )
 
 
@@ -96,6 +115,7 @@ class _RestApi:
             body = await self._body(request)
             return await getattr(self, f"_{match['verb']}")(target, body)
         except ServingError as error:
+            self._engine.count_refusal(request.path_params["path"], "rest", error)
             return _error(error.http_status, error.message)
         except ClientDisconnect:
             return Response(status_code=400)
@@ -136,10 +156,58 @@ class _RestApi:
                 if size > limit:
                     break
             else:
-                return b"".join(parts)
+                body = b"".join(parts)
+                if request.headers.get("content-encoding", "").strip().lower() == "gzip":
+                    body = await asyncio.to_thread(_unpacked, body, limit)
+                if len(body) <= limit:
+                    return body
         raise ServingError(
             grpc.StatusCode.RESOURCE_EXHAUSTED, f"body must be at most {limit} bytes; it is larger."
         )
+
+
+def _unpacked(body: bytes, limit: int) -> bytes:
+    """Unpacks a gzip body, and no further than one byte above the limit."""
+    unpack = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        found = unpack.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise invalid(f"body must be gzip, as its Content-Encoding says; {error}.") from None
+    if len(found) <= limit and not unpack.eof:
+        raise invalid("body must be gzip, as its Content-Encoding says; it is cut off.")
+    return found
+
+
+class _WithHeaders:
+    """Adds the headers that every answer has, and refuses pages to names of other hosts.
+
+    A page of another site whose name was made to lead here ("DNS rebinding") asks with that name.
+
+    Args:
+        app: answers.
+        own_pages: addresses that loopback names alone may ask for; none where the server listens
+            beyond this machine.
+    """
+
+    def __init__(self, app: ASGIApp, own_pages: frozenset[str]) -> None:
+        self._app = app
+        self._own_pages = own_pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        if scope["type"] == "http" and scope["path"] in self._own_pages:
+            host = Headers(scope=scope).get("host", "")
+            if not _LOOPBACK.fullmatch(host):
+                refused = _error(403, f"host must be localhost; received {host[:100]!r}.")
+                await refused(scope, receive, send_with_headers)
+                return
+        await self._app(scope, receive, send_with_headers)
 
 
 async def _in_turn(function: Callable[[], Value], size: int) -> Value:

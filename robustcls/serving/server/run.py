@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import ipaddress
 import logging
 import signal
 import socket
@@ -86,7 +87,7 @@ async def _run(
     server, grpc_port = await _start_grpc(engine, healthy, host, grpc_port)
     rest = _RestServer(
         uvicorn.Config(
-            make_app(engine),
+            make_app(engine, loopback=_is_loopback(host)),
             log_level="warning",
             access_log=False,
             lifespan="off",
@@ -141,6 +142,12 @@ class _RestServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host.lower() == "localhost"
 
 
 def _listen(host: str, port: int) -> socket.socket:
