@@ -43,7 +43,7 @@ def train(splits, *, epsilon, steps, epochs, width=16):
     @tf.function
     def step(images, labels):
         moved = images
-        for _ in range(steps):
+        for _ in tf.range(steps):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(moved)
                 value = loss(labels, model(moved, training=False))

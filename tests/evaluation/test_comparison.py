@@ -369,7 +369,7 @@ def test_bad_input(evaluated, honest, tmp_path):
     honest.save(tmp_path / "m.keras")
     for arguments, message in [
         ((tmp_path / "m.keras",), "data must name the images"),
-        ((tmp_path, "fashion_mnist_mini"), "input_range and output are for a .keras file"),
+        ((tmp_path, "fashion_mnist_mini"), "output and skip_bad_images are for a .keras file"),
         ((tmp_path / "none",), "none does not exist"),
         ((tmp_path,), "holds no config.json"),
     ]:

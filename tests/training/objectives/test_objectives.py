@@ -220,7 +220,11 @@ def test_contract(name, data):
     assert set(history) == {"loss", "accuracy"}
     if not name.endswith("ibp"):  # whose loss rises with epsilon
         assert history["loss"][-1] < history["loss"][0]
-    assert trainer.evaluate(images, labels, verbose=0, return_dict=True)["accuracy"] > 0.45
+    accuracy = np.mean(np.argmax(model(images), -1) == labels)
+    assert accuracy > 0.45
+    if name == "noise":  # evaluation is the same for all of them
+        found = trainer.evaluate(images, labels, verbose=0, return_dict=True)
+        assert found["accuracy"] == pytest.approx(accuracy)
 
 
 def test_batches_weights_mixed_precision_and_saving(data, tmp_path):
