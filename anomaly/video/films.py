@@ -126,6 +126,7 @@ def _av() -> Any:
         import av
     except ImportError:
         raise InputError(
-            "films need the package av, which is not installed; pip install 'robustcls[video]'."
+            "films need the package av, which is not installed. Install with: "
+            "pip install '.[video]' in the checkout of robustcls."
         ) from None
     return av
