@@ -2,6 +2,7 @@ import contextlib
 import gc
 import importlib.util
 import io
+import json
 import os
 import shutil
 import tempfile
@@ -71,6 +72,37 @@ def shallow(monkeypatch):
 
     stages = [(channels, 1, stride) for channels, _, stride in mobilenet_v2.STAGES]
     monkeypatch.setattr(mobilenet_v2, "STAGES", stages)
+
+
+@pytest.fixture(scope="session")
+def post():
+    """A coroutine function: what a server's application answers, without a socket."""
+
+    async def post(app, path, content):
+        sent = []
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/json")],
+        }
+
+        async def receive():
+            return {
+                "type": "http.request",
+                "body": json.dumps(content).encode(),
+                "more_body": False,
+            }
+
+        async def send(message):
+            sent.append(message)
+
+        await app(scope, receive, send)
+        return json.loads(b"".join(message.get("body", b"") for message in sent))
+
+    return post
 
 
 @pytest.fixture

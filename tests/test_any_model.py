@@ -7,7 +7,6 @@ by hand.
 
 import asyncio
 import importlib
-import json
 import sys
 
 import keras
@@ -109,6 +108,13 @@ MODELS = {
     "one logit": (lambda: sequential(*body(single=True), layers.Reshape((1,))), None),
     "one sigmoid": (lambda: sequential(*body(single=True, activation="sigmoid")), None),
     "nested": (lambda: sequential(sequential(*body(activation="softmax"))), None),
+    # As EfficientNet has it: a backbone within scales its own pixels, the head is outside.
+    "nested backbone": (
+        lambda: sequential(
+            sequential(layers.Rescaling(1 / 255), *body()[:2]), body(activation="softmax")[2]
+        ),
+        (0, 255),
+    ),
     "unbuilt": (lambda: keras.Sequential(body()), None),
     "subclassed": (Subclassed, None),
     "any size": (
@@ -118,6 +124,8 @@ MODELS = {
     "bfloat16": (lambda: sequential(*body(dtype="mixed_bfloat16")), None),
     "float64": (lambda: sequential(*body(dtype="float64")), None),
 }
+#: They return probabilities of a softmax.
+WITH_SOFTMAX = {"softmax", "nested", "nested backbone", "subclassed"}
 SAMPLES = np.round(255 * IMAGES).astype(np.uint8)
 #: What a float of 8 bits after the point leaves of a figure.
 COARSE = {"bfloat16": 2e-2}
@@ -150,7 +158,7 @@ def own_answers(name, model, images):
     if scores.shape[1] == 1:
         scores = scores if name == "one sigmoid" else tf.sigmoid(scores).numpy()
         return np.concatenate([1 - scores, scores], 1)
-    return scores if name in ("softmax", "nested", "subclassed") else tf.nn.softmax(scores).numpy()
+    return scores if name in WITH_SOFTMAX else tf.nn.softmax(scores).numpy()
 
 
 def test_the_table_tells_right_from_wrong():
@@ -165,7 +173,7 @@ def loss_of(name):
         return losses.BinaryCrossentropy(), np.eye(2, dtype=np.float32)[LABELS]
     if name.startswith("one"):
         return losses.BinaryCrossentropy(from_logits=name == "one logit"), LABELS
-    on_logits = name not in ("softmax", "nested", "subclassed")
+    on_logits = name not in WITH_SOFTMAX
     return losses.SparseCategoricalCrossentropy(from_logits=on_logits), LABELS
 
 
@@ -263,29 +271,7 @@ def test_export_and_check(case, version):
     assert [check for check in checks if not check["passed"]] == []
 
 
-async def post(app, path, content):
-    """What the server's application answers, without a socket."""
-    sent = []
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "headers": [(b"content-type", b"application/json")],
-    }
-
-    async def receive():
-        return {"type": "http.request", "body": json.dumps(content).encode(), "more_body": False}
-
-    async def send(message):
-        sent.append(message)
-
-    await app(scope, receive, send)
-    return json.loads(b"".join(message.get("body", b"") for message in sent))
-
-
-def test_serve(case, version, folder):
+def test_serve(case, version, folder, post):
     name, model, _ = case
     (version / WARMUP_FILE).unlink()  # takes longer than all else
 

@@ -10,6 +10,7 @@ import numpy as np
 from robustcls.classifiers.classifier import Classifier
 from robustcls.classifiers.logits import find_ending, without_ending
 from robustcls.classifiers.outputs import ToLogits
+from robustcls.models.copying import CANNOT_BE_COPIED, copy_layer
 
 # Of the largest logit; a layer that is not what its configuration says changes it by far more.
 _TOLERANCE = 1e-2
@@ -65,9 +66,7 @@ def flatten(model: keras.Model) -> keras.Model | None:
         return model
     try:
         return without_ending(_inline(model))
-    except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError):
-        # A layer whose configuration does not say how to make another one like it, or a nested
-        # subclassed model.
+    except CANNOT_BE_COPIED:  # among them nested subclassed models
         return None
 
 
@@ -80,11 +79,11 @@ def _inline(model: keras.Model) -> keras.Model:
         if isinstance(operation, keras.Model) or not isinstance(operation, keras.layers.Layer):
             return operation
         if id(operation) not in copies:
-            config = operation.get_config()
-            while config["name"] in names:
-                config["name"] += "_nested"
-            names.add(config["name"])
-            copies[id(operation)] = type(operation).from_config(config), operation
+            name = operation.name
+            while name in names:
+                name += "_nested"
+            names.add(name)
+            copies[id(operation)] = copy_layer(operation, name=name), operation
         return copies[id(operation)][0]
 
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:

@@ -23,6 +23,20 @@ _IDLE = (
     _layers.GaussianDropout,
     _layers.GaussianNoise,
     _layers.Identity,
+    _layers.SpatialDropout1D,
+    _layers.SpatialDropout2D,
+)
+# They make logits of logits, and something else of probabilities.
+_SCALING = (_layers.Rescaling, _layers.Normalization, _layers.BatchNormalization)
+# What returns numbers without bounds where its activation is linear; a subclass may compute
+# something else.
+_WEIGHTED = (
+    _layers.Dense,
+    _layers.EinsumDense,
+    _layers.Conv1D,
+    _layers.Conv2D,
+    _layers.DepthwiseConv2D,
+    _layers.SeparableConv2D,
 )
 _ACTIVATIONS = {
     keras.activations.softmax: "softmax",
@@ -40,12 +54,14 @@ class Ending:
         operation: the step that does it; None when unknown.
         source: the tensor that goes into it.
         tail: the steps after it, which at most shape what it returns.
+        scaled: what follows scales, too; only of logits, and of what a model within returns.
     """
 
     kind: str
     operation: Any = None
     source: Any = None
     tail: tuple[Any, ...] = ()
+    scaled: bool = False
 
 
 def find_ending(model: keras.Model) -> Ending:
@@ -65,15 +81,33 @@ def find_ending(model: keras.Model) -> Ending:
             return Ending("unknown")
         if _is_shaping(operation, sources[0], tensor):
             tail.insert(0, operation)
-        elif isinstance(operation, _layers.Rescaling):
+        elif isinstance(operation, _SCALING):
             scaled = True
         elif not _is_idle(operation):
             break
         tensor = sources[0]
     kind = _kind(operation)
-    if scaled and kind != "linear":
+    if scaled and kind not in ("linear", "nested"):
         return Ending("unknown")
-    return Ending(kind, operation, sources[0], tuple(tail))
+    return Ending(kind, operation, sources[0], tuple(tail), scaled)
+
+
+def ending_kind(model: Any) -> str:
+    """Returns how a graph ends, whatever model within decides it.
+
+    Args:
+        model: anything.
+
+    Returns:
+        "softmax", "sigmoid" or "linear"; "unknown" too for what is no graph of one output.
+    """
+    if len(getattr(model, "outputs", None) or []) != 1:
+        return "unknown"
+    ending = find_ending(model)
+    if ending.kind != "nested":
+        return ending.kind
+    kind = ending_kind(ending.operation)
+    return "unknown" if ending.scaled and kind != "linear" else kind
 
 
 def logits_function(
@@ -96,10 +130,10 @@ def logits_function(
     kind: str = ending.kind
     last: TensorFunction | None
     if kind == "nested":
-        nested = ending.operation
-        if len(getattr(nested, "outputs", None) or []) != 1:
-            return None, "unknown"
-        last, kind = logits_function(nested, in_inference)
+        kind = ending_kind(model)
+        if kind not in ("softmax", "sigmoid"):
+            return None, kind
+        last, kind = logits_function(ending.operation, in_inference)
     else:
         is_dense = isinstance(ending.operation, _layers.Dense)
         last = _linear(ending.operation) if is_dense else _identity
@@ -137,9 +171,9 @@ def _kind(operation: Any) -> str:
     if not isinstance(operation, _layers.Layer):
         return {"Softmax": "softmax", "Sigmoid": "sigmoid"}.get(type(operation).__name__, "unknown")
     kind = _ACTIVATIONS.get(getattr(operation, "activation", None), "unknown")
-    # A subclass may compute something else.
-    plain = type(operation) is _layers.Dense or isinstance(operation, _layers.Activation)
-    return kind if plain else "unknown"
+    if type(operation) is _layers.Dense or isinstance(operation, _layers.Activation):
+        return kind
+    return "linear" if kind == "linear" and type(operation) in _WEIGHTED else "unknown"
 
 
 def _is_idle(operation: Any) -> bool:

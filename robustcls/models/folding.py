@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from robustcls.models.copying import CANNOT_BE_COPIED, copy_layer
 from robustcls.models.depthwise_convolution import FastDepthwiseConv2D
 from robustcls.models.pointwise_convolution import PointwiseConv2D
 
@@ -41,10 +42,8 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     absorbing = set(folds.values())
 
     def copy(layer: Any) -> Any:
-        config = layer.get_config()
-        if layer.name in absorbing:
-            config["use_bias"] = True
-        return type(layer).from_config(config)
+        changes: dict[str, Any] = {"use_bias": True} if layer.name in absorbing else {}
+        return copy_layer(layer, **changes)
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         return args[0] if layer.name in folds else layer(*args, **kwargs)
@@ -52,8 +51,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     try:
         folded = keras.models.clone_model(_graph(model), clone_function=copy, call_function=call)
         copy_folded(model, folded)
-    except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError):
-        # A layer whose configuration does not say how to make another one like it.
+    except CANNOT_BE_COPIED:
         return model
     return folded
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from robustcls.models.copying import CANNOT_BE_COPIED, copy_layer
 from robustcls.models.grouped_convolution import GroupedConv2D
 from robustcls.models.reproducible import FASTER
 
@@ -71,13 +72,12 @@ def _with_layers(
     def copy(layer: Any) -> Any:
         if isinstance(layer, keras.Model):
             return _with_layers(layer, class_of)
-        return class_of(layer).from_config(layer.get_config())
+        return copy_layer(layer, class_of(layer))
 
     try:
         copied = keras.models.clone_model(model, clone_function=copy)
         copied.set_weights(model.get_weights())
-    except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError):
-        # A layer whose configuration does not say how to make another one like it.
+    except CANNOT_BE_COPIED:
         return model
     copied.name = model.name
     for layer, original in zip(copied.layers, model.layers, strict=True):
