@@ -10,7 +10,7 @@ import numpy as np
 from robustcls.classifiers.classifier import Classifier
 from robustcls.classifiers.logits import find_ending, without_ending
 from robustcls.classifiers.outputs import ToLogits
-from robustcls.models.copying import CANNOT_BE_COPIED, copy_layer
+from robustcls.models.stock import CANNOT_BE_COPIED, copy_layer
 
 # Of the largest logit; a layer that is not what its configuration says changes it by far more.
 _TOLERANCE = 1e-2

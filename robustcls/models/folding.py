@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from robustcls.models.copying import CANNOT_BE_COPIED, copy_layer
 from robustcls.models.depthwise_convolution import FastDepthwiseConv2D
 from robustcls.models.pointwise_convolution import PointwiseConv2D
+from robustcls.models.stock import CANNOT_BE_COPIED, copy_layer
 
 _LINEAR = (
     keras.layers.Conv2D,

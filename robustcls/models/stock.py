@@ -1,4 +1,4 @@
-"""Saved models hold stock Keras layers; the fast ones come back when this package loads them."""
+"""Copies of layers: saved models hold stock Keras layers, the fast ones come back when loaded."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 import keras
 
-from robustcls.models.copying import CANNOT_BE_COPIED, copy_layer
 from robustcls.models.grouped_convolution import GroupedConv2D
 from robustcls.models.reproducible import FASTER
 
+#: What layers raise that cannot be copied: their configuration does not say how to make another one
+#: like it, or the copy is called otherwise or has other weights.
+CANNOT_BE_COPIED = (AttributeError, KeyError, NotImplementedError, TypeError, ValueError)
 _STOCK = {fast: stock for stock, fast in FASTER.items()} | {GroupedConv2D: keras.layers.Conv2D}
 
 
@@ -50,6 +52,20 @@ def with_fast_layers(model: keras.Model) -> keras.Model:
             gain, is returned itself.
     """
     return _with_layers(model, _fast_class)
+
+
+def copy_layer(layer: Any, kind: type[keras.Layer] | None = None, **changes: Any) -> Any:
+    """Returns another layer of the same configuration, without weights yet.
+
+    Args:
+        layer: any Keras layer.
+        kind: class of the copy, which takes the same configuration; the layer's own if None.
+        **changes: of the configuration, for example `use_bias=True`.
+
+    Raises:
+        CANNOT_BE_COPIED: the configuration does not say how to make another one.
+    """
+    return (kind or type(layer)).from_config(layer.get_config() | changes)
 
 
 def _stock_class(layer: keras.Layer) -> type[keras.Layer]:
