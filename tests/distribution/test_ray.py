@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustcls import cli
-from robustcls.distribution.work import Work
+from robustcls import InputError, cli
+from robustcls.distribution.work import Piece, Work
 from robustcls.evaluation.runs.comparison import evaluate_models
 from robustcls.evaluation.runs.config import EvaluationConfig
 from robustcls.evaluation.runs.models import find_models
@@ -101,3 +101,23 @@ def test_without_ray_the_line_says_how_to_install_it(run_here, monkeypatch):
     done = run_here(cli.main, "certify", "RUN", "--engine", "ray")
     assert done.returncode == 2
     assert "pip install '.[ray]'" in done.stderr
+
+
+def test_an_actor_refuses_what_is_not_the_same_there(monkeypatch):
+    from robustcls.distribution.ray_engine import _Worker
+
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        monkeypatch.setenv(name, os.environ.get(name, "0"))
+
+    def fail(state):
+        raise InputError("images must be there")
+
+    pieces = [
+        Piece("base", "clean", {"model": "1", "data": "2"}, lambda state: {"value": 1}),
+        Piece("base", "pgd20", {"model": "1"}, fail),
+    ]
+    worker = _Worker(lambda: Work(None, pieces), 1)
+    assert worker.measure(0, "base/clean", {"model": "1", "data": "2"})["result"] == {"value": 1}
+    other = worker.measure(0, "base/clean", {"model": "1", "data": "3"})
+    assert other["error"].startswith("data must be the same everywhere; received '3' here and '2'")
+    assert worker.measure(1, "base/pgd20", {"model": "1"}) == {"error": "images must be there"}
