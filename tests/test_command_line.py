@@ -38,7 +38,7 @@ PARSERS = {
 NEEDED = {
     "name": "mnist", "run": "runs/mine", "folder": "exports", "out": "runs/mine",
     "method": "memae", "data": "mnist", "normal_class": "1", "methods": "memae",
-    "images": "a.png", "film": "walk.mp4",
+    "images": "a.png", "film": "walk.mp4", "model": "model.keras", "epsilon": "0.1",
 }  # fmt: skip
 
 
