@@ -27,11 +27,13 @@ class AutoStep:
         norm: of the ball.
         loss: "ce" or "dlr".
         aimed: raise the loss of one target at a time.
+        samples: answers of a random model to average (default 1).
     """
 
     norm: str
     loss: str
     aimed: bool
+    samples: int = 1
 
     def __call__(
         self, logits: Logits, batch: Tensors, state: Tensors, settings: Tensors
@@ -45,7 +47,7 @@ class AutoStep:
             return losses.dlr(outputs, batch["labels"]), outputs
 
         point = state["current"]
-        value, outputs, gradient = value_and_gradient(loss, point)
+        value, outputs, gradient = value_and_gradient(loss, point, self.samples)
         first = batch["step"] == 0
 
         better = value > state["best_loss"]
@@ -111,6 +113,9 @@ class APGD(GradientAttack):
         restarts: random starts, for each target class where there are any (int >= 1, default 1).
         target_classes: 0, or for "dlr" how many classes to aim at one after the other, the
             likeliest first; at most all but the label (int >= 0, default 0).
+        samples: more than 1 for a model that answers at random: gradient, loss and logits are means
+            over so many answers (expectation over transformation); such a model draws from its own
+            generator, so two runs differ (int >= 1, default 1).
         seed: seed of the random starts (int >= 0, default 0).
     """
 
@@ -118,6 +123,7 @@ class APGD(GradientAttack):
     steps: PositiveInt = 100
     restarts: PositiveInt = 1
     target_classes: NonNegativeInt = 0
+    samples: PositiveInt = 1
 
     published = ("steps", "restarts")
 
@@ -133,8 +139,12 @@ class APGD(GradientAttack):
         return f"{self.registry_name}-{self.loss}" + ("-t" if self.target_classes else "")
 
     @property
+    def answers(self) -> int:
+        return self.samples
+
+    @property
     def rule(self) -> Rule:
-        return AutoStep(self.norm, self.loss, self.target_classes > 0)
+        return AutoStep(self.norm, self.loss, self.target_classes > 0, self.samples)
 
     @property
     def settings(self) -> State:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from robustcls._settings import PositiveInt
+from robustcls._settings import Choice, PositiveInt, Range
 from robustcls.attacks.apgd import APGD
 from robustcls.attacks.base import Attack
 from robustcls.attacks.fab import FAB
@@ -19,12 +19,18 @@ class AutoAttack(Attack):
     """The published standard order: APGD on cross-entropy, APGD on the targeted difference of
     logits ratio, targeted FAB, Square. Robust accuracy is what is left after the last.
 
-    The defaults are the published settings. A model of three classes gets the untargeted ratio,
-    which compares three logits where the targeted one needs four; one of two classes does
-    without.
+    The defaults are the published settings, Square's unrescaled schedule among them. A model of
+    three classes gets the untargeted ratio, which compares three logits where the targeted one
+    needs four; one of two classes does without.
+
+    Version "rand" is for models that answer at random. It is APGD on cross-entropy and APGD on the
+    untargeted ratio, each step along the mean gradient of `samples` answers (expectation over
+    transformation). What falls is asked again, and stands where the mean of new answers is right.
+    Such a model draws from its own generator, so two runs differ.
 
     Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of
-    diverse parameter-free attacks", 2020, section 5.
+    diverse parameter-free attacks", 2020, section 5; Athalye et al., "Synthesizing Robust
+    Adversarial Examples", 2018, section 2.
 
     Args:
         epsilon: radius of the ball; above 1 only for norm "2" (float in (0, 1], default 8/255).
@@ -33,12 +39,17 @@ class AutoAttack(Attack):
         target_classes: how many classes targeted attacks aim at; at most all but the label (int >=
             1, default 9).
         queries: of Square (int >= 1, default 5000).
+        version: "standard", or "rand" for models that answer at random ("standard" or "rand",
+            default "standard").
+        samples: answers that a step of version "rand" averages (int >= 2, default 20).
         seed: seed of everything random (int >= 0, default 0).
     """
 
     steps: PositiveInt = 100
     target_classes: PositiveInt = 9
     queries: PositiveInt = 5000
+    version: Annotated[str, Choice(("standard", "rand"))] = "standard"
+    samples: Annotated[int, Range(minimum=2)] = 20
 
     published = ("steps",)
 
@@ -50,12 +61,21 @@ class AutoAttack(Attack):
         """
         ball: dict[str, Any] = {"epsilon": self.epsilon, "norm": self.norm, "seed": self.seed}
         aims: dict[str, Any] = {"steps": self.steps, "target_classes": self.target_classes}
+        if self.version == "rand":
+            kinds = ("ce", "dlr") if num_classes > 2 else ("ce",)
+            own: dict[str, Any] = {"steps": self.steps, "samples": self.samples}
+            return [APGD(loss=loss, **own, **ball) for loss in kinds]
         attacks: list[Attack] = [APGD(loss="ce", steps=self.steps, **ball)]
         if num_classes > 3:
             attacks.append(APGD(loss="dlr", **aims, **ball))
         elif num_classes == 3:
             attacks.append(APGD(loss="dlr", steps=self.steps, **ball))
-        return [*attacks, FAB(**aims, **ball), Square(queries=self.queries, **ball)]
+        square = Square(queries=self.queries, rescale=False, **ball)
+        return [*attacks, FAB(**aims, **ball), square]
+
+    @property
+    def answers(self) -> int:
+        return self.samples if self.version == "rand" else 1
 
     def objection(self, classifier: Classifier) -> str | None:
         objections = (

@@ -108,6 +108,11 @@ class Attack:
         """The name in tables and metrics, for example `fgsm` or `pgd20`."""
         return self.registry_name
 
+    @property
+    def answers(self) -> int:
+        """How many answers of a model that answers at random are averaged; 1 for other models."""
+        return 1
+
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Attack:
         """Returns the attack with those of `settings` that it has and does not keep `published`.
@@ -216,7 +221,7 @@ class Attack:
         attacks = [dataclasses.replace(self, epsilon=epsilon) for epsilon in sorted(set(epsilons))]
         images = check_images(images)
         classifier = classifier_of(model)
-        num_classes = classifier.prepare(images)
+        num_classes = classifier.prepare(images, self.answers)
         labels = labels_for(classifier, labels, len(images))
         folder = None if checkpoint is None else Path(checkpoint)
         options = Options(batch_size, progress, active_set, folder)

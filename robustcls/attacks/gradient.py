@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -109,7 +109,9 @@ def compiled_step(
 
 
 def value_and_gradient(
-    function: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]], points: tf.Tensor
+    function: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    points: tf.Tensor,
+    samples: int = 1,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns (value, logits, gradient of the value with respect to each point).
 
@@ -119,7 +121,11 @@ def value_and_gradient(
     Args:
         function: points to (values [n], logits [n, classes]), image by image.
         points: float32 [n, H, W, C].
+        samples: of a function that answers at random the mean of so many answers, values, logits
+            and gradients, is returned (default 1).
     """
+    if samples > 1:
+        return _mean_of(lambda: value_and_gradient(function, points), samples)
     # Gradients of the weights would double the work.
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(points)
@@ -131,6 +137,22 @@ def value_and_gradient(
         )
     gradient = tf.where(tf.math.is_nan(gradient), 0.0, gradient)
     return value, logits, tf.clip_by_value(gradient, -LARGEST, LARGEST)
+
+
+def _mean_of(answer: Callable[[], Any], samples: int) -> Any:
+    """Returns the mean of several answers, each a tuple of tensors of one shape."""
+
+    def add(sums: tuple[tf.Tensor, ...]) -> list[tf.Tensor]:
+        return [total + more for total, more in zip(sums, answer(), strict=True)]
+
+    # One after the other: a random model moves the state of its generator.
+    _, sums = tf.while_loop(
+        lambda count, _: count < samples,
+        lambda count, sums: (count + 1, tuple(add(sums))),
+        (1, tuple(answer())),
+        parallel_iterations=1,
+    )
+    return tuple(total / samples for total in sums)
 
 
 def loss_gradients(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> np.ndarray:

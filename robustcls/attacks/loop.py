@@ -267,3 +267,5 @@ class LoopedAttack(Attack, abstract=True):
 
     def run(self, classifier: Classifier, task: Task, options: Options) -> None:
         Loop(self, classifier, task, options).run()
+        if classifier.samples > 1:
+            task.ask_again(classifier, options.batch_size)

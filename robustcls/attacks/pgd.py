@@ -20,10 +20,12 @@ class SteepestAscent:
     Args:
         norm: of the ball.
         targeted: go towards the label rather than away from it.
+        samples: answers of a random model to average (default 1).
     """
 
     norm: str
     targeted: bool
+    samples: int = 1
 
     def __call__(
         self, logits: Logits, batch: Tensors, state: Tensors, settings: Tensors
@@ -34,7 +36,7 @@ class SteepestAscent:
             return -value if self.targeted else value, outputs
 
         current = state["current"]
-        _, outputs, gradient = value_and_gradient(loss, current)
+        _, outputs, gradient = value_and_gradient(loss, current, self.samples)
         moved = current + settings["step_size"] * norms.steepest_ascent(gradient, self.norm)
         moved = norms.project(moved, batch["images"], settings["epsilon"], self.norm)
         return current, outputs, {"current": moved}
@@ -71,6 +73,9 @@ class PGD(GradientAttack):
             True).
         targeted: the labels given are classes to reach; an image has fallen when the model takes it
             for that class (bool, default False).
+        samples: more than 1 for a model that answers at random: gradient, loss and logits are means
+            over so many answers (expectation over transformation); such a model draws from its own
+            generator, so two runs differ (int >= 1, default 1).
         seed: seed of the random starts (int >= 0, default 0).
     """
 
@@ -79,6 +84,11 @@ class PGD(GradientAttack):
     restarts: PositiveInt = 1
     random_start: bool = True
     targeted: bool = False
+    samples: PositiveInt = 1
+
+    @property
+    def answers(self) -> int:
+        return self.samples
 
     @property
     def name(self) -> str:
@@ -86,7 +96,7 @@ class PGD(GradientAttack):
 
     @property
     def rule(self) -> Rule:
-        return SteepestAscent(self.norm, self.targeted)
+        return SteepestAscent(self.norm, self.targeted, self.samples)
 
     @property
     def settings(self) -> State:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robustcls._settings import PositiveInt
+from robustcls._settings import Flag, PositiveInt
 from robustcls.attacks import draws
 from robustcls.attacks.loop import LoopedAttack, Step
 from robustcls.attacks.task import Batch, State, margins
@@ -23,7 +23,7 @@ class Square(LoopedAttack):
     """Changes one random square of the image at a time and keeps what lowers the margin.
 
     Takes no gradients: the model may be any function from images to scores. The squares shrink
-    on the published schedule, rescaled to the number of queries.
+    on the published schedule for 10,000 queries, rescaled to the number of queries or not.
 
     Source: Andriushchenko et al., "Square Attack: a query-efficient black-box adversarial attack
     via random search", 2020, algorithms 1 to 3.
@@ -33,10 +33,14 @@ class Square(LoopedAttack):
         norm: of the ball ("inf" or "2", default "inf").
         queries: how often the model is asked about each image until it falls (int >= 1, default
             5000).
+        rescale: whether the squares have shrunk to the last size when the queries end, or shrink
+            after as many queries as if there were 10,000, as within AutoAttack (bool, default
+            True).
         seed: seed of the squares (int >= 0, default 0).
     """
 
     queries: PositiveInt = 5000
+    rescale: Flag = True
 
     @property
     def step_count(self) -> int:
@@ -87,7 +91,7 @@ class Square(LoopedAttack):
 
     def _sides(self, step: np.ndarray, height: int, width: int) -> np.ndarray:
         """Returns the side of the square that follows each image's queries so far, int [n]."""
-        progress = step * 10_000 // self.queries
+        progress = step * 10_000 // self.queries if self.rescale else step
         halvings = (progress[:, None] > np.array(HALVINGS)).sum(1)
         sides = np.rint(np.sqrt(FIRST_SHARE * 0.5**halvings * height * width)).astype(int)
         if self.norm == "2":

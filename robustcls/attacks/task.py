@@ -159,6 +159,21 @@ class Task:
         self.success[index] |= fooled
         return fooled
 
+    def ask_again(self, classifier: Classifier, batch_size: int) -> None:
+        """Lets images that an attack turned stand, where a random model is now right about them.
+
+        Of many points one is misclassified by chance; new answers say whether it is more.
+
+        Args:
+            classifier: the model.
+            batch_size: images the model sees at a time.
+        """
+        turned = np.flatnonzero(self.touched & self.success)
+        for start in range(0, len(turned), batch_size):
+            index = turned[start : start + batch_size]
+            logits = classifier.predict(self.adversarial[index])
+            self.margin[index], self.success[index] = self.judge(logits, self.labels[index])
+
 
 def margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns the highest other logit minus the label's, float32 [n].

@@ -46,7 +46,8 @@ class Classifier:
 
     Attributes:
         num_classes: width of the logits, known once `prepare` has run.
-        probe: scores that `prepare` saw, float32 [n, K].
+        probe: scores that `prepare` saw, float32 [n, K]; zeros of a model that answers at random.
+        samples: how many answers of a model that answers at random make one.
         outputs: how the scores are read as logits, known once `prepare` has run.
         compiled: what attacks have compiled for this model.
     """
@@ -67,6 +68,7 @@ class Classifier:
         self.name, self.differentiable, self.image_shape = name, differentiable, image_shape
         self.ending, self.is_graph, self.graph = ending, is_graph, graph
         self.num_classes = self._width = 0
+        self.samples = 1
         self.probe = np.zeros((0, 0), np.float32)
         self.outputs = Outputs()
         self.compiled: dict[Any, Any] = {}
@@ -85,18 +87,21 @@ class Classifier:
         """Whether the scores are probabilities, of which logits are recovered."""
         return self.outputs.are_probabilities
 
-    def prepare(self, images: np.ndarray) -> int:
+    def prepare(self, images: np.ndarray, samples: int = 1) -> int:
         """Looks at the model's output for a few of the images that it will be attacked with.
 
         Args:
             images: float32 [N, H, W, C] in [0, 1].
+            samples: more than 1 for a model that answers at random, whose answer is then the mean
+                logits of so many calls (default 1).
 
         Returns:
             The number of classes.
 
         Raises:
             InputError: the images have another shape than the model takes; the outputs are no
-                finite scores [N, classes], differ from call to call, or say too little.
+                finite scores [N, classes], differ from call to call and `samples` is 1, or do not
+                though it is more, or say too little.
         """
         if self.image_shape is not None and not _fits(images.shape[1:], self.image_shape):
             raise InputError(
@@ -108,11 +113,21 @@ class Classifier:
         self.probe = scores = self._scores(images[chosen])
         self._width = scores.shape[1]
         difference = float(np.abs(scores - self._scores(images[chosen])).max())
-        if difference > DETERMINISM * max(1.0, float(np.abs(scores).max())):
+        is_random = difference > DETERMINISM * max(1.0, float(np.abs(scores).max()))
+        if is_random and samples == 1:
             raise InputError(
                 "model must return the same logits each time; two calls differ by up to "
-                f"{difference:.3g}. Did you mean to switch dropout or noise off at inference?"
+                f"{difference:.3g}. Did you mean to switch dropout or noise off at inference, or, "
+                "where the noise is the defence, AutoAttack(version='rand')?"
             )
+        if samples > 1 and not is_random:
+            raise InputError(
+                "samples must be 1, and AutoAttack's version 'standard', for a model that returns "
+                f"the same logits each time; received {samples} samples of {self.name}."
+            )
+        self.samples = samples
+        if is_random:
+            self.probe = np.zeros_like(scores)
         self.read(scores, images[chosen])
         return self.num_classes
 
@@ -144,12 +159,21 @@ class Classifier:
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Returns the logits, float32 [N, classes], of float32 `images` [N, H, W, C].
 
+        Those of a model that answers at random are the mean of `samples` calls.
+
         Args:
             images: float32 [N, H, W, C] in [0, 1].
 
         Raises:
             InputError: the model fails or returns something else.
         """
+        logits = self._logits(images)
+        if self.samples == 1:
+            return logits
+        more = sum(self._logits(images) for _ in range(self.samples - 1))
+        return (logits + more) / np.float32(self.samples)
+
+    def _logits(self, images: np.ndarray) -> np.ndarray:
         scores = self._scores(images)
         return scores if self.outputs == Outputs() else self.outputs.logits(scores).numpy()
 

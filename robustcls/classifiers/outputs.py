@@ -13,6 +13,9 @@ import tensorflow as tf
 from robustcls._validation import InputError
 
 _TINY = np.finfo(np.float32).tiny
+# What float32 leaves of the distance to 1.
+_ROUNDING = 2.0**-24
+_SURE = 0.1
 _BELOW_ONE = 1 - np.finfo(np.float32).epsneg
 
 
@@ -105,13 +108,40 @@ def read_outputs(
     is_softmax = not single and np.abs(sums - 1).max() < tolerance
     if not is_softmax and not stays_within():
         return Outputs(single=single)
-    lost = np.count_nonzero((scores > 0) & (scores < 1), axis=1).min() < 1
-    if strict and lost:
+    independent = not single and not is_softmax
+    if strict and np.count_nonzero((scores > 0) & (scores < 1), axis=1).min() < 1:
         raise InputError(
             "model must return logits; its probabilities are exactly 0 and 1 for some images, so "
             "the logits behind them cannot be recovered."
         )
-    return Outputs(True, independent=not single and not is_softmax, single=single)
+    if strict and _clipped(scores, each=single or independent).any():
+        raise InputError(
+            f"model must return logits; its probabilities are clipped to {scores.min():.2g} for "
+            "some images, so the logits behind them cannot be recovered."
+        )
+    return Outputs(True, independent=independent, single=single)
+
+
+def _clipped(scores: np.ndarray, *, each: bool) -> np.ndarray:
+    """Returns where an image's probabilities are nothing but the ends of a clipped range.
+
+    Their gradients are zero, so an attack would take a model that is sure for a robust one.
+
+    Args:
+        scores: float32 [n, K], probabilities.
+        each: every score has a sigmoid of its own; else they are a softmax's, whose highest is
+            what the others leave.
+
+    Returns:
+        bool [n].
+    """
+    wide = scores.astype(np.float64)
+    low = np.minimum(wide, 1 - wide) if each else np.sort(wide, axis=1)[:, :-1]
+    # Clipped scores that are scaled to a sum of 1 again differ in the last digits.
+    at_end = (low <= low.min() * (1 + 1e-4) + _ROUNDING * each).all(axis=1)
+    # A single lowest value is no end. Nor is what an untrained model says of every class.
+    unsure = low.max(axis=1) if each else low.sum(axis=1)
+    return at_end & (np.count_nonzero(at_end) * low.shape[1] > 1) & (unsure < _SURE)
 
 
 @keras.saving.register_keras_serializable("robustcls")

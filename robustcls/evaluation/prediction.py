@@ -35,6 +35,7 @@ def prepared(
     preprocess: Preprocess | None = None,
     input_range: InputRange | None = None,
     output: str | int | None = None,
+    samples: int = 1,
 ) -> tuple[Classifier, np.ndarray, np.ndarray]:
     """Returns a model as a classifier, and images and labels that fit it.
 
@@ -46,6 +47,7 @@ def prepared(
         preprocess: as for `attacks.adapt` (default None).
         input_range: as for `attacks.adapt` (default None).
         output: as for `attacks.adapt` (default None).
+        samples: as for `Classifier.prepare` (default 1).
 
     Returns:
         The classifier, the images as they are stored, the labels int64 [N] or a `MultiHot`.
@@ -55,7 +57,7 @@ def prepared(
     """
     images, labels = arrays_of(data)
     classifier = classifier_of(model, preprocess=preprocess, input_range=input_range, output=output)
-    prepare(classifier, images)
+    prepare(classifier, images, samples)
     labels = labels_for(classifier, labels, len(images))
     require_fitting_range(classifier, images, labels)
     return classifier, images, labels
@@ -75,18 +77,19 @@ def subset(count: int, limit: PositiveInt | None, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(count)[:limit])
 
 
-def prepare(classifier: Classifier, images: np.ndarray) -> int:
+def prepare(classifier: Classifier, images: np.ndarray, samples: int = 1) -> int:
     """Returns the number of classes of a classifier that takes the images.
 
     Args:
         classifier: what `attacks.adapt` returns.
         images: uint8 or float32 in [0, 1], [N, H, W, C]; a few of them are looked at.
+        samples: as for `Classifier.prepare` (default 1).
 
     Raises:
         InputError: it does not take them.
     """
     probes = np.linspace(0, len(images) - 1, min(len(images), PROBES)).astype(int)
-    return classifier.prepare(floats(images[probes]))
+    return classifier.prepare(floats(images[probes]), samples)
 
 
 def predict(

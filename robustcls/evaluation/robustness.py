@@ -81,7 +81,9 @@ def evaluate(
             `tf.data.Dataset` of such pairs, batched or not, of float32 or uint8 images. Labels may
             be multi-hot rows [N, classes] for a model with a sigmoid for each class, or its logits:
             an image then counts as right when every class is answered right.
-        attacks: attacks to run; a measurement bears the attack's name (default ()).
+        attacks: attacks to run; a measurement bears the attack's name. With those for a model that
+            answers at random (`samples=`, `AutoAttack(version="rand")`) every answer, to clean
+            images too, is the mean of as many (default ()).
         corruptions: the scale that noise strengths come from: "cifar_c", "tiny_imagenet_c" or
             "imagenet_c"; None adds no noise (str or None, default "cifar_c").
         severity: of the noises (int in [1, 5], default 5).
@@ -101,7 +103,12 @@ def evaluate(
         InputError: the images, labels, model or a setting is unusable.
     """
     classifier, images, labels = prepared(
-        model, data, preprocess=preprocess, input_range=input_range, output=output
+        model,
+        data,
+        preprocess=preprocess,
+        input_range=input_range,
+        output=output,
+        samples=max((attack.answers for attack in attacks), default=1),
     )
     if corruptions is not None:
         check_choice("corruptions", corruptions, noise.SEVERITIES)

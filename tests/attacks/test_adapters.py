@@ -11,6 +11,7 @@ import tensorflow as tf
 from robustcls._validation import InputError
 from robustcls.attacks import FGSM, PGD, Square, adapt
 from robustcls.classifiers.adapters import classifier_of
+from robustcls.classifiers.outputs import read_outputs
 from robustcls.models.folding import fold_batch_norm
 
 layers = keras.layers
@@ -340,6 +341,33 @@ def unfit_models():
         (lambda x: np.eye(4, dtype=np.float32)[np.zeros(len(x), int)], "cannot be recovered"),
         (7, "model must be a keras.Model, a path or a function .* received int"),
     ]
+
+
+def renormalized(probabilities):
+    return probabilities / probabilities.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 50.0])
+@pytest.mark.parametrize(
+    ("classes", "kind"),
+    [
+        (4, lambda z: tf.nn.softmax(z).numpy()),
+        (4, lambda z: renormalized(np.clip(tf.nn.softmax(z), 1e-7, 1 - 1e-7))),
+        (2, lambda z: tf.nn.softmax(z).numpy()),
+        (4, lambda z: tf.sigmoid(z).numpy()),
+        (1, lambda z: tf.sigmoid(z).numpy()),
+    ],
+)
+def test_clipped_probabilities_are_refused(classes, kind, scale):
+    """Where logits give a robust accuracy of 0, attacks on these would find nothing."""
+    logits = scale * np.random.default_rng(0).normal(1, 3, (8, classes))
+    probabilities = np.clip(kind(logits), 1e-7, 1 - 1e-7).astype(np.float32)
+    if scale < 50:
+        assert read_outputs(probabilities).are_probabilities
+        return
+    with pytest.raises(InputError, match=r"model must return logits; .* clipped to 1e-07 for some"):
+        read_outputs(probabilities)
+    assert read_outputs(probabilities, strict=False).are_probabilities
 
 
 @pytest.mark.parametrize("case", range(len(unfit_models())))

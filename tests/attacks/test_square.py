@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from robustcls._validation import InputError
-from robustcls.attacks import PGD, Square
+from robustcls.attacks import PGD, AutoAttack, Square
 from robustcls.attacks.square import _pattern
 from robustcls.attacks.task import Batch
 
@@ -78,6 +78,10 @@ def test_sides_shrink_on_the_published_schedule():
     np.testing.assert_array_equal(attack._sides(steps, 32, 32), expected)
     short = Square(queries=1000)
     np.testing.assert_array_equal(short._sides((steps + 9) // 10, 32, 32)[[3, 5]], expected[[3, 5]])
+    # Within AutoAttack 5,000 queries leave the squares half way, as in the authors' code.
+    unrescaled = Square(queries=5000, rescale=False)
+    np.testing.assert_array_equal(unrescaled._sides(steps, 32, 32), expected)
+    assert [m.rescale for m in AutoAttack().members(10) if isinstance(m, Square)] == [False]
     # Squares of norm "2" have a middle, and none is larger than the image.
     odd = Square(norm="2", queries=10_000)._sides(steps, 32, 32)
     assert (odd % 2 == 1).all()

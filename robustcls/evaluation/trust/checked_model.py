@@ -72,7 +72,7 @@ class CheckedModel(Classifier):
                 inner.outputs, are_probabilities=self.returns_probabilities
             )
 
-    def prepare(self, images: np.ndarray) -> int:
+    def prepare(self, images: np.ndarray, samples: int = 1) -> int:
         return self.num_classes
 
     def answers(self, images: np.ndarray) -> np.ndarray:
