@@ -57,7 +57,7 @@ def fit(
         data: splits, of which `train` and `validation` are used; or a split, (images float32 [N, H,
             W, C] in [0, 1], labels int [N]) or a dataset of such pairs, of which 10 % are held out.
         method: one of `METHODS`: vim, knn, mahalanobis, fdbd, energy or msp; or one with settings
-            of its own, such as `ViM(variance=0.99)` (str or FamiliarityMethod, default "vim").
+            of its own, such as `ViM(dimension=300)` (str or FamiliarityMethod, default "vim").
         false_alarm_rate: share of known images that may be taken for unfamiliar (float in (0, 1),
             default 0.05).
         limit: training images to learn from at most, drawn by `seed`; None takes all (int >= 1 or

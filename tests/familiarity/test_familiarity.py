@@ -171,7 +171,7 @@ def test_under_attack(material):
     assert np.abs(result.adversarial - refused).max() <= 0.3 + 1e-6
     passed = fitted.is_familiar(result.adversarial)
     np.testing.assert_array_equal(passed, result.success)
-    assert passed.mean() > 0.5
+    assert passed.mean() > 0.25
 
 
 def test_a_method_of_ones_own(model, images):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import tensorflow as tf
 
-from robustcls._settings import Range
+from robustcls._settings import PositiveInt
+from robustcls._validation import InputError
 from robustcls.familiarity.method import FamiliarityMethod, Known
 
 _TINY = 1e-12
@@ -26,42 +26,48 @@ class ViM(FamiliarityMethod, name="vim"):
     digits.
 
     Args:
-        variance: share of the training features' squared length within the principal space (float
-            in (0, 1), default 0.95).
+        dimension: of the principal space, below that of the features; None is the paper's, 1000 of
+            2048 features or more, 512 of 768 or more, else half (int >= 1 or None, default None).
 
     Source: Wang et al., "ViM: Out-Of-Distribution with Virtual-logit Matching", 2022, section 4;
-    there the dimension of the principal space is set by hand.
+    the dimensions are those of its code.
     """
 
-    variance: Annotated[float, Range(above=0, below=1)] = 0.95
+    dimension: PositiveInt | None = None
 
     def fit(self, known: Known) -> dict[str, np.ndarray]:
         features = known.features.astype(np.float64)
+        size = features.shape[1]
+        within = self.dimension or _dimension(size)
+        if within >= size:
+            raise InputError(
+                f"dimension must be below {size}, that of the features; received {within}."
+            )
         origin = -np.linalg.pinv(known.weights.T.astype(np.float64)) @ known.bias
         centred = features - origin
-        values, directions = np.linalg.eigh(centred.T @ centred / len(centred))
-        shares = np.cumsum(values[::-1]) / max(values.sum(), np.finfo(np.float32).tiny)
-        # At least one direction on either side.
-        within = int(np.clip(np.searchsorted(shares, self.variance) + 1, 1, len(values) - 1))
-        principal, rest = directions[:, ::-1][:, :within], directions[:, ::-1][:, within:]
+        _, directions = np.linalg.eigh(centred.T @ centred / len(centred))
+        principal, rest = directions[:, size - within :], directions[:, : size - within]
         lengths = np.linalg.norm(centred @ rest, axis=1)
         largest = np.abs(known.logits.max(axis=1).mean())
         scale = largest / max(lengths.mean(), np.finfo(np.float32).tiny)
-        # The narrower of the two spaces costs less.
-        inside = principal.shape[1] < rest.shape[1]
-        return {
-            "origin": origin,
-            "inside": np.asarray(inside),
-            "directions": principal if inside else rest,
-            "scale": np.asarray(scale),
-        }
+        # The way out of the principal space takes two products, that into the rest one.
+        cheaper = {"principal": principal} if 2 * within < size - within else {"rest": rest}
+        return {"origin": origin, "scale": np.asarray(scale), **cheaper}
 
     def score(
         self, features: tf.Tensor, logits: tf.Tensor, state: Mapping[str, tf.Tensor]
     ) -> tf.Tensor:
-        centred = features - state["origin"]
-        along = tf.matmul(centred, state["directions"])
-        back = tf.matmul(along, state["directions"], transpose_b=True)
-        outside = tf.where(state["inside"], centred - back, back)
+        outside = features - state["origin"]
+        if "rest" in state:
+            outside = tf.matmul(outside, state["rest"])
+        else:
+            along = tf.matmul(outside, state["principal"])
+            outside -= tf.matmul(along, state["principal"], transpose_b=True)
         length = tf.sqrt(tf.reduce_sum(tf.square(outside), -1) + _TINY)
         return tf.reduce_logsumexp(logits, -1) - state["scale"] * length
+
+
+def _dimension(size: int) -> int:
+    if size >= 2048:
+        return 1000
+    return 512 if size >= 768 else max(1, size // 2)
