@@ -34,7 +34,8 @@ class EpochCheckpoint(keras.callbacks.Callback):
         folder: the model's folder in the run.
         unfreezing: the callback whose state to keep, if there is one.
         beside: more variables to keep, beside the model's and the optimizer's.
-        identity: of the training, all that decides its result (str, default "").
+        identity: of the training, all that decides its result; "" takes the checkpoints of any
+            (str, default "").
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
                 path.replace(aside)
                 print(f"{error} It is {aside.name} now; the one before is taken.", file=sys.stderr)
                 continue
-            if state.get("identity", self.identity) != self.identity:
+            if self.identity and state.get("identity", self.identity) != self.identity:
                 raise InputError(
                     f"checkpoints must be of this training; {path} is of one with another seed, "
                     "other settings or other images. Delete it, or start again with --overwrite."
