@@ -81,17 +81,23 @@ def test_softmax_is_undone(ending):
         np.testing.assert_allclose(classifier.predict(IMAGES), logits, atol=1e-5)
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_saturated_softmax_is_attacked_like_the_logits(ending):
-    """Margins of up to 60: probabilities round to 1, and the gradient of their loss is 0."""
+@pytest.fixture(scope="module")
+def saturated():
+    """Logits with margins of up to 60: (labels, what FGSM makes of the images, the endings)."""
     model = base(scale=5)
     logits = model(IMAGES).numpy()
     labels = logits.argmax(1)
     ordered = np.sort(logits, 1)
     assert 20 < (ordered[:, -1] - ordered[:, -2]).max() < 60
-    probabilities = endings(model)[ending]
+    return labels, FGSM(epsilon=0.1)(model, IMAGES, labels).adversarial, endings(model)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_saturated_softmax_is_attacked_like_the_logits(ending, saturated):
+    """Probabilities round to 1, and the gradient of their loss is 0."""
+    labels, expected, found_endings = saturated
+    probabilities = found_endings[ending]
     assert (np.asarray(probabilities(IMAGES)).max(1) == 1).sum() > 2
-    expected = FGSM(epsilon=0.1)(model, IMAGES, labels).adversarial
     found = FGSM(epsilon=0.1)(probabilities, IMAGES, labels).adversarial
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -370,9 +376,12 @@ def test_clipped_probabilities_are_refused(classes, kind, scale):
     assert read_outputs(probabilities, strict=False).are_probabilities
 
 
-@pytest.mark.parametrize("case", range(len(unfit_models())))
+UNFIT = unfit_models()
+
+
+@pytest.mark.parametrize("case", range(len(UNFIT)))
 def test_unfit_models_get_one_clear_line(case):
-    model, message = unfit_models()[case]
+    model, message = UNFIT[case]
     attack = Square() if callable(model) and not isinstance(model, keras.Model) else FGSM()
     with pytest.raises(InputError, match=message) as caught:
         attack(model, IMAGES, base()(IMAGES).numpy().argmax(1))
