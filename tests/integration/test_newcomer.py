@@ -1,5 +1,6 @@
 """A folder of photographs as they come, the commands of the quick start, and no flag but names."""
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -10,12 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from robustcls import cli
-from robustcls.models.pretrained import FILE, cache_folder
+from robustcls import cli, load_classifier
+from robustcls.data.decoding import read_image
+from robustcls.models import mobilenet_v2
 from robustcls.runs import Run
+from robustcls.serving.exports.configuration import find_models
+from robustcls.serving.server.engine import Engine, Limits
+from robustcls.serving.server.rest_api import make_app
 
 FORMATS = ("jpg", "png", "bmp", "gif", "webp", "JPEG")
 TURNED = 6  # EXIF: to be turned by 90 degrees to the right
@@ -55,36 +61,84 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not (cache_folder() / FILE).is_file(), reason="no ImageNet weights on disk")
-def test_from_a_folder_to_a_served_model(photos, tmp_path, capsys, monkeypatch):
-    """Trains, evaluates, exports, checks and asks a server.
+@pytest.fixture
+def shallow(monkeypatch):
+    """MobileNetV2 with one block a stage: what blocks cost is the tracing of all their layers."""
+    stages = tuple((channels, 1, stride) for channels, _, stride in mobilenet_v2.STAGES)
+    monkeypatch.setattr(mobilenet_v2, "STAGES", stages)
 
-    The pictures are small, so that what is chosen for them (120 steps from ImageNet's weights)
-    takes seconds and is not cut short. Left out is what a newcomer would get besides and what takes
-    longer than all the rest: the robust twin, PGD, and the curve over epsilon.
+
+@pytest.mark.slow
+def test_from_a_folder_to_a_served_model(photos, shallow, tmp_path, capsys, monkeypatch, post):
+    """The commands of the quick start on a small network, with the robust twin, PGD and the curve.
+
+    It trains from random weights, for fewer epochs than it would choose.
     """
+    monkeypatch.chdir(tmp_path)
+    cheap = ["--model.alpha", "0.35", "--epochs", "6"]
+    cli.main(["train", "--data", "photos", "--out", "run", *cheap])
+    printed = capsys.readouterr().out
+    (line,) = (line for line in printed.splitlines() if "Chosen for" in line)
+    assert line.startswith("Images of 2 sizes from 42×44 to 42×48 pixels are resized to 32×32. ")
+    assert "Chosen for 129 images and random weights: batch_size 16" in line
+    run = Run(tmp_path / "run")
+    assert run.config["chosen"] == line
+    assert run.trained == ["base", "adversarial"]
+    assert len(run.config["data"]["class_names"]) == 3
+
+    few = ["--steps", "3", "--curve_limit", "12"]
+    cli.main(["evaluate", "run", "--attack", "pgd", "--epsilon", "2/255", *few])
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["count"] == 36
+    for model in run.trained:
+        # Chance is a third; attacks and their curve only take from it.
+        assert metrics[model]["clean"] > 0.5
+        assert metrics[model]["pgd3"] <= metrics[model]["clean"]
+    curve = [accuracy for _, accuracy in metrics["accuracy_over_epsilon"]["base"]]
+    assert curve == sorted(curve, reverse=True)
+    page = (tmp_path / "run" / "report" / "evaluation.html").read_text()
+    assert all(name in page for name in run.config["data"]["class_names"])
+
+    cli.main(["export", "run"])
+    cli.main(["check-export", "run/export"])
+    picture = next(Path("photos/flower").glob("*.jpg"))
+    (answer,) = asyncio.run(ask(post, tmp_path / "run" / "export", picture.read_bytes()))
+    model = load_classifier(run.folder("adversarial") / "model.keras")
+    seen = read_image(picture, (32, 32), 3)[None].astype(np.float32) / 255
+    expected = tf.nn.softmax(model(seen, training=False))[0]
+    np.testing.assert_allclose(answer["probabilities"], expected, atol=0.02)
+
+
+async def ask(post, folder, picture):
+    """What the server answers for the bytes of a picture, without a socket."""
+    engine = Engine(find_models(folder), Limits(), batching=False)
+    await engine.registry.scan()
+    instances = [{"b64": base64.b64encode(picture).decode()}]
+    question = {"signature_name": "serving_bytes", "instances": instances}
+    answer = await post(make_app(engine), "/v1/models/run:predict", question)
+    await engine.close()
+    return answer["predictions"]
+
+
+@pytest.mark.long
+def test_a_newcomer_with_imagenet_weights(photos, tmp_path, capsys, monkeypatch):
+    """As it comes, with MobileNetV2, the weights and a server of its own."""
     monkeypatch.chdir(tmp_path)
     train = ["train", "--data", "photos", "--model.weights", "imagenet", "--out", "run"]
     cli.main([*train, "--models", "base"])
     printed = capsys.readouterr().out
     (line,) = (line for line in printed.splitlines() if "Chosen for" in line)
     chosen = "Chosen for 129 images and given weights: epochs 15, batch_size 16, optimizer."
-    assert line.startswith("Images of 2 sizes from 42×44 to 42×48 pixels are resized to 32×32. ")
     assert chosen in line
     run = Run(tmp_path / "run")
-    assert run.config["chosen"] == line
-    assert run.trained == ["base"]
 
     cli.main(["evaluate", "run", "--attack", "fgsm", "--curve_limit", "0"])
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert metrics["count"] == 36
     # Far above chance, 33 %; tiles of temple and trees are not easily told apart at this size.
     assert metrics["base"]["clean"] > 0.6
     assert metrics["findings"] == []
 
     cli.main(["export", "run"])
-    cli.main(["check-export", "run/export"])
     picture = next(Path("photos/flower").glob("*.jpg")).read_bytes()
     instances = [{"b64": base64.b64encode(picture).decode()}]
     question = {"signature_name": "serving_bytes", "instances": instances}
