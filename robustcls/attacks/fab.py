@@ -111,6 +111,10 @@ class FAB(GradientAttack):
         return False
 
     @property
+    def repeats(self) -> bool:
+        return type(self.rule) is BoundaryStep
+
+    @property
     def stays_inside(self) -> bool:
         return False
 

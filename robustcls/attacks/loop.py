@@ -14,40 +14,12 @@ from robustcls._validation import InputError
 from robustcls.attacks.base import Attack
 from robustcls.attacks.checkpoint import Checkpoint
 from robustcls.attacks.draws import derive
-from robustcls.attacks.task import Batch, Options, State, Task
+from robustcls.attacks.task import Batch, Options, Slots, State, Task
 from robustcls.classifiers.classifier import Classifier
 
 
-@dataclass
-class _Slots:
-    """Images under attack: which, and how far each has come."""
-
-    index: np.ndarray
-    run: np.ndarray
-    step: np.ndarray
-    state: State
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def select(self, rows: np.ndarray | slice) -> _Slots:
-        state = {name: value[rows] for name, value in self.state.items()}
-        return _Slots(self.index[rows], self.run[rows], self.step[rows], state)
-
-    def join(self, other: _Slots) -> _Slots:
-        if not len(self):
-            return other
-        state = {name: np.concatenate([v, other.state[name]]) for name, v in self.state.items()}
-        return _Slots(
-            np.concatenate([self.index, other.index]),
-            np.concatenate([self.run, other.run]),
-            np.concatenate([self.step, other.step]),
-            state,
-        )
-
-
-def _no_slots() -> _Slots:
-    return _Slots(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), {})
+def _no_slots() -> Slots:
+    return Slots(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), {})
 
 
 class Loop:
@@ -64,6 +36,8 @@ class Loop:
         rivals = task.rivals.shape[1] if attack.rivals(classifier.num_classes) else 0
         self.rivals = min(rivals, attack.rivals(classifier.num_classes))
         self.runs = attack.restart_count * max(1, self.rivals)
+        self.watches = attack.repeats and classifier.repeats and options.active_set
+        self.spared = 0
         self.waiting = deque((int(index), 0) for index in np.flatnonzero(~task.success))
         self.active = _no_slots()
         # The points after a run's last step need no gradient: they are checked apart, in whole
@@ -89,7 +63,10 @@ class Loop:
                 self._advance()
                 if self.options.progress:
                     bar.n = len(self.task.images) - self._left()
-                    bar.set_postfix(robust=f"{1 - self.task.success.mean():.3f}", refresh=False)
+                    figures = {"robust": f"{1 - self.task.success.mean():.3f}"}
+                    if self.spared:
+                        figures["spared"] = f"{self.spared:,} steps"
+                    bar.set_postfix(figures, refresh=False)
                     bar.update(0)
                 if self.checkpoint and self.checkpoint.due:
                     self._save()
@@ -125,11 +102,13 @@ class Loop:
         if free <= 0:
             return
         index, run = np.array([self.waiting.popleft() for _ in range(free)], np.int64).T
-        slots = _Slots(index, run, np.zeros(free, np.int64), {})
+        slots = Slots(index, run, np.zeros(free, np.int64), {})
         slots.state = self.attack.start(self._batch(slots))
+        if self.watches:
+            slots.earlier = slots.state
         self.active = self.active.join(slots)
 
-    def _batch(self, slots: _Slots) -> Batch:
+    def _batch(self, slots: Slots) -> Batch:
         task, index = self.task, slots.index
         targets = task.labels[index]
         if self.rivals:
@@ -142,18 +121,37 @@ class Loop:
         batch, slots = self._batch(self.active), self.active
         points, logits, state = self.step(batch, slots.state)
         fooled = self.task.record(slots.index, points, logits, self._legal(batch, points))
-        slots = _Slots(slots.index, slots.run, slots.step + 1, state)
+        slots = Slots(slots.index, slots.run, slots.step + 1, state, slots.earlier)
         if self.options.active_set and fooled.any():
             slots = slots.select(~fooled)
+        if self.watches:
+            slots = self._end_cycles(slots)
         done = slots.step == self.attack.step_count
         if done.any():
             finished, slots = slots.select(done), slots.select(~done)
             if self.attack.moves_last:
-                finished.state = {"current": finished.state["current"]}
+                finished.state, finished.earlier = {"current": finished.state["current"]}, {}
                 self.last = self.last.join(finished)
             else:
                 self._end_runs(finished)
         self.active = slots
+
+    def _end_cycles(self, slots: Slots) -> Slots:
+        """Ends the runs that are back where they were: all that follows has been seen."""
+        back = np.ones(len(slots), bool)
+        for name, value in slots.state.items():
+            back &= (value == slots.earlier[name]).all(axis=tuple(range(1, value.ndim)))
+        back &= slots.step < self.attack.step_count
+        if back.any():
+            ended, slots = slots.select(back), slots.select(~back)
+            self.spared += int((self.attack.step_count - ended.step).sum())
+            self._end_runs(ended)
+        now = np.isin(slots.step, _KEPT)
+        slots.earlier = {
+            name: np.where(now.reshape(-1, *[1] * (value.ndim - 1)), value, slots.earlier[name])
+            for name, value in slots.state.items()
+        }
+        return slots
 
     def _check_last(self) -> None:
         size = self.options.batch_size
@@ -166,7 +164,7 @@ class Loop:
         fooled = self.task.record(slots.index, points, logits, np.ones(len(slots), bool))
         self._end_runs(slots.select(~fooled) if self.options.active_set else slots)
 
-    def _end_runs(self, slots: _Slots) -> None:
+    def _end_runs(self, slots: Slots) -> None:
         for index, run in zip(slots.index.tolist(), slots.run.tolist(), strict=True):
             if run + 1 < self.runs:
                 self.waiting.append((index, run + 1))
@@ -186,6 +184,7 @@ class Loop:
             slots = getattr(self, name)
             arrays |= {f"{name}.{key}": getattr(slots, key) for key in ("index", "run", "step")}
             arrays |= {f"{name}.state.{key}": value for key, value in slots.state.items()}
+            arrays |= {f"{name}.earlier.{key}": value for key, value in slots.earlier.items()}
         self.checkpoint.save(self.task, arrays)
 
     def _restore(self) -> None:
@@ -194,14 +193,20 @@ class Loop:
             return
         self.waiting = deque((index, run) for index, run in arrays["waiting"].tolist())
         for name in ("active", "last"):
-            prefix = f"{name}.state."
-            state = {
-                key.removeprefix(prefix): value
-                for key, value in arrays.items()
-                if key.startswith(prefix)
-            }
+            state, earlier = (
+                {
+                    key.removeprefix(prefix): value
+                    for key, value in arrays.items()
+                    if key.startswith(prefix)
+                }
+                for prefix in (f"{name}.state.", f"{name}.earlier.")
+            )
+            if not self.watches or name == "last":
+                earlier = {}
+            elif not earlier:  # of an attack that was stopped without watching
+                earlier = state
             index, run, step = (arrays[f"{name}.{key}"] for key in ("index", "run", "step"))
-            setattr(self, name, _Slots(index, run, step, state))
+            setattr(self, name, Slots(index, run, step, state, earlier))
         # A smaller batch than before begins the runs of the others again.
         size = self.options.batch_size
         surplus = self.active.select(slice(size, None))
@@ -209,6 +214,19 @@ class Loop:
         self.active = self.active.select(slice(size))
 
 
+def _kept_steps() -> np.ndarray:
+    """Steps whose state is kept, each a quarter later than the one before, up to many millions.
+
+    A cycle is found at most a quarter after it has begun, and one turn, unless it is longer than
+    that quarter.
+    """
+    steps = [1]
+    while steps[-1] < 2**24:
+        steps.append(steps[-1] + max(1, steps[-1] // 4))
+    return np.array(steps)
+
+
+_KEPT = _kept_steps()
 Step = Callable[[Batch, State], tuple[np.ndarray, np.ndarray, State]]
 
 
@@ -239,6 +257,14 @@ class LoopedAttack(Attack, abstract=True):
     def moves_last(self) -> bool:
         """Whether a step ends by moving to a point that the model has yet to see."""
         return True
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a step follows from the state alone: then a state that comes again ends the run.
+
+        Nothing can be found after it that has not been found before, so this changes no result.
+        """
+        return False
 
     @property
     def stays_inside(self) -> bool:

@@ -60,7 +60,8 @@ class PGD(GradientAttack):
             point = clip(projection of point to the ball around x, 0, 1)
         the last point is checked too
 
-    `Loop` does that for a batch, whose places are filled again as images fall.
+    `Loop` does that for a batch, whose places are filled again as images fall, or come back to a
+    point where they have been: steps along signs run into cycles, where nothing new can be found.
 
     Args:
         epsilon: radius of the ball; above 1 only for norm "2" (float in (0, 1], default 8/255).
@@ -110,6 +111,11 @@ class PGD(GradientAttack):
     @property
     def restart_count(self) -> int:
         return self.restarts
+
+    @property
+    def repeats(self) -> bool:
+        # A subclass may have a rule that counts steps.
+        return self.samples == 1 and type(self.rule) is SteepestAscent
 
     def start(self, batch: Batch) -> State:
         return {"current": start_points(batch, self.epsilon, self.norm, self.random_start)}

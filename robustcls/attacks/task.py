@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,52 @@ class Batch:
     keys: np.ndarray
     run: np.ndarray
     step: np.ndarray
+
+
+@dataclass
+class Slots:
+    """Images under attack: which, how far each has come, and a state of it from before.
+
+    Attributes:
+        index: int64 [n], which images.
+        run: int64 [n], how many runs of each came before.
+        step: int64 [n], how many steps of this run came before.
+        state: of the runs.
+        earlier: a state that each run had before; empty where nobody compares.
+    """
+
+    index: np.ndarray
+    run: np.ndarray
+    step: np.ndarray
+    state: State
+    earlier: State = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def select(self, rows: np.ndarray | slice) -> Slots:
+        """Returns some of them."""
+        state, earlier = (
+            {name: value[rows] for name, value in values.items()}
+            for values in (self.state, self.earlier)
+        )
+        return Slots(self.index[rows], self.run[rows], self.step[rows], state, earlier)
+
+    def join(self, other: Slots) -> Slots:
+        """Returns these and others."""
+        if not len(self):
+            return other
+        state, earlier = (
+            {name: np.concatenate([value, more[name]]) for name, value in values.items()}
+            for values, more in ((self.state, other.state), (self.earlier, other.earlier))
+        )
+        return Slots(
+            np.concatenate([self.index, other.index]),
+            np.concatenate([self.run, other.run]),
+            np.concatenate([self.step, other.step]),
+            state,
+            earlier,
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)

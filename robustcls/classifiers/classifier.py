@@ -49,6 +49,7 @@ class Classifier:
         probe: scores that `prepare` saw, float32 [n, K]; zeros of a model that answers at random.
         samples: how many answers of a model that answers at random make one.
         outputs: how the scores are read as logits, known once `prepare` has run.
+        repeats: the model is known to answer the same each time.
         compiled: what attacks have compiled for this model.
     """
 
@@ -69,6 +70,7 @@ class Classifier:
         self.ending, self.is_graph, self.graph = ending, is_graph, graph
         self.num_classes = self._width = 0
         self.samples = 1
+        self.repeats = True
         self.probe = np.zeros((0, 0), np.float32)
         self.outputs = Outputs()
         self.compiled: dict[Any, Any] = {}
@@ -125,7 +127,7 @@ class Classifier:
                 "samples must be 1, and AutoAttack's version 'standard', for a model that returns "
                 f"the same logits each time; received {samples} samples of {self.name}."
             )
-        self.samples = samples
+        self.samples, self.repeats = samples, not is_random
         if is_random:
             self.probe = np.zeros_like(scores)
         self.read(scores, images[chosen])

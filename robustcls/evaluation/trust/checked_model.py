@@ -60,6 +60,7 @@ class CheckedModel(Classifier):
             range_is_known=True,
         )
         self.num_classes = self._width = inner.num_classes
+        self.repeats = False  # as far as anybody knows
         # What the model itself returns, the softmax or sigmoids that attacks leave out included.
         self._given: Classifier | None = None
         self._read = Outputs()
