@@ -42,7 +42,8 @@ def explanation_work(
     Raises:
         InputError: there is no run or no file, or the images cannot be had.
     """
-    own = {name: settings[name] for name in ("input_range", "output") if name in settings}
+    of_a_file = () if data is None else ("input_range", "output", "skip_bad_images")
+    own = {name: settings[name] for name in of_a_file if name in settings}
     found = find_models(path, data, **own)
     names = [stored.name for stored in found.models] if data is None else [Path(path).stem]
     pictures = named_files(settings.get("images") or ())
@@ -50,7 +51,7 @@ def explanation_work(
         "settings": json.loads(json.dumps(dict(settings), default=repr)),
         "models": [stored.digest for stored in found.models],
         "data": found.fingerprint,
-        "pictures": [hashlib.sha256(file.read_bytes()).hexdigest() for file in pictures],
+        "pictures": [_digest(file) for file in pictures],
     }
     del depends_on["settings"]["progress"]
     pieces = [
@@ -153,3 +154,8 @@ def _decoded(value: Any) -> Any:
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise InputError(f"results must be of this package; received a {module}.{name}.")
     return kind(**{_decoded(key): _decoded(each) for key, each in value["fields"]})
+
+
+def _digest(file: Path) -> str:
+    # One that is not there is named with all others when the pictures are read.
+    return hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()
