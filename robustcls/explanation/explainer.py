@@ -131,7 +131,7 @@ class Explainer:
             kinds.append(check_maps(method, maps, images))
             return np.stack(kinds[-1].planes, axis=1)
 
-        size = 1 if registered.one_by_one else self.batch_size
+        size = 1 if registered.one_by_one else min(self.batch_size, len(images))
         words = method if progress else None
         found = in_batches(planes, images, classes, batch_size=size, progress=words)
         negative = found[:, 1] if found.shape[1] == 2 else None

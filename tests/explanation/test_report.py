@@ -119,6 +119,20 @@ def test_without_labels_or_attack(network, pictures, tmp_path):
     assert "attacked" not in html.partition("<body>")[2].partition("<script>")[0]
 
 
+def test_a_function_has_a_report_of_what_needs_outputs_alone(network, split, tmp_path):
+    def function(images):
+        return network.predict(images, verbose=0)
+
+    settings = {"limit": 2, "quality_limit": 3, "class_names": NAMES, "batch_size": 8}
+    found = explain(function, split, tmp_path, methods=["occlusion"], **settings)
+    quality = found.models[0].quality["occlusion"]
+    assert quality.randomization is None  # nobody can shuffle its weights
+    assert "survives" not in quality.verdict
+    assert "too little to compare" in found.path.read_text()
+    with pytest.raises(InputError, match=r"received the function .*\['occlusion', 'rise', "):
+        explain(function, split, tmp_path, **settings)
+
+
 def test_a_hundred_photographs_stay_below_20_megabytes(tmp_path):
     """Noise is the worst case; larger pictures are shrunk until they are no larger than these."""
     layers = keras.layers
