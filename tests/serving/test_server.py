@@ -302,6 +302,7 @@ def test_rest_takes_what_tensorflow_serving_takes(server, cases, form):
         (packed("{}")[:-6], 400, "cut off"),
         (packed("x" * (1 << 21)), 413, "at most 1048576 bytes"),
     ],
+    ids=["none", "cut off", "too much"],
 )
 def test_gzip_that_is_none_or_too_much(server, content, status, message):
     headers = {"Content-Encoding": "gzip"}
