@@ -282,7 +282,7 @@ def test_a_save_replaces_the_one_before_or_leaves_it_whole(
         raise InputError("No space left on device.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("anomaly.detection.saving.write_json", fail)
+        patch.setattr("anomaly.detection.saving.write_sealed", fail)
         with pytest.raises(InputError, match="No space"):
             other.save(tmp_path)
     kept = OneClassDetector.load(tmp_path)

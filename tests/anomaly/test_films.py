@@ -186,5 +186,5 @@ def test_sound_alone_and_other_names(tmp_path):
 
 def test_without_pyav(film, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(InputError, match=r"pip install 'robustcls\[video\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[video\]'"):
         Film(film)

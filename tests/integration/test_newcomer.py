@@ -120,7 +120,7 @@ async def ask(post, folder, picture):
     return answer["predictions"]
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_a_newcomer_with_imagenet_weights(photos, tmp_path, capsys, monkeypatch):
     """As it comes, with MobileNetV2, the weights and a server of its own."""
     monkeypatch.chdir(tmp_path)
