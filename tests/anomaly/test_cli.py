@@ -122,7 +122,7 @@ def test_train_and_evaluate(folder, tmp_path, run_command):
     assert "has changed since" in changed.stderr
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_a_killed_training_resumes_to_the_same_result(folder, tmp_path, run_command):
     more = ("--epochs", 15, "--augmentation.crop_padding", 2, "--augmentation.hue", 0)
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -70,7 +70,7 @@ def test_neighbors_must_be_there():
         MemAE(image_shape=SHAPE, code_neighbors=1.5)
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_an_export_keeps_the_codes(normal_images, tmp_path):
     detector = AutoEncoder(
         image_shape=SHAPE, epochs=1, batch_size=32, code_size=8, code_neighbors=5
