@@ -12,6 +12,7 @@ import robustcls as rc
 from robustcls.bounds.certification import certify_by_bounds
 from robustcls.evaluation.calibration import calibration
 
+pytestmark = pytest.mark.slow
 SHAPE = (8, 8, 1)
 EPSILON = 0.004
 DRAWS = np.random.default_rng(0)

@@ -85,6 +85,7 @@ def test_a_run_of_anomaly_train(saved):
     assert (run.path / "report" / "anomaly.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_of_robustcls_train(saved):
     run = Run(saved("classifier_run"))
     assert run.trained == ["base"]
