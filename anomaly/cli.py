@@ -173,14 +173,7 @@ def parser() -> CommandParser:
         "--out; coordinates are in the pixels of the files."
     )
     boxing.add_argument("run", type=str, help="the run folder of a detector that makes maps")
-    boxing.add_argument(
-        "--images",
-        type=list[str],
-        required=True,
-        help="files, or folders whose image files are taken at any depth",
-    )
-    boxing.add_argument("--out", type=str, required=True, help="the folder to write into")
-    boxing.add_argument("--batch_size", type=int, default=64, help="images a forward pass")
+    _add_image_arguments(boxing)
     add_skipping_argument(boxing)
     commands.add_subcommand("boxes", boxing, help=boxes_command.__doc__)
     scoring = new_parser(
@@ -188,14 +181,7 @@ def parser() -> CommandParser:
         "be read are named there."
     )
     scoring.add_argument("run", type=str, help="the run folder of a detector")
-    scoring.add_argument(
-        "--images",
-        type=list[str],
-        required=True,
-        help="files, or folders whose image files are taken at any depth",
-    )
-    scoring.add_argument("--out", type=str, required=True, help="the folder to write into")
-    scoring.add_argument("--batch_size", type=int, default=64, help="images a forward pass")
+    _add_image_arguments(scoring)
     scoring.add_argument("--resume", action="store_true", help="keep the scores that are there")
     add_spreading_arguments(scoring)
     commands.add_subcommand("score", scoring, help=score_command.__doc__)
@@ -209,6 +195,18 @@ def parser() -> CommandParser:
     )
     commands.add_subcommand("merge", merging, help=first_line(merging.description))
     return top
+
+
+def _add_image_arguments(made: CommandParser) -> None:
+    """Adds the image files of a command, where its results go, and the batch."""
+    made.add_argument(
+        "--images",
+        type=list[str],
+        required=True,
+        help="files, or folders whose image files are taken at any depth",
+    )
+    made.add_argument("--out", type=str, required=True, help="the folder to write into")
+    made.add_argument("--batch_size", type=int, default=64, help="images a forward pass")
 
 
 def _kept(command: str) -> Callable[[str], Mapping[str, Any]]:
