@@ -20,7 +20,6 @@ from robustcls._progress import tqdm
 from robustcls._validation import InputError
 from robustcls.data.decoding import FileReader, read_image
 from robustcls.data.files import named_files
-from robustcls.data.resizing import fit
 from robustcls.runs import Run, atomic, write_json, write_text
 
 _COLUMNS = ("image", "width", "height", "score", "threshold", "verdict")
@@ -62,16 +61,17 @@ def box_images(
             f"run must be of a method that makes anomaly maps; {detector.method} makes none."
         )
     paths = _readable(images, skip_bad_images)
-    out, size = Path(out), detector.image_shape[:2]
+    out, size, channels = Path(out), detector.image_shape[:2], detector.image_shape[2]
     entries: list[dict[str, Any]] = []
     for start in tqdm(range(0, len(paths), batch_size), "Boxes", disable=not progress):
         chosen = paths[start : start + batch_size]
-        files = [read_image(path, None, detector.image_shape[2]) for path in chosen]
-        seen = np.stack([fit(pixels, size, None) for pixels in files]).astype(np.float32)
+        seen = np.stack([read_image(path, size, channels) for path in chosen]).astype(np.float32)
         seen /= np.float32(255)
         scores = detector.score(seen, batch_size=batch_size)
         found = detector.boxes(seen, batch_size=batch_size)
-        for path, pixels, score, boxes in zip(chosen, files, scores, found, strict=True):
+        for path, score, boxes in zip(chosen, scores, found, strict=True):
+            # Read once more: whole, a batch of large pictures would not fit into memory.
+            pixels = read_image(path, None, channels)
             height, width = pixels.shape[:2]
             placed = [scaled(box, size, (height, width)) for box in boxes]
             entry = {

@@ -19,7 +19,9 @@ from anomaly.video.frame_scores import frame_figures
 from robustcls._notebook import Brief, Briefly
 from robustcls._progress import tqdm
 from robustcls._validation import InputError, check_choice, check_labels, check_number
-from robustcls.data.one_class_folders import films_of, folder_of, read_masks
+from robustcls.data.one_class.films import films_of
+from robustcls.data.one_class.layouts import folder_of
+from robustcls.data.one_class.masks import read_masks
 from robustcls.data.splits import Split, Splits
 from robustcls.evaluation.intervals import measurement
 

@@ -11,7 +11,7 @@ from typing import Any
 from anomaly.experiments.config import BenchmarkConfig
 from anomaly.experiments.protocol import OneClassSplits, one_class_splits
 from robustcls._validation import check_number
-from robustcls.data.one_class_folders import categories, folder_of
+from robustcls.data.one_class.layouts import categories, folder_of
 from robustcls.data.sources import load
 from robustcls.data.splits import Splits
 

@@ -17,14 +17,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from robustcls._notebook import few
 from robustcls._progress import tqdm
 from robustcls._validation import InputError
-from robustcls.data.resizing import Size, fit
+from robustcls.data.resizing import Size, resized
 
 #: File name endings taken as images, in any case.
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 
-#: Larger images are refused: a small file can unpack to more than the memory. At its largest
-#: an image takes two gigabytes while it is read.
+#: Larger images are refused: a small file can unpack to more than the memory.
 MAX_PIXELS = 100_000_000
 # Those above this size are read one at a time, whatever the threads.
 _LARGE = 10_000_000
@@ -92,7 +91,8 @@ def read_image(path: Path, size: Size, channels: int) -> np.ndarray:
     """
     with _opened(path) as image:
         image.load()
-        picture = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
+        picture: Image.Image = image
         if picture.mode == "I" or picture.mode.startswith("I;16"):
             picture = Image.fromarray(_eight_bits(np.asarray(picture)))
         elif picture.mode == "F":
@@ -101,8 +101,11 @@ def read_image(path: Path, size: Size, channels: int) -> np.ndarray:
             picture = picture.convert("RGBA")
             white = Image.new("RGBA", picture.size, "white")
             picture = Image.alpha_composite(white, picture)
-        pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
-        return fit(pixels.reshape(*pixels.shape[:2], channels), size, None)
+        mode = "L" if channels == 1 else "RGB"
+        # Large pictures are not copied more often than need be.
+        picture = picture if picture.mode == mode else picture.convert(mode)
+        pixels = np.asarray(resized(picture, size))
+        return pixels.reshape(*pixels.shape[:2], channels)
 
 
 class FileReader:

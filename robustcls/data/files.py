@@ -46,7 +46,8 @@ def image_files(folder: Path) -> list[Path]:
     """Returns the image files under `folder`, in the same order everywhere.
 
     Images are files that end as such, in any case (`EXTENSIONS`), at any depth, behind links to
-    folders too; a folder that links lead to twice is taken where it comes first. Hidden files,
+    folders too; a folder that links lead to twice is taken where it comes first, and one above
+    `folder` not at all. Hidden files,
     those of the system (`._a.png`, `@eaDir`, `__MACOSX`) and files of other kinds are left out.
 
     Args:
@@ -56,8 +57,22 @@ def image_files(folder: Path) -> list[Path]:
         InputError: a folder cannot be listed, or a name is no valid Unicode.
     """
     found: list[Path] = []
-    _collect(folder, found, set())
+    # A link to a folder above would bring in images of other classes.
+    _collect(folder, found, {str(above) for above in Path(os.path.realpath(folder)).parents})
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def names_in(root: Path, folder: Path) -> list[str]:
+    """Returns the image files under `folder` by their names under `root`, with `/` between parts.
+
+    Args:
+        root: a folder above.
+        folder: as for `image_files`.
+
+    Raises:
+        InputError: as for `image_files`.
+    """
+    return [path.relative_to(root).as_posix() for path in image_files(folder)]
 
 
 def named_files(names: Iterable[Path | str]) -> list[Path]:

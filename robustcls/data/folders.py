@@ -20,7 +20,7 @@ from robustcls.data.decoding import (
 )
 from robustcls.data.files import FileImages, check_name, image_files, subfolders
 from robustcls.data.held_out import assign
-from robustcls.data.one_class_folders import scan_one_class
+from robustcls.data.one_class.layouts import scan_one_class
 from robustcls.data.resizing import changes
 from robustcls.data.splits import Reading, Split, Splits
 from robustcls.data.storage import allocate, exceeds
@@ -83,7 +83,7 @@ def load_folder(name: str | os.PathLike[str], reading: Reading) -> Splits:
         decode = partial(_decode, streamed, None if stays else images)
         done = files.each(decode, range(len(ids)), f"Reading {part}")
         good = np.array([result is not None for result in done], bool)
-        skipped += list(ids[~good])
+        skipped += ids[~good].tolist()
         kept: Any = streamed.only(good) if stays else _keep(images, good)
         parts[part] = Split(kept, labels[good], ids[good])
     files.require_readable()
@@ -139,10 +139,13 @@ def _scan(root: Path) -> tuple[dict[str, tuple[list[str], np.ndarray]], list[str
     splits = _split_folders(root)
     class_names = sorted(_class_name(folder) for folder in subfolders(splits["train"]))
     if len(class_names) < 2:
+        only = subfolders(splits["train"])
+        hint = "Images of one kind alone are for `anomaly train`."
+        if only and len(subfolders(only[0])) > 1:
+            hint = f"Did you mean {only[0]}?"
         raise InputError(
             f"name must be a folder of class folders, root/class/* or root/split/class/*; "
-            f"{splits['train']} holds {len(class_names)} folders. Images of one kind alone are "
-            "for `anomaly train`."
+            f"{splits['train']} holds {len(only)} folder{'s' * (len(only) != 1)}. {hint}"
         )
     found = {}
     for part, folder in splits.items():
@@ -185,12 +188,17 @@ def _split_folders(root: Path) -> dict[str, Path]:
     }
     # "train" is also a class of vehicle: splits hold folders, classes hold images.
     if "train" not in splits or not subfolders(splits["train"]):
+        if folders and len(folders) == len(splits):
+            raise InputError(
+                f"Images must be in a folder for each class, root/split/class/*; {folders[0]} "
+                "holds none."
+            )
         return {"train": root}
     others = [folder.name for folder in folders if folder not in splits.values()]
     if others:
         raise InputError(
             f"Beside {splits['train']} only validation and test folders are expected; "
-            f"received {', '.join(others)}."
+            f"received {', '.join(others)}. Sets of one normal class are for `anomaly train`."
         )
     return splits
 

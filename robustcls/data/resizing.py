@@ -23,11 +23,22 @@ def fit(image: np.ndarray, size: Size, channels: int | None) -> np.ndarray:
         image = np.asarray(Image.fromarray(image).convert("L"))[..., None]
     if size not in (None, image.shape[:2]):
         picture = Image.fromarray(image if image.shape[-1] == 3 else image[..., 0])
-        resized = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        image = np.asarray(resized).reshape(*size, image.shape[-1])
+        image = np.asarray(resized(picture, size)).reshape(*size, image.shape[-1])
     if channels not in (None, image.shape[-1]):
         image = np.repeat(image, 3, axis=-1)
     return image
+
+
+def resized(picture: Image.Image, size: Size) -> Image.Image:
+    """Returns a picture of the asked size, the same one where it has it.
+
+    Args:
+        picture: of mode L or RGB.
+        size: (height, width), or None.
+    """
+    if size is None or (size[1], size[0]) == picture.size:
+        return picture
+    return picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
 
 
 def changes(before: Iterable[tuple[int, ...]], size: Size, channels: int | None) -> tuple[str, ...]:

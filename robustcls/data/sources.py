@@ -13,7 +13,7 @@ from robustcls._settings import NonNegativeInt, PositiveFloat, Range, checked
 from robustcls._validation import InputError, nearest
 from robustcls.data.embedded_sets import FASHION_MNIST_MINI, load_embedded
 from robustcls.data.folders import image_sizes, load_folder
-from robustcls.data.one_class_folders import folder_of
+from robustcls.data.one_class.layouts import folder_of
 from robustcls.data.resizing import Size
 from robustcls.data.splits import Reading, Splits
 

@@ -74,12 +74,14 @@ def choose_evaluation(
         InputError: the name is none, or that of an evaluation with other settings.
     """
     settings = json.loads(json.dumps(settings))
-    kept = _settings(evaluation_folder(folder, name or DEFAULT))
-    others = {key: value for key, value in settings.items() if kept.get(key, value) != value}
+    others = _other(folder, name or DEFAULT, settings)
     if resume or not others:
         return name or DEFAULT
     if name is None:
-        return _name_of(others)
+        words = _name_of(others)
+        # Rounded numbers and folders of one name in other places make one name of two.
+        return f"{words}-{_digest(others)}" if _other(folder, words, settings) else words
+    kept = _settings(evaluation_folder(folder, name))
     key, value = next(iter(others.items()))
     raise InputError(
         f"name must be free, or of an evaluation with the same settings; {name!r} has {key} "
@@ -170,13 +172,22 @@ def _settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
+def _other(folder: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that differ from those of the evaluation of that name."""
+    kept = _settings(evaluation_folder(folder, name))
+    return {key: value for key, value in settings.items() if kept.get(key, value) != value}
+
+
 def _name_of(settings: Mapping[str, Any]) -> str:
     words = "-".join(f"{key}-{_word(value)}" for key, value in settings.items())
     name = re.sub(r"[^\w.+-]+", "-", words).strip("-.")
     if len(name) <= _LONGEST:
         return name
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    return f"{name[:_LONGEST]}-{digest[:8]}"
+    return f"{name[:_LONGEST]}-{_digest(settings)}"
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _word(value: Any) -> str:

@@ -88,6 +88,7 @@ def assemble(name: str, config: TrainConfig, splits: Splits) -> Assembled:
                 f"objectives.{name} must take at most batch_size steps of the weights for a batch, "
                 f"{config.batch_size}; received {objective.weight_steps}."
             )
+        objective.check_epochs(int(config.epochs or 0))
         objective.prepare(base_model, config.seed, config.model.weights is None)
         model = RobustTrainer(base_model, objective, seed=config.seed)
         steps *= objective.weight_steps

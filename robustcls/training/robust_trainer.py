@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import keras
@@ -222,7 +223,19 @@ class _Plan(keras.callbacks.Callback):
         self.trainer = trainer
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self.trainer._plan.assign([self.params["steps"] or 1, self.params["epochs"]])
+        objective, trainer = self.trainer.objective, self.trainer
+        steps, epochs = self.params["steps"], self.params["epochs"]
+        if objective.schedule_epochs and not steps:
+            raise InputError(
+                f"steps_per_epoch must be given for {objective.name}, whose schedule is in epochs, "
+                "with batches of unknown number; received None."
+            )
+        if not int(trainer.optimizer.iterations):
+            try:
+                objective.check_epochs(epochs)
+            except InputError as error:  # further calls of `fit` may go on from here
+                warnings.warn(str(error), stacklevel=2)
+        trainer._plan.assign([steps or 1, epochs])
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.trainer.forget()

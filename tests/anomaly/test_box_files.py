@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -66,6 +67,19 @@ def test_boxes_are_in_the_pixels_of_the_files(detector, tmp_path):
 def test_a_box_keeps_every_pixel_that_it_touches():
     assert scaled(Box(0, 1, 3, 16, 1.0), (16, 16), (10, 100)) == Box(0, 0, 19, 10, 1.0)
     assert scaled(Box(1, 1, 2, 2, 1.0), (16, 16), (16, 16)) == Box(1, 1, 2, 2, 1.0)
+
+
+def test_one_large_file_is_in_memory_at_a_time(detector, tmp_path):
+    peaks = []
+    for count in (2, 9):
+        files = [str(tmp_path / f"{number}.png") for number in range(count)]
+        for file in files:
+            Image.new("L", (900, 900), 200).save(file)
+        tracemalloc.start()
+        box_images("run", files, tmp_path / f"out-{count}", batch_size=9)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 900 * 900  # not even one more
 
 
 def test_unreadable_files_are_all_named_or_left_out(detector, tmp_path, capsys):

@@ -102,6 +102,18 @@ def test_missing_splits_are_cut_from_train(split_photos):
     assert all(name.startswith("train/") for name in every_id(splits))
 
 
+def test_splits_without_classes_and_a_folder_too_high(tmp_path):
+    """Training against testing images is no pair of classes."""
+    for part in ("train", "test"):
+        fill(tmp_path / "flat" / part, 5)
+        for name in "ab":
+            fill(tmp_path / "high" / "photos" / part / name, 5)
+    with pytest.raises(InputError, match=r"a folder for each class.*flat/test holds none"):
+        load(tmp_path / "flat")
+    with pytest.raises(InputError, match=r"holds 1 folder\. Did you mean .*high/photos\?"):
+        load(tmp_path / "high")
+
+
 def test_a_class_called_train(tmp_path):
     fill(tmp_path / "bus", 5)
     fill(tmp_path / "train", 5, start=10)
@@ -306,6 +318,7 @@ def test_links_to_folders_are_followed_once(photos, tmp_path):
     fill(tmp_path / "elsewhere" / "deeper", 5, start=500)
     (photos / "cat" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "deeper" / "circle").symlink_to(photos / "cat")
+    (photos / "cat" / "above").symlink_to(photos)  # which holds dogs, too
     splits = load(photos)
     assert len(every_id(splits)) == 35
     assert "cat/linked/deeper/500.png" in every_id(splits)
@@ -342,7 +355,7 @@ def test_large_but_harmless_images_are_read(tmp_path):
 def test_too_few_classes(tmp_path, count):
     if count:
         fill(tmp_path / "only", 3)
-    with pytest.raises(InputError, match=rf"folder of class folders.*holds {count} folders"):
+    with pytest.raises(InputError, match=rf"folder of class folders.*holds {count} folder"):
         load(tmp_path)
 
 

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from robustcls import InputError, load
-from robustcls.data.one_class_folders import read_masks
+from robustcls.data.one_class.masks import read_masks
 
 
 def fill(folder, count, size=(8, 6)):
@@ -82,17 +82,58 @@ def test_normal_images_alone(tmp_path):
     assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [14, 2, 4]
 
 
+def test_normal_images_in_a_folder_of_their_own(tmp_path):
+    fill(tmp_path / "ok parts", 10)
+    splits = load(tmp_path, one_class=True)
+    assert splits.class_names == ("ok parts",)
+    assert len(splits.train) == 7
+
+
+def test_names_in_any_case_and_images_right_in_train(tmp_path):
+    """An image of "Good" is as normal as those of "good"; else half of the labels were wrong."""
+    fill(tmp_path / "a" / "Train" / "good", 10)
+    fill(tmp_path / "b" / "train", 10)
+    for part in ("a/Test", "b/test"):
+        fill(tmp_path / part / "Good", 3)
+        fill(tmp_path / part / "Crack", 2)
+    for name in "ab":
+        splits = load(tmp_path / name, one_class=True)
+        assert splits.class_names == ("good", "Crack")
+        assert sorted(splits.test.labels) == [0, 0, 0, 1, 1]
+        assert set(splits.train.labels) == {0}
+
+
+def test_folders_that_do_not_say_what_is_normal(tmp_path):
+    """Defects, masks or whole sets would be learnt as normal."""
+    fill(tmp_path / "mixed", 10)
+    fill(tmp_path / "mixed" / "defects", 3)
+    fill(tmp_path / "untold" / "train" / "good", 10)
+    fill(tmp_path / "untold" / "test", 3)
+    for name in ("bottle", "cable"):
+        for part in ("train/good", "test/good", "test/hole", "ground_truth/hole"):
+            fill(tmp_path / "sets" / name / part, 3)
+    fill(tmp_path / "deep" / "parts" / "a", 3)
+    for name, words in (
+        ("mixed", "the folder defects and 10 images beside it"),
+        ("deep", "the folder parts and folders in it"),
+        ("untold", r"a folder for each kind of image in .*test, good for the normal"),
+        ("sets", r"one set; .* holds several\. Did you mean .*bottle\?"),
+    ):
+        with pytest.raises(InputError, match=words):
+            load(tmp_path / name, one_class=True)
+
+
 def test_a_classifiers_folder_is_read_as_ever(tmp_path):
-    for name in ("cat", "dog"):
+    for name in ("cat", "train"):
         fill(tmp_path / name, 10)
     plain, other = load(tmp_path), load(tmp_path, one_class=True)
-    assert plain.class_names == other.class_names == ("cat", "dog")
+    assert plain.class_names == other.class_names == ("cat", "train")
     assert plain.fingerprint == other.fingerprint
 
 
 def test_a_classifier_is_told_what_one_class_is_for(tmp_path):
     fill(tmp_path / "train" / "good", 5)
-    with pytest.raises(InputError, match=r"holds 1 folders\. Images of one kind alone are for"):
+    with pytest.raises(InputError, match=r"holds 1 folder\. Images of one kind alone are for"):
         load(tmp_path)
 
 

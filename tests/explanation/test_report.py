@@ -105,6 +105,10 @@ def test_only_and_classes_choose(network, split, tmp_path):
     chosen = explain(network, split, tmp_path, classes=["columns"], limit=50, **settings)
     assert len(chosen.explained.ids) == (split.labels == 1).sum()
     assert (chosen.explained.labels == 1).all()
+    count = len(chosen.explained.ids)
+    assert f"{count} images, all there are among 20; classes: columns." in chosen.path.read_text()
+    few = explain(network, split, tmp_path, classes=["columns"], limit=count - 1, **settings)
+    assert f"{count - 1} images, chosen at random from 20; classes" in few.path.read_text()
     wrong = Split(split.images, (split.labels + 1) % 4, split.ids)
     with pytest.raises(InputError, match=r"at least one image; none of 20 .* correct"):
         explain(network, wrong, tmp_path, only="correct", **settings)

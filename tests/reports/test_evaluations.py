@@ -37,6 +37,12 @@ def test_no_evaluation_overwrites_one_with_other_settings(tmp_path):
     for given, settings in (("größer", SETTINGS), ("default", other)):
         with pytest.raises(InputError, match=f"name must be free.*{given}.*another --name"):
             choose_evaluation(tmp_path, settings, name=given)
+    # Names are rounded, and a folder is its last part.
+    for first, second in ((0.031372549, 0.031372), ("a/cracks", "b/cracks")):
+        near = [SETTINGS | {"epsilon": 0.5, "attack": value} for value in (first, second)]
+        keep(evaluation_folder(tmp_path, choose_evaluation(tmp_path, near[0])), near[0])
+        names = [choose_evaluation(tmp_path, settings) for settings in near]
+        assert names[1].startswith(f"{names[0]}-")
     # A run of 0.1 knows fewer settings.
     assert choose_evaluation(tmp_path, SETTINGS | {"novel": 3}) == "default"
     long = SETTINGS | {"corruptions": "x" * 300}

@@ -334,6 +334,7 @@ def test_precisions_and_eager_steps(name, mode, data):
         )
         few = {"steps": 2} if name in ("pgd", "trades", "mart") else {}
         few |= {"replays": 2} if name == "free" else {}
+        few |= {"warmup_epochs": 0, "ramp_epochs": 1} if name.endswith("ibp") else {}
         if name == "adversarial":
             trainer = AdversarialRegularization(base, iterations=2, epsilon=0.05, random_start=True)
         else:

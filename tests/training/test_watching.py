@@ -251,3 +251,11 @@ def test_an_unknown_setting_of_an_objective_is_named(tiny, tmp_path):
     with pytest.raises(InputError, match=r"objectives.trades must be one of .*'beta'\?"):
         train(config, tmp_path / "run", verbose=0)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_ramp_that_outlasts_the_training_is_refused(tiny, tmp_path):
+    """Epsilon would never reach its value."""
+    config = tiny(models=("ibp",))
+    with pytest.raises(InputError, match=r"at least 6 for ibp.*ramp_epochs 5\); received 2\. Did"):
+        train(config, tmp_path / "run", verbose=0)
+    assert not (tmp_path / "run").exists()

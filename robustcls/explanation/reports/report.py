@@ -189,7 +189,7 @@ def explain(
         everything,
         next(iter(explainers.values())),
         attack,
-        limit=max(limit, quality_limit),
+        limit=max(limit, quality_limit) + 1,  # one more tells whether these are all
         only=only,
         classes=classes,
         seed=seed,
@@ -223,11 +223,12 @@ def explain(
         found.append(results)
     if len(found) < len(explainers):
         return Explanations(out / REPORT, explained, tuple(found))
+    counts = [len(part.ids) for part in (explained, chosen, everything)]
     page = make_page(
         explained,
         found,
         attack,
-        selected=in_words(only, classes, len(explained.ids), len(everything.ids)),
+        selected=in_words(only, classes, *counts),
         source=source or (data.source if isinstance(data, Splits) else "given as arrays"),
         seed=seed,
         accuracies=accuracies or {},

@@ -92,13 +92,14 @@ def _are(
     return turned
 
 
-def in_words(only: str, classes: Sequence[str], shown: int, given: int) -> str:
+def in_words(only: str, classes: Sequence[str], shown: int, found: int, given: int) -> str:
     """Returns how images were chosen.
 
     Args:
         only: one of `ONLY`.
         classes: names of the classes they are chosen from; all when empty.
         shown: how many images are shown.
+        found: how many would have done, as far as was looked.
         given: how many there were to choose from.
     """
     words = {
@@ -110,4 +111,5 @@ def in_words(only: str, classes: Sequence[str], shown: int, given: int) -> str:
     if shown == given:
         return "all that were given"
     conditions = [words, f"classes: {', '.join(classes)}" if classes else ""]
-    return "; ".join(filter(None, [f"chosen at random from {given:,}", *conditions]))
+    how = "chosen at random from" if shown < found else "all there are among"
+    return "; ".join(filter(None, [f"{how} {given:,}", *conditions]))

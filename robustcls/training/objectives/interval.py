@@ -53,6 +53,10 @@ class IBP(Objective):
     def __post_init__(self) -> None:
         check_settings(self)
 
+    @property
+    def schedule_epochs(self) -> float:
+        return self.warmup_epochs + self.ramp_epochs
+
     def prepare(self, model: keras.Model, seed: int, fresh: bool) -> None:
         Network(model)
         if self.initialize and fresh:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,6 +12,7 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
+from robustcls._validation import InputError
 from robustcls.training.objectives.registry import OBJECTIVES
 
 
@@ -87,6 +90,32 @@ class Objective(abc.ABC):
     def weight_steps(self) -> int:
         """Steps of the weights for each batch."""
         return 1
+
+    @property
+    def schedule_epochs(self) -> float:
+        """Epochs until the loss is what the settings say, as after a warm-up and a ramp."""
+        return 0.0
+
+    def check_epochs(self, epochs: int) -> None:
+        """Refuses a training that ends before the schedule does.
+
+        Args:
+            epochs: of the whole training.
+
+        Raises:
+            InputError: `schedule_epochs` are more.
+        """
+        if self.schedule_epochs > epochs:
+            parts = [
+                f"{field.name} {getattr(self, field.name):g}"
+                for field in dataclasses.fields(self)
+                if field.name.endswith("_epochs")
+            ]
+            raise InputError(
+                f"epochs must be at least {math.ceil(self.schedule_epochs)} for {self.name}, "
+                f"whose schedule takes so many ({', '.join(parts)}); received {epochs}. Did you "
+                "mean a shorter one?"
+            )
 
     @abc.abstractmethod
     def loss(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:

@@ -196,6 +196,18 @@ def test_the_ramp_rises_between_its_epochs(data):
     assert heights == pytest.approx([0.0, 0.5, 1.0, 1.0])
 
 
+def test_a_fit_too_short_for_the_ramp_is_told_so(data):
+    images, labels = data
+    trainer = RobustTrainer(small_model(), IBP(epsilon=0.1, ramp_epochs=1.5))
+    trainer.compile()
+    with pytest.warns(UserWarning, match="at least 3 for ibp.*received 1"):
+        trainer.fit(images, labels, batch_size=90, verbose=0)
+    trainer.fit(images, labels, batch_size=90, verbose=0)  # which goes on from there
+    unknown = tf.data.Dataset.from_tensor_slices((images, labels)).batch(50).filter(lambda *_: True)
+    with pytest.raises(InputError, match="steps_per_epoch must be given for ibp"):
+        trainer.fit(unknown, verbose=0)
+
+
 def test_bounds_of_training_take_the_statistics_of_the_images(data):
     images, labels = data
     model = small_model()

@@ -1,0 +1,1 @@
+"""Folders of one normal class, with the masks of the sets of defects."""
