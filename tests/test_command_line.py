@@ -36,7 +36,7 @@ PARSERS = {
 }
 # What a command needs beside the flag under test.
 NEEDED = {
-    "name": "mnist", "run": "runs/mine", "folder": "exports", "out": "runs/mine",
+    "name": "mnist", "image": "a.png", "run": "runs/mine", "folder": "exports", "out": "runs/mine",
     "method": "memae", "data": "mnist", "normal_class": "1", "methods": "memae",
     "images": "a.png", "film": "walk.mp4", "model": "model.keras", "epsilon": "0.1",
 }  # fmt: skip

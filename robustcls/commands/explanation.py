@@ -1,4 +1,4 @@
-"""`robustcls explain`."""
+"""`robustcls explain`, and `robustcls figure` of what it wrote."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 
 from robustcls._command_line import (
     Runners,
+    add_function_commands,
     add_spreading_arguments,
     first_line,
     function_parser,
@@ -29,13 +30,34 @@ SETTINGS = "explain_settings.json"
 
 
 def add_commands(commands: Any) -> Runners:
-    """Adds `explain`; returns what runs it."""
+    """Adds both; returns what runs each."""
     made = function_parser(explain_models)
     made.add_argument("--config", action="config", help="a YAML file with any of the settings")
     add_spreading_arguments(made)
     list_names(made, Attacks=ATTACKS, Methods=METHODS, Measures=MEASURES)
     commands.add_subcommand("explain", made, help=first_line(made.description))
-    return {"explain": _explain}
+    return {"explain": _explain} | add_function_commands(commands, {"figure": draw_figure})
+
+
+def draw_figure(
+    folder: str,
+    image: str,
+    out: str,
+    models: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
+) -> None:
+    """Draw one image of a report with its maps, as PNG, PDF or SVG for a paper.
+
+    Args:
+        folder: that robustcls explain wrote to, or the run.
+        image: its name in the report.
+        out: the file, which ends in .png, .pdf or .svg.
+        models: names of some; all when left out.
+        methods: names of some; all when left out.
+    """
+    from robustcls.explanation.reports.figure import export_figure
+
+    print(export_figure(folder, image, out, models=models, methods=methods))
 
 
 def _explain(values: Namespace) -> None:
@@ -102,7 +124,12 @@ def explain_models(
     layer: str | None = None,
     quality_limit: int = 40,
     measures: tuple[str, ...] = (),
+    masks: str | None = None,
+    beside: tuple[str, ...] = (),
     show_classes: bool = False,
+    show_neighbors: bool = False,
+    show_counterfactuals: bool = False,
+    show_concepts: bool = False,
     batch_size: int = 32,
     seed: int = 0,
     data: str | None = None,
@@ -133,7 +160,17 @@ def explain_models(
         quality_limit: images for the tests of the methods; 0 leaves them out.
         measures: also measure the methods by these, or by all, and say which maps may be believed
             and why; figures in verdict/MODEL.md and .csv.
-        show_classes: also make the images that each model takes for a class most.
+        masks: a folder of pictures with the names of the images, any value but 0 where what counts
+            is: maps are measured by whether they are there.
+        beside: .keras files or runs to show beside the others, of the same images.
+        show_classes: also make the images that each model takes for a class most, those of all
+            models side by side.
+        show_neighbors: also show the training images of the run that are most like each image to
+            the model.
+        show_counterfactuals: also look for the smallest change of each image to the likeliest other
+            class.
+        show_concepts: also take the feature maps of the commonest classes apart, and say what each
+            part counts before and after the attack.
         batch_size: images a forward pass.
         seed: seed of everything random.
         data: images for a model file, as for training.
@@ -176,6 +213,7 @@ def _arguments(
         "methods": tuple(settings["methods"]) or DEFAULT_METHODS,
         "progress": sys.stderr.isatty(),
         "skip_bad_images": skip_bad_images,
+        "beside": tuple(settings["beside"]),
     }
     own: dict[str, Any] = {"input_range": input_range, "output": output}
     if Path(run).is_file():

@@ -17,15 +17,18 @@ from robustcls._user_code import called
 from robustcls._validation import InputError, check_images, check_labels
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.classifiers.compiling import compile_once
-from robustcls.classifiers.flattening import flat_logits
+from robustcls.classifiers.folded import fingerprint
 from robustcls.classifiers.loading import open_model
 from robustcls.classifiers.ranges import InputRange, Preprocess
 from robustcls.explanation.batching import in_batches
 from robustcls.explanation.layers import choose_layer
-from robustcls.explanation.methods.logits_model import LogitsModel
 from robustcls.explanation.methods.maps import Maps, check_maps
 from robustcls.explanation.methods.registry import METHODS
+from robustcls.explanation.network import Network
+from robustcls.explanation.sharing import Shared
 
+# Of the images that go forward at once, 32 MB; more are no quicker.
+_MOST_VALUES = 1 << 23
 #: One of `METHODS`, or (images, classes) to maps.
 Method = str | Callable[[np.ndarray, np.ndarray], Maps]
 
@@ -91,10 +94,12 @@ class Explainer:
         self.window = window
         self.seed = seed
         self.model = opened if isinstance(opened, keras.Model) else self.classifier
-        self._flat: keras.Model | None = None
-        self._made_for: Any = None
+        self._network: Network | None = None
+        self._state: tuple[Any, ...] | None = None
+        self._is_shuffled = False
         self._layer_name = layer
         self._made: dict[Any, Any] = {}
+        self.shared = Shared()
         if layer is not None and self.classifier.fixed_shape is not None:
             self.network_and_layer()  # a wrong name is better told now
 
@@ -128,12 +133,12 @@ class Explainer:
         def planes(images: np.ndarray, classes: np.ndarray) -> np.ndarray:
             with called(f"explanation method '{method}'", registered.function):
                 maps = registered.function(self, images, classes)
-            kinds.append(check_maps(method, maps, images))
-            return np.stack(kinds[-1].planes, axis=1)
+            kinds[:] = [check_maps(method, maps, images)]
+            return np.stack(kinds[0].planes, axis=1)
 
         size = 1 if registered.one_by_one else min(self.batch_size, len(images))
-        words = method if progress else None
-        found = in_batches(planes, images, classes, batch_size=size, progress=words)
+        bar = method if progress else None
+        found = in_batches(planes, images, classes, batch_size=size, progress=bar)
         negative = found[:, 1] if found.shape[1] == 2 else None
         return dataclasses.replace(kinds[0], positive=found[:, 0], negative=negative)
 
@@ -146,17 +151,28 @@ class Explainer:
         Raises:
             InputError: it does not take them.
         """
+        known, shape = self._state, images.shape[1:]
+        # What is known of the model is not to be learnt of a random one.
+        if self._is_shuffled or (known and known[0] == shape and self.shared.is_open):
+            return self.classifier.num_classes
+        now = self._present_state(images)
+        if now == known and now[-1] is not None:
+            return self.classifier.num_classes
         count = self.classifier.prepare(images)
         if not self.classifier.is_graph and getattr(self.model, "inputs", None):
             # It was not built before it saw these images.
             self.classifier = classifier_of(self.model, **self._given)
             self.classifier.prepare(images)
-        made_for = images.shape[1:], self.classifier.outputs
-        if made_for != self._made_for:
-            self._flat = flat_logits(self.classifier, images)
-            self._made_for = made_for
+        self._state = now = self._present_state(images)
+        is_copy = self._network and self._network.is_copy
+        if known is None or known[:2] != now[:2] or (is_copy and known != now):
+            self._network = Network(self.classifier, self.model, images)
             self._made.clear()
         return count
+
+    def _present_state(self, images: np.ndarray) -> tuple[Any, ...]:
+        # What the network is made for, and the weights; None in their place if not known.
+        return images.shape[1:], self.classifier.outputs, fingerprint(self.model)
 
     @property
     def layer(self) -> str:
@@ -173,12 +189,26 @@ class Explainer:
         Args:
             images: float32 [N, H, W, C] in [0, 1].
         """
-        size = 4 * self.batch_size
-        logits = [
-            self.classifier.predict(images[start : start + size])
-            for start in range(0, len(images), size)
-        ]
-        return self.classifier.outputs.probabilities(np.concatenate(logits)).numpy()
+        return self.classifier.outputs.probabilities(self.scores(images)).numpy()
+
+    def scores(self, images: np.ndarray) -> np.ndarray:
+        """Returns the logits, float32 [N, classes], of float32 `images` [N, H, W, C].
+
+        Args:
+            images: float32 [N, H, W, C] in [0, 1].
+        """
+        known, size = self._network or self.classifier, self.passes_at_a_time(images)
+        starts = range(0, len(images), size)
+        return np.concatenate([known.predict(images[at : at + size]) for at in starts])
+
+    def passes_at_a_time(self, images: np.ndarray) -> int:
+        """Returns how many images go forward at once, where no gradient is asked for.
+
+        Args:
+            images: float32 [N, H, W, C], for their shape.
+        """
+        values = self.batch_size * int(np.prod(images.shape[1:]))
+        return self.batch_size * max(1, min(4, _MOST_VALUES // values))
 
     @contextlib.contextmanager
     def random_weights(self, seed: int = 0) -> Iterator[None]:
@@ -190,26 +220,19 @@ class Explainer:
 
         Args:
             seed: of everything random (int, default 0).
-        """
-        weights = [variable for variable in self._weights if len(variable.shape) > 1]
-        kept = [np.array(variable) for variable in weights]
-        try:
-            for number, (variable, values) in enumerate(zip(weights, kept, strict=True)):
-                generator = np.random.default_rng([seed, number])
-                variable.assign(generator.permutation(values.ravel()).reshape(values.shape))
-            yield
-        finally:
-            for variable, values in zip(weights, kept, strict=True):
-                variable.assign(values)
 
-    @property
-    def _weights(self) -> list[Any]:
-        known = self.model if self._flat is None else self._flat
-        if isinstance(known, keras.Model):
-            return known.weights
-        graph = self.classifier.graph
-        shape = self.classifier.fixed_shape if self._made_for is None else self._made_for[0]
-        return graph(shape).weights if graph is not None and shape is not None else []
+        Raises:
+            InputError: the model takes images of any size, and has not seen any.
+        """
+        self._know()
+        if self._network is None:
+            raise InputError("images must be known first: call prepare(images); received none.")
+        outer, self._is_shuffled = self._is_shuffled, True
+        try:
+            with self._network.random_weights(seed), self.shared.open():
+                yield
+        finally:
+            self._is_shuffled = outer
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the logits, float32 [N, classes], of float32 `images` [N, H, W, C].
@@ -217,19 +240,7 @@ class Explainer:
         Args:
             images: float32 [N, H, W, C] in [0, 1].
         """
-        if self._flat is None:
-            return self.classifier.logits(images)
-        return tf.cast(self._flat(images, training=False), tf.float32)
-
-    def as_keras_model(self, image_shape: tuple[int, ...]) -> LogitsModel:
-        """Returns the compiled logits of images (H, W, C) in the form tf-keras-vis calls.
-
-        Args:
-            image_shape: (H, W, C).
-        """
-        signature = [tf.TensorSpec([None, *image_shape], tf.float32)]
-        made = self.remember("logits", lambda: compile_once(self.logits, signature))
-        return LogitsModel(made, image_shape)
+        return (self._network or self.classifier).logits(images)
 
     def network(self, method: str = "class activation maps") -> keras.Model:
         """Returns the model as a flat functional graph, images to logits.
@@ -240,10 +251,8 @@ class Explainer:
         Raises:
             InputError: its layers cannot be told apart.
         """
-        shape = self.classifier.fixed_shape
-        if self._made_for is None and shape is not None:
-            self.prepare(np.random.default_rng(0).random((2, *shape), np.float32))
-        flat = self._flat
+        self._know()
+        flat = self._network.flat if self._network else None
         if flat is None:
             instead = "gradients" if self.classifier.differentiable else "occlusion"
             raise InputError(
@@ -256,23 +265,14 @@ class Explainer:
             "network", lambda: keras.Model(flat.inputs[0], flat.outputs[0], name=flat.name)
         )
 
+    def _know(self) -> None:
+        """Prepares for images of the model's one shape, where nothing was prepared for yet."""
+        if self._network is None and (shape := self.classifier.fixed_shape) is not None:
+            self.prepare(np.random.default_rng(0).random((2, *shape), np.float32))
+
     def network_and_layer(self) -> tuple[keras.Model, keras.layers.Layer]:
         """Returns `network()` and its layer that class activation maps weigh, or raises as it."""
-        network = self.network()
-        return network, choose_layer(network, self._layer_name)
-
-    def require_gradients(self) -> None:
-        """Refuses a model of which only outputs can be had.
-
-        Raises:
-            InputError: it is a function.
-        """
-        if not self.classifier.differentiable:
-            raise InputError(
-                "model must be a Keras model or a SavedModel for methods that need gradients; "
-                f"received the function {self.classifier.name}. Did you mean "
-                "methods=['occlusion', 'rise', 'kernel_shap']?"
-            )
+        return (network := self.network()), choose_layer(network, self._layer_name)
 
     def compiled(
         self, name: str, function: Callable[..., tf.Tensor], images: np.ndarray

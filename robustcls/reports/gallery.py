@@ -5,7 +5,7 @@ The page is a plain description, so that classifiers and detectors share it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,6 +88,8 @@ class View:
         tags: keys of `Page.tags` that apply.
         rows: the pictures.
         tables: the figures.
+        ranks: the same by other orders, keys of `Page.orders`.
+        answer: what the model says, for the filter of answers.
     """
 
     group: str
@@ -96,6 +98,8 @@ class View:
     tags: Sequence[str] = ()
     rows: Sequence[Row] = ()
     tables: Sequence[Table] = ()
+    ranks: Mapping[str, float] = field(default_factory=dict)
+    answer: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,7 @@ class Page:
         sections: above the gallery.
         tags: words for each tag of a view, in the order of the filters.
         facts: name to value: models, data, settings, versions, seed.
+        orders: other orders to sort by, in words.
     """
 
     title: str
@@ -148,6 +153,7 @@ class Page:
     sections: Sequence[Section] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    orders: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_gallery(page: Page, path: Path | str) -> None:
@@ -167,5 +173,10 @@ def render(page: Page) -> str:
         links=LINKS,
         cards=cards,
         groups={view.group: view.group for card in cards for view in card.views},
-        categories={name: name for name in sorted({card.category for card in cards})},
+        categories=_named(card.category for card in cards),
+        answers=_named(view.answer for card in cards for view in card.views if view.answer),
     )
+
+
+def _named(names: Iterable[str]) -> dict[str, str]:
+    return {name: name for name in sorted(set(names))}

@@ -14,6 +14,8 @@ POSITIVE = ("#ffffff", "#d55e00", "#4a1c00")
 NEGATIVE = ("#ffffff", "#0072b2", "#00243a")
 HEAT = ("#00243a", "#0072b2", "#f0e442", "#d55e00")
 _SMALLEST_SIDE = 64
+# A JPEG has hardly less than a tenth of a byte for a pixel.
+_PIXELS_A_BYTE = 10
 
 
 def to_colours(values: np.ndarray, ramp: Sequence[str]) -> np.ndarray:
@@ -87,13 +89,15 @@ def outline(
 def data_uri(pixels: np.ndarray, *, most_bytes: int = 40_000) -> str:
     """Returns a `data:` address of a picture: PNG where that is small, else JPEG.
 
-    A picture that is still too large is made smaller, down to 64 pixels.
+    A picture that is still too large is made smaller, down to 64 pixels. One of so many pixels that
+    no JPEG of them is small enough is made smaller before anything is tried.
 
     Args:
         pixels: uint8 [H, W, 3].
         most_bytes: aimed at.
     """
     picture = Image.fromarray(np.ascontiguousarray(pixels))
+    picture = picture.reduce(_factor(picture.size, most_bytes))
     encoded = _encode(picture, "PNG")
     kind = "png"
     if len(encoded) > most_bytes:
@@ -105,6 +109,23 @@ def data_uri(pixels: np.ndarray, *, most_bytes: int = 40_000) -> str:
         picture.thumbnail((side, side), Image.Resampling.BILINEAR)
         encoded = _encode(picture, "JPEG", quality=85)
     return f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
+
+
+def smaller(plane: np.ndarray, most_bytes: int) -> np.ndarray:
+    """Returns a plane of no more pixels than a picture of so many bytes can show, float32 [h, w].
+
+    Args:
+        plane: float [H, W]; blocks of it become their means.
+        most_bytes: of the picture, as for `data_uri`.
+    """
+    factor = _factor(plane.shape, most_bytes)
+    if factor == 1:
+        return plane
+    return np.asarray(Image.fromarray(plane.astype(np.float32)).reduce(factor))
+
+
+def _factor(sides: tuple[int, ...], most_bytes: int) -> int:
+    return max(1, round((sides[0] * sides[1] / (_PIXELS_A_BYTE * most_bytes)) ** 0.5))
 
 
 def _encode(picture: Image.Image, form: str, **settings: int) -> bytes:

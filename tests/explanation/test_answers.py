@@ -6,7 +6,8 @@ from PIL import Image
 
 from robustcls.explanation.methods.maps import Maps
 from robustcls.explanation.reports.answers import AnswerViews, amplification
-from robustcls.explanation.reports.images import ExplainedImages
+from robustcls.explanation.reports.disagreement import disagreements
+from robustcls.explanation.reports.given.images import ExplainedImages
 from robustcls.explanation.reports.results import ModelResults
 from robustcls.reports.pictures import POSITIVE
 
@@ -37,7 +38,10 @@ def test_an_image_and_its_twin_share_one_scale():
     explained = ExplainedImages(images, np.array([0]), np.array(["a"]), ("cat", "dog"))
     factor = amplification(explained, [model])
     assert factor == 5
-    view = AnswerViews(explained, model, factor, 40_000).view(0)
+    orders = {"models": np.array([0.25]), "methods": np.array([np.nan])}
+    view = AnswerViews(explained, model, factor, 40_000, orders).view(0)
+    assert view.ranks == {"models": 0.25}
+    assert view.answer == "cat"
     assert view.heading == "cat, 90.0 % → dog, 70.0 %"
     assert view.rank == 0.6
     assert set(view.tags) == {"flipped", "correct"}
@@ -47,3 +51,31 @@ def test_an_image_and_its_twin_share_one_scale():
     assert colours == [POSITIVE[2], "#ffffff", POSITIVE[1], "#ffffff"]
     assert [bar.high for bar in maps.bars] == ["2", "2"]
     assert view.tables[0].rows == [["cat", "90.0 (1)", "30.0 (2)"], ["dog", "10.0 (2)", "70.0 (1)"]]
+
+
+def test_what_images_are_sorted_by():
+    ramp = np.arange(16, dtype=np.float32).reshape(1, 4, 4)
+
+    def model(name, probability, maps, attacked=None):
+        return ModelResults(
+            name=name,
+            probabilities=np.array([[probability, 1 - probability]]),
+            maps=maps,
+            adversarial=None,
+            adversarial_probabilities=None,
+            adversarial_maps=attacked or {},
+            quality={},
+            layer=None,
+        )
+
+    up, down, empty = Maps(ramp), Maps(15 - ramp), Maps(0 * ramp)
+    one = model("one", 0.9, {"a": up, "b": down}, {"a": up, "b": up})
+    other = model("other", 0.4, {"a": down, "c": empty})
+    first, second = disagreements([one, other])
+    assert first["answers"] == second["answers"] == 0.5
+    assert first["models"] == second["models"] == 2  # by "a", which both have
+    assert first["methods"] == 2
+    assert first["attacked"] == 1  # 0 for "a", 2 for "b"
+    assert "attacked" not in second
+    assert set(disagreements([model("alone", 0.9, {"a": up})])[0]) == set()
+    assert np.isnan(disagreements([model("x", 0.9, {"a": empty, "b": empty})])[0]["methods"][0])

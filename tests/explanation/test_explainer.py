@@ -11,6 +11,7 @@ from robustcls._validation import InputError
 from robustcls.classifiers.flattening import flatten
 from robustcls.explanation.activation_maximization import class_images
 from robustcls.explanation.explainer import METHODS, Explainer
+from robustcls.explanation.fourier import Waves
 from robustcls.explanation.layers import choose_layer
 from robustcls.explanation.methods.resampling import enlarge
 
@@ -217,14 +218,38 @@ def test_random_weights_are_put_back(explainer, network, pictures):
     np.testing.assert_array_equal(explainer("gradients", images, labels).signed, before)
 
 
-def test_class_images_are_what_the_model_takes_for_the_class(explainer, network):
-    found = class_images(explainer, np.arange(4), (16, 16, 1), steps=24, seed=0)
+@pytest.mark.parametrize(("way", "steps"), [("fourier", 128), ("pixels", 24)])
+def test_class_images_are_what_the_model_takes_for_the_class(explainer, network, way, steps):
+    settings = {"steps": steps, "step_size": 0.1 if way == "fourier" else 0.05}
+    settings |= {"seed": 0, "parametrization": way}
+    found = class_images(explainer, np.arange(4), (16, 16, 1), **settings)
     assert found.shape == (4, 16, 16, 1)
     assert found.min() >= 0
     assert found.max() <= 1
-    assert (network.predict(found, verbose=0).argmax(-1) == np.arange(4)).all()
-    again = class_images(explainer, np.arange(4), (16, 16, 1), steps=24, seed=0)
+    # No image has a higher logit of a class than its own; waves are no way to a fine weave.
+    logits = network.predict(found, verbose=0)
+    assert (logits.argmax(0) == np.arange(4)).all()
+    gray = network.predict(np.full((1, 16, 16, 1), 0.5), verbose=0)
+    assert (np.diag(logits) > gray + 1).all()
+    again = class_images(explainer, np.arange(4), (16, 16, 1), **settings)
     np.testing.assert_array_equal(found, again)
+
+
+def test_waves_are_images_of_any_size_and_low_ones_count_most():
+    for shape in ((5, 8, 3), (8, 7, 1)):
+        waves = Waves(shape)
+        start = waves.start(2, 0)
+        images = waves.images(tf.constant(start)).numpy()
+        assert images.shape == (2, *shape)
+        np.testing.assert_array_equal(images[0], images[1])
+        np.testing.assert_allclose(images, 0.5, atol=0.1)
+    # A step of one size in every wave changes the mean most.
+    change = []
+    for at in (0, 1, 4):
+        one = np.zeros_like(start)
+        one[:, :, at, 0, 0] = 1
+        change.append(np.abs(waves.images(tf.constant(one)).numpy() - 0.5).max())
+    assert change[0] >= change[1] - 1e-6 > 2 * change[2]
 
 
 def test_bad_input(network, pictures):
@@ -241,6 +266,14 @@ def test_bad_input(network, pictures):
         (lambda: Explainer("model.keras"), "which does not exist"),
         (lambda: Explainer(7), "a path or a function from images to scores; received int"),
         (lambda: Explainer(network, steps=0), "steps must be an integer >= 1"),
+        (lambda: explainer("gradients", images[:0], labels[:0]), "images must be a non-empty"),
+        (lambda: class_images(explainer, [], (16, 16, 1)), "classes must be at least one class"),
+        (lambda: class_images(explainer, [4], (16, 16, 1)), r"classes must be in \[0, 4\)"),
+        (lambda: class_images(explainer, [0], (16, 8, 1)), "of the model's shape"),
+        (
+            lambda: class_images(explainer, [0], (16, 16, 1), parametrization="fouriers"),
+            "Did you mean 'fourier'",
+        ),
     ]
     for call, message in cases:
         with pytest.raises(InputError, match=message):

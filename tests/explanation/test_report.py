@@ -3,11 +3,14 @@ import json
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from robustcls import explain
 from robustcls._validation import InputError
 from robustcls.attacks import FGSM, PGD
 from robustcls.data.splits import Split
+from robustcls.explanation.reports.figure import export_figure
+from robustcls.explanation.reports.given.masks import read_masks
 
 NAMES = ("check", "columns", "<script>alert(1)</script>", "coarse")
 ATTACK = PGD(epsilon=0.2, steps=5)
@@ -34,6 +37,10 @@ def made(network, split, tmp_path_factory):
         measures=["sparseness"],
         class_names=NAMES,
         show_classes=True,
+        show_neighbors=True,
+        show_counterfactuals=True,
+        show_concepts=True,
+        training=split,
         batch_size=8,
     )
 
@@ -74,12 +81,38 @@ def test_the_page(made):
     html = made.path.read_text()
     assert "<script>alert" not in html
     assert "<b>" not in html
+    for order in ("answers", "models", "methods", "attacked"):
+        assert f'<option value="{order}">' in html
+        assert html.count(f'data-by-{order}="') == 12
     for words in ("pgd5, L∞, epsilon 0.2", "Seed 0", "change × 2", "Spearman", "tensorflow"):
         assert words in html
     assert html.count('class="card"') == 6
     assert html.count('class="view"') == 12
-    # 12 views of 3 photographs, 4 signed maps and 2 activation maps; 8 classes; the enlarged one.
-    assert html.count("<img") == 12 * 9 + 8 + 1
+    # 12 views of 3 photographs, 4 signed maps, 2 activation maps and 4 training images; 8 classes;
+    # the enlarged one.
+    concepts = sum(4 * min(4, len(c.images)) for model in made.models for c in model.concepts)
+    changed = sum(int(model.counterfactuals.success.sum()) for model in made.models)
+    assert html.count("<img") == 12 * 13 + 8 + 1 + concepts + 2 * changed
+    assert concepts
+    assert changed > 6
+
+
+def test_other_images_are_in_the_records(made, split):
+    for model, name in ((model, model.name) for model in made.models):
+        records = [record for record in made.records if record["model"] == name]
+        for at, record in enumerate(records):
+            # The images explained are among the training images here, and most like themselves.
+            assert record["nearest"][0]["id"] == record["id"]
+            assert record["nearest"][0]["cosine"] == pytest.approx(1, abs=1e-5)
+            assert record["nearest"][0]["label_name"] == record["label_name"]
+            assert record["counterfactual"]["class"] != record["explained"]
+            found = model.counterfactuals
+            if found.success[at]:
+                change = found.images[at] - made.explained.images[at]
+                length = np.sqrt((change.astype(float) ** 2).sum())
+                assert record["counterfactual"]["distance"] == pytest.approx(length, rel=1e-5)
+        for found in model.concepts:
+            assert len(found.concepts.importance) == len(found.attacked) == 4
 
 
 def test_measures_are_in_the_page_and_in_files(made):
@@ -94,6 +127,74 @@ def test_measures_are_in_the_page_and_in_files(made):
             [method, name] for method in model.maps for name in model.table.measures
         ]
     assert "Gini index of the pixels" in html
+
+
+def test_an_image_becomes_a_figure_for_a_paper(made, tmp_path):
+    folder, name = made.path.parent, str(made.explained.ids[2])
+    path = export_figure(folder, name, tmp_path / "new" / "a.png", methods=["grad_cam"])
+    with Image.open(path) as picture:
+        wide, high = picture.size
+        assert picture.info["dpi"] == pytest.approx((300, 300), abs=1)
+    alone = export_figure(folder, name, tmp_path / "b.png", models=["twin"], methods=["grad_cam"])
+    with Image.open(alone) as picture:
+        assert picture.size == (wide, high // 2)
+    for form in ("pdf", "svg"):
+        first, again = (export_figure(folder, name, tmp_path / f"{n}.{form}") for n in "cd")
+        assert first.read_bytes() == again.read_bytes() or form == "svg"
+    text = (tmp_path / "c.svg").read_text()
+    for words in ("base", "gradients", "attacked"):
+        assert f"<!-- {words}" in text
+    for settings, message in [
+        ({"out": tmp_path / "a.jpg"}, r"out must end in \.png, \.pdf, \.svg; received 'a.jpg'"),
+        ({"image": "folder/<b>99.png"}, "image must be one of"),
+        ({"methods": ["grad_camm"]}, "Did you mean 'grad_cam'"),
+        ({"models": ["bas"]}, "Did you mean 'base'"),
+        ({"folder": tmp_path}, "has no explanations.jsonl. Did you mean to run"),
+    ]:
+        given = {"folder": folder, "image": name, "out": tmp_path / "e.png"} | settings
+        with pytest.raises(InputError, match=message):
+            export_figure(**given)
+
+
+def test_masks_say_where_maps_should_be(network, split, places, tmp_path):
+    settings = {"methods": ["grad_cam"], "class_names": NAMES, "limit": 2, "quality_limit": 6}
+    settings |= {"batch_size": 8, "attack": None}
+    found = explain(network, split, tmp_path, masks=places, **settings)
+    assert set(found.models[0].table.measures) >= {"pointing_game", "mass_in_mask"}
+    # The network looks at the patch, which is a seventh of the image.
+    assert found.models[0].table.estimates["grad_cam"]["mass_in_mask"].low > 36 / 256
+    for masks, message in [
+        (places[:3], r"masks must be bool \(20, 16, 16\)"),
+        (places[:, :8], r"masks must be bool \(20, 16, 16\)"),
+        (places.astype(int), "received int64"),
+        (places & False, "masks must mark something"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            explain(network, split, tmp_path, masks=masks, **settings)
+    with pytest.raises(InputError, match="quality_limit must be at least 1"):
+        explain(network, split, tmp_path, masks=places, **(settings | {"quality_limit": 0}))
+
+
+def test_masks_from_files(tmp_path):
+    marked = np.zeros((8, 8), np.uint8)
+    marked[2:4, 3:5] = 7  # numbers of kinds mark, too
+    (tmp_path / "kind").mkdir()
+    Image.fromarray(marked).save(tmp_path / "kind" / "a.png")
+    Image.fromarray(marked.T.copy()).save(tmp_path / "b_mask.png")
+    names = ["/data/test/kind/a.jpg", "kind/b.png", "none.png"]
+    found = read_masks(tmp_path, names, (8, 8))
+    np.testing.assert_array_equal(found, [marked > 0, marked.T > 0, marked < 0])
+    larger = read_masks(tmp_path, names, (16, 16), resized=True)
+    np.testing.assert_array_equal(larger[0], np.repeat(np.repeat(marked > 0, 2, 0), 2, 1))
+    (tmp_path / "c.png").write_text("no picture")
+    for given, message in [
+        ((tmp_path, names, (16, 16)), r"masks must be 16 x 16 pixels.*a\.png is 8 x 8"),
+        ((tmp_path / "nowhere", names, (8, 8)), "masks must be a folder of pictures"),
+        ((tmp_path, ["d.png"], (8, 8)), r"masks must have the names of images, such as d\.png"),
+        ((tmp_path, ["../../kind/a.png", "c.png"], (8, 8)), r"c\.png cannot be read"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            read_masks(*given)
 
 
 def test_only_and_classes_choose(network, split, tmp_path):
@@ -168,8 +269,9 @@ def test_bad_input(network, split, tmp_path):
         ({"limit": 0}, "limit must be an integer >= 1"),
         ({"ids": ["a"]}, "ids must be 20 names; received 1"),
         ({"measures": ["sparsness"], "quality_limit": 2}, "Did you mean 'sparseness'"),
-        ({"measures": ["mass_in_mask"], "quality_limit": 2}, "measures must be"),
+        ({"measures": ["mass_in_mask"], "quality_limit": 2}, "masks must be given for the measure"),
         ({"measures": ["all"]}, "quality_limit must be at least 1 for measures; received 0"),
+        ({"show_neighbors": True, "training": None}, "training must be a Split for show_neighbors"),
         ({"layer": "lasst"}, "Did you mean 'last'"),
     ]
     for settings, message in cases:

@@ -37,6 +37,8 @@ def page(count=6):
                 group,
                 f"{EVIL} → cat",
                 rank=at / 10 + (0.01 if group == "twin" else 0),
+                ranks={"models": -at} if at else {},  # of the first it cannot be told
+                answer="cat" if at < 3 and group == "twin" else EVIL,
                 tags=tags if group == "base" else ["held", "correct"],
                 rows=[Row("maps", panels, [Bar(HEAT, "0", "1.5")], "SSIM 0.5")],
                 tables=[Table("top", ["class", "p"], [[EVIL, "1.0"]])],
@@ -52,6 +54,7 @@ def page(count=6):
         "drop",
         tags={"flipped": "turned", "held": "held", "correct": "right"},
         facts={"Versions": {"python": "3"}},
+        orders={"models": "how much models disagree"},
     )
 
 
@@ -140,6 +143,17 @@ def test_in_a_browser(browser, tmp_path):
     assert browser.run("document.getElementById('empty').hidden") is False
     for name in ("group", "tag", "category", "search"):
         browser.choose(name, "")
+    browser.choose("answer", "cat")
+    assert browser.run(visible) == [f"folder/{at}.png" for at in (2, 1, 0)]
+    browser.choose("order", "models")
+    assert browser.run(visible) == [f"folder/{at}.png" for at in (1, 2, 0)]
+    assert browser.run("document.getElementById('sorted').textContent") == (
+        "how much models disagree"
+    )
+    browser.choose("group", "base")  # none of base's answers is a cat
+    assert browser.run("document.getElementById('empty').hidden") is False
+    for name in ("group", "answer", "order"):
+        browser.choose(name, "")
     assert browser.run(count) == "6 of 6 images"
 
     for key, expected in (("ArrowRight", 5), ("ArrowRight", 4), ("j", 3), ("ArrowLeft", 4)):
@@ -152,6 +166,8 @@ def test_in_a_browser(browser, tmp_path):
     assert browser.run(enlarged) == "image 4 panel 0"
     browser.press("ArrowRight")
     assert browser.run(enlarged) == "image 4 panel 1"
+    assert browser.run("document.getElementById('save').download") == "image_4_panel_1"
+    assert browser.run("document.getElementById('save').href").startswith("data:image/png")
     browser.run("document.querySelector('dialog').close()")
     browser.wait_for("document.activeElement.matches('.panel button')")
     browser.press("/")
@@ -168,8 +184,10 @@ def test_in_a_browser(browser, tmp_path):
     assert browser.run(screen) == 13
     assert browser.run(focused) == "folder/2.png"
 
+    beside = "[...document.querySelectorAll('.card:first-child .view')].map((e) => e.offsetLeft)"
     for width in (1280, 390):
         browser.open(path, width)
+        assert len(set(browser.run(beside))) == (2 if width == 1280 else 1)
         assert browser.run("document.documentElement.scrollWidth") <= width
         browser.screenshot(tmp_path / f"{width}.png")
         with Image.open(tmp_path / f"{width}.png") as screenshot:

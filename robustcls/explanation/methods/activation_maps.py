@@ -31,7 +31,7 @@ def grad_cam(explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
         weights = tf.reduce_mean(gradients, _SPACE, keepdims=True)
         return tf.reduce_sum(weights * features, -1)
 
-    return _maps("grad_cam", rule, explainer, images, classes)
+    return _maps(rule, explainer, images, classes)
 
 
 @register_explanation(uses_layer=True)
@@ -50,7 +50,7 @@ def grad_cam_plus_plus(explainer: Any, images: np.ndarray, classes: np.ndarray) 
         weights = tf.reduce_sum(tf.nn.relu(gradients) * shares, _SPACE, keepdims=True)
         return tf.reduce_sum(weights * features, -1)
 
-    return _maps("grad_cam_plus_plus", rule, explainer, images, classes)
+    return _maps(rule, explainer, images, classes)
 
 
 @register_explanation(uses_layer=True)
@@ -63,7 +63,7 @@ def layer_cam(explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
     def rule(features: tf.Tensor, gradients: tf.Tensor) -> tf.Tensor:
         return tf.reduce_sum(tf.nn.relu(gradients) * features, -1)
 
-    return _maps("layer_cam", rule, explainer, images, classes)
+    return _maps(rule, explainer, images, classes)
 
 
 @register_explanation(uses_layer=True)
@@ -78,17 +78,20 @@ def hires_cam(explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
     def rule(features: tf.Tensor, gradients: tf.Tensor) -> tf.Tensor:
         return tf.reduce_sum(gradients * features, -1)
 
-    return _maps("hires_cam", rule, explainer, images, classes)
+    return _maps(rule, explainer, images, classes)
 
 
-def _maps(name: str, rule: Rule, explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
+def _maps(rule: Rule, explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
     network, layer = explainer.network_and_layer()
 
-    def cam(images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        features, gradients = _features_and_gradients(network, layer, images, classes)
-        return tf.nn.relu(rule(features, gradients))
+    def both(images: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return _features_and_gradients(network, layer, images, classes)
 
-    maps = explainer.compiled(name, cam, images)(images, classes).numpy()
+    compiled = explainer.compiled("features and gradients", both, images)
+    found = explainer.shared.once(
+        "features and gradients", images, classes, lambda: compiled(images, classes)
+    )
+    maps = tf.nn.relu(rule(*found)).numpy()
     return Maps(enlarge(maps, *images.shape[1:3]), resolution=maps.shape[1:])
 
 

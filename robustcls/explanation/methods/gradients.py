@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from robustcls._validation import InputError
 from robustcls.attacks import draws
 from robustcls.attacks.gradient import value_and_gradient
 from robustcls.explanation.methods.maps import Maps
@@ -49,16 +51,44 @@ def _mean_and_variance(
     key = np.array([explainer.seed], np.uint64)
     axes = (1, 2, 3)
     ranges = images.max(axes, keepdims=True) - images.min(axes, keepdims=True)
-    mean, squares = np.zeros_like(images), np.zeros_like(images)
-    for sample in range(explainer.samples):
+
+    def noisy(sample: int) -> np.ndarray:
         noise = draws.normal(draws.derive(key, sample), images.shape[1:])
-        noisy = (images + explainer.noise * ranges * noise).astype(np.float32)
-        found = class_gradients(explainer, noisy, classes)
-        # Welford's way, which does not lose what is small beside the mean.
-        step = found - mean
-        mean += step / (sample + 1)
-        squares += step * (found - mean)
-    return mean, squares / explainer.samples
+        return (images + explainer.noise * ranges * noise).astype(np.float32)
+
+    def find() -> tuple[np.ndarray, np.ndarray]:
+        mean, squares = np.zeros_like(images), np.zeros_like(images)
+        found = gradients_of_copies(explainer, explainer.samples, noisy, classes)
+        for sample, gradient in enumerate(found):
+            # Welford's way, which does not lose what is small beside the mean.
+            step = gradient - mean
+            mean += step / (sample + 1)
+            squares += step * (gradient - mean)
+        return mean, squares / explainer.samples
+
+    return explainer.shared.once("noisy gradients", images, classes, find)
+
+
+def gradients_of_copies(
+    explainer: Any, count: int, copy: Callable[[int], np.ndarray], classes: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Yields the gradients of copies of images, float32 [n, H, W, C] each.
+
+    As many copies go through the model at once as fill a batch, so that one image with many copies
+    is as quick as many images.
+
+    Args:
+        explainer: an `Explainer`.
+        count: of the copies.
+        copy: the number of a copy to its images, float32 [n, H, W, C].
+        classes: int64 [n].
+    """
+    some = max(1, explainer.batch_size // len(classes))
+    for first in range(0, count, some):
+        points = [copy(number) for number in range(first, min(first + some, count))]
+        together = np.concatenate(points), np.tile(classes, len(points))
+        found = _gradients(explainer, *together)
+        yield from np.split(found, len(points))
 
 
 def class_gradients(explainer: Any, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -72,7 +102,18 @@ def class_gradients(explainer: Any, images: np.ndarray, classes: np.ndarray) -> 
     Raises:
         InputError: the model has no gradient with respect to the images.
     """
-    explainer.require_gradients()
+    return explainer.shared.once(
+        "gradients", images, classes, lambda: _gradients(explainer, images, classes)
+    )
+
+
+def _gradients(explainer: Any, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    if not explainer.classifier.differentiable:
+        raise InputError(
+            "model must be a Keras model or a SavedModel for methods that need gradients; received "
+            f"the function {explainer.classifier.name}. Did you mean "
+            "methods=['occlusion', 'rise', 'kernel_shap']?"
+        )
 
     def gradients(images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         def score(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

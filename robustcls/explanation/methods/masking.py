@@ -25,8 +25,8 @@ def scores_behind_masks(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields masks and the class's score for each image times each of them, a few at a time.
 
-    Four batches go through the model at once, in one compiled graph where the model has one; of
-    the masks only these are ever held.
+    As many as `Explainer.passes_at_a_time` says go through the model at once, in one compiled graph
+    where the model has one; of the masks only these are ever held.
 
     Args:
         explainer: an `Explainer`.
@@ -39,7 +39,7 @@ def scores_behind_masks(
     Yields:
         (masks float32 [k, H, W], scores float32 [n, k]).
     """
-    some = max(1, 4 * explainer.batch_size // len(images))
+    some = max(1, explainer.passes_at_a_time(images) // len(images))
     score = _scorer(explainer, images, probabilities)
     for first in range(0, count, some):
         # The last masks are filled up, so that all calls have one shape.

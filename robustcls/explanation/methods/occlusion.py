@@ -32,7 +32,7 @@ def occlusion(explainer: Any, images: np.ndarray, classes: np.ndarray) -> Maps:
     def make(first: int, last: int) -> np.ndarray:
         return np.stack([1 - np.outer(rows[r], columns[c]) for r, c in places[first:last]])
 
-    whole = explainer.classifier.predict(images)
+    whole = explainer.scores(images)
     whole = np.take_along_axis(whole, classes[:, None], 1)
     total = np.zeros(images.shape[:3], np.float32)
     for masks, scores in scores_behind_masks(explainer, images, classes, len(places), make):

@@ -10,18 +10,14 @@ from typing import Any
 import numpy as np
 
 from robustcls._progress import tqdm
+from robustcls._validation import check_images, check_labels
 from robustcls.attacks import draws
 from robustcls.evaluation.intervals import Estimate, estimate
 from robustcls.explanation.explainer import Explainer, Method
 from robustcls.explanation.methods.maps import Maps
 from robustcls.explanation.quality.believing import SURVIVES
-from robustcls.explanation.quality.faithfulness import (
-    Curves,
-    Faithfulness,
-    faithfulness,
-    random_curves,
-)
-from robustcls.explanation.quality.measures.trial import Trial
+from robustcls.explanation.quality.faithfulness import Curves, Faithfulness, faithfulness_of
+from robustcls.explanation.quality.measures.trial import Trial, answers_alike, trials_of
 from robustcls.explanation.quality.similarity import says_something, spearman
 
 # The share of images whose maps must have something to compare.
@@ -100,29 +96,61 @@ def assess(
     """
     if not isinstance(methods, Mapping):
         methods = {name: name for name in methods}
-    found = {}
-    random: dict[Any, Curves] = {}
-    for name, method in tqdm(
-        methods.items(), desc="quality", unit="method", disable=not progress, leave=False
-    ):
-        maps = explainer(method, images, classes)
-        kind = maps.resolution, maps.attribution
-        if kind not in random:
-            random[kind] = random_curves(
-                explainer,
-                images,
-                classes,
-                resolution=maps.resolution,
-                attribution=maps.attribution,
-                seed=seed,
-            )
-        found[name] = Quality(
-            faithfulness(explainer, maps, images, classes, random=random[kind], seed=seed),
-            randomization(explainer, method, images, classes, maps=maps, seed=seed),
-            stability(explainer, method, images, classes, maps=maps, seed=seed),
-            empty=int((~says_something(maps.relevance)).all(axis=(1, 2)).sum()),
+    images = check_images(images)
+    classes = check_labels(classes, len(images), explainer.prepare(images), "classes")
+    has_weights = not answers_alike(explainer, images, seed)
+    found: dict[str, list[_Part]] = {name: [] for name in methods}
+    starts = range(0, len(images), explainer.batch_size)
+    for start in tqdm(starts, desc="quality", unit="batch", disable=not progress, leave=False):
+        part = slice(start, start + explainer.batch_size)
+        given = images[part], classes[part]
+        with explainer.shared.open():
+            for name, trial in trials_of(
+                explainer, methods, *given, None, seed, has_weights
+            ).items():
+                found[name].append(_part(trial))
+    return {name: _joined(parts, seed) for name, parts in found.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What a batch of images says of a method: curves, and similarities float64 [n]."""
+
+    own: Curves
+    random: Curves
+    randomization: np.ndarray
+    stability: np.ndarray
+    empty: int
+
+
+def _part(trial: Trial) -> _Part:
+    maps, other = trial.maps, trial.under_random_weights
+    near = trial.explainer(trial.method, noisy(trial.images, trial.seed), trial.classes)
+    nothing = np.full(len(trial.images), np.nan)
+    return _Part(
+        trial.curves,
+        trial.random_curves,
+        nothing if other is None else spearman(maps.relevance, other.relevance),
+        spearman(maps.relevance, near.relevance),
+        int((~says_something(maps.relevance)).all(axis=(1, 2)).sum()),
+    )
+
+
+def _joined(parts: Sequence[_Part], seed: int) -> Quality:
+    own, random = (
+        Curves(*(np.concatenate(curves) for curves in zip(*pairs, strict=True)))
+        for pairs in (
+            [(part.own.deletion, part.own.insertion) for part in parts],
+            [(part.random.deletion, part.random.insertion) for part in parts],
         )
-    return found
+    )
+    randomization = np.concatenate([part.randomization for part in parts])
+    return Quality(
+        faithfulness_of(own, random, seed),
+        _similarity(randomization, seed),
+        _similarity(np.concatenate([part.stability for part in parts]), seed),
+        empty=sum(part.empty for part in parts),
+    )
 
 
 def randomization(
@@ -156,7 +184,7 @@ def randomization(
     other = Trial(explainer, method, maps, images, classes, seed=seed).under_random_weights
     if other is None:
         return None
-    return _similarity(maps, other, seed)
+    return _similarity(spearman(maps.relevance, other.relevance), seed)
 
 
 def stability(
@@ -185,13 +213,23 @@ def stability(
         None where fewer than half of the pairs have enough to compare (see `spearman`).
     """
     maps = explainer(method, images, classes) if maps is None else maps
+    other = explainer(method, noisy(images, seed, noise), classes)
+    return _similarity(spearman(maps.relevance, other.relevance), seed)
+
+
+def noisy(images: np.ndarray, seed: int = 0, noise: float = 0.01) -> np.ndarray:
+    """Returns images with Gaussian noise, float32 in [0, 1].
+
+    Args:
+        images: float32 [N, H, W, C] in [0, 1].
+        seed: of the noise (int, default 0).
+        noise: standard deviation (float, default 0.01).
+    """
     keys = draws.derive(draws.image_keys(images), seed)
-    noisy = np.clip(images + noise * draws.normal(keys, images.shape[1:]), 0, 1)
-    other = explainer(method, noisy.astype(np.float32), classes)
-    return _similarity(maps, other, seed)
+    near = np.clip(images + noise * draws.normal(keys, images.shape[1:]), 0, 1)
+    return near.astype(np.float32)
 
 
-def _similarity(first: Maps, second: Maps, seed: int) -> Estimate | None:
-    found = spearman(first.relevance, second.relevance)
+def _similarity(found: np.ndarray, seed: int) -> Estimate | None:
     compared = found[np.isfinite(found)]
     return None if len(compared) < _ENOUGH * len(found) else estimate(compared, seed)

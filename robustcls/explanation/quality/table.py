@@ -18,8 +18,9 @@ from robustcls.evaluation.intervals import Estimate, estimate
 from robustcls.explanation.explainer import Explainer, Method
 from robustcls.explanation.methods.registry import METHODS
 from robustcls.explanation.quality.believing import Belief, belief
+from robustcls.explanation.quality.measures.localization import check_masks
 from robustcls.explanation.quality.measures.registry import MEASURES
-from robustcls.explanation.quality.measures.trial import Trial
+from robustcls.explanation.quality.measures.trial import answers_alike, trials_of
 from robustcls.explanation.quality.ranking import Ranking, ranking
 from robustcls.explanation.quality.similarity import says_something
 from robustcls.runs import write_text
@@ -121,7 +122,7 @@ def quality_table(
     Args:
         explainer: of the model.
         methods: names of `METHODS`, or methods of one's own by name: functions of images and
-            classes to `Maps`.
+            classes to `Maps`, called with a batch at a time.
         images: float32 [N, H, W, C] in [0, 1].
         classes: int [N], the class explained for each image.
         measures: names of `MEASURES`; all that can be told if empty. `gain` and `randomization`,
@@ -137,22 +138,39 @@ def quality_table(
     """
     images = check_images(images)
     classes = check_labels(classes, len(images), explainer.prepare(images), "classes")
-    masks = _checked_masks(masks, images)
+    if masks is not None:
+        masks = check_masks(masks, len(images), images.shape[1:3])
     if not isinstance(methods, Mapping):
         methods = {name: check_choice("methods", name, METHODS) for name in methods}
     if not methods:
         raise InputError(f"methods must be one or more of {', '.join(METHODS)}; received none.")
     names = _measures(measures, masks is not None)
-    shared: dict[Any, Any] = {}
-    figures: dict[str, dict[str, np.ndarray]] = {}
-    empty: dict[str, int] = {}
-    for name, method in tqdm(
-        methods.items(), desc="measures", unit="method", disable=not progress, leave=False
+    found: dict[str, dict[str, list[np.ndarray]]] = {
+        name: {measure: [] for measure in names} for name in methods
+    }
+    empty = dict.fromkeys(methods, 0)
+    has_weights = not answers_alike(explainer, images, seed)
+    # A batch at a time, so that methods share what they ask of the model, and memory stays flat.
+    size = explainer.batch_size
+    for start in tqdm(
+        range(0, len(images), size),
+        desc="measures",
+        unit="batch",
+        disable=not progress,
+        leave=False,
     ):
-        maps = explainer(method, images, classes)
-        empty[name] = int((~says_something(maps.relevance)).all(axis=(1, 2)).sum())
-        trial = Trial(explainer, method, maps, images, classes, masks, seed, shared)
-        figures[name] = {measure: MEASURES[measure].function(trial) for measure in names}
+        part = slice(start, start + size)
+        given = images[part], classes[part], None if masks is None else masks[part]
+        with explainer.shared.open():
+            for name, trial in trials_of(explainer, methods, *given, seed, has_weights).items():
+                nothing = ~says_something(trial.maps.relevance)
+                empty[name] += int(nothing.all(axis=(1, 2)).sum())
+                for measure in names:
+                    found[name][measure].append(MEASURES[measure].function(trial))
+    figures = {
+        method: {measure: np.concatenate(parts) for measure, parts in row.items()}
+        for method, row in found.items()
+    }
     estimates = {
         method: {measure: _estimate(values, seed) for measure, values in row.items()}
         for method, row in figures.items()
@@ -193,17 +211,3 @@ def _measures(given: Sequence[str], with_masks: bool) -> tuple[str, ...]:
         if MEASURES[name].needs_masks and not with_masks:
             raise InputError(f"masks must be given for the measure {name}; received None.")
     return tuple(dict.fromkeys(("gain", "randomization", *given)))
-
-
-def _checked_masks(masks: Any, images: np.ndarray) -> np.ndarray | None:
-    if masks is None:
-        return None
-    masks = np.asarray(masks)
-    if masks.shape != images.shape[:3] or masks.dtype != bool:
-        raise InputError(
-            f"masks must be bool {images.shape[:3]}, one for each image and of its size; received "
-            f"{masks.dtype} {masks.shape}."
-        )
-    if not masks.any():
-        raise InputError("masks must mark something; all of them are empty.")
-    return masks

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from robustcls.explanation.methods.maps import Maps
-from robustcls.explanation.reports.images import ExplainedImages
+from robustcls.explanation.reports.examples import NEAREST
+from robustcls.explanation.reports.given.images import ExplainedImages
 from robustcls.explanation.reports.results import TOP, ModelResults
 from robustcls.reports.gallery import Bar, Panel, Row, Table, View
 from robustcls.reports.pictures import (
@@ -17,6 +18,7 @@ from robustcls.reports.pictures import (
     amplifying_factor,
     data_uri,
     overlay,
+    smaller,
     to_colours,
     to_pixels,
 )
@@ -42,7 +44,10 @@ def bytes_for_each(models: Sequence[ModelResults]) -> int:
     for model in models:
         maps = (*model.maps.values(), *model.adversarial_maps.values())
         shown = sum(1 if found.negative is None else 2 for found in maps)
-        pictures += len(model.predicted) * (shown + (1 if model.adversarial is None else 3))
+        shown += 1 if model.adversarial is None else 3
+        shown += 0 if model.nearest is None else NEAREST
+        shown += 0 if model.counterfactuals is None else 2
+        pictures += len(model.predicted) * shown
     return min(_PICTURE_BYTES, _MOST_BYTES // pictures)
 
 
@@ -54,14 +59,20 @@ class AnswerViews:
         model: what was found out about it.
         factor: by which changes are amplified.
         most_bytes: of a picture.
+        orders: float [N], by what images can be sorted; NaN where it cannot be told.
     """
 
     def __init__(
-        self, explained: ExplainedImages, model: ModelResults, factor: int, most_bytes: int
+        self,
+        explained: ExplainedImages,
+        model: ModelResults,
+        factor: int,
+        most_bytes: int,
+        orders: Mapping[str, np.ndarray],
     ) -> None:
         self.explained, self.model = explained, model
-        self.factor, self.most_bytes = factor, most_bytes
-        self.similarities = model.similarities()
+        self.factor, self.most_bytes, self.orders = factor, most_bytes, orders
+        self.similarities = model.similarities
         self.right = None if explained.labels is None else explained.right(model.probabilities)
 
     def view(self, at: int) -> View:
@@ -78,8 +89,18 @@ class AnswerViews:
             group=model.name,
             heading=heading,
             rank=round(float(model.drop[at]), 6),
+            ranks={
+                name: round(float(found[at]), 6)
+                for name, found in self.orders.items()
+                if np.isfinite(found[at])
+            },
+            answer=self.explained.name(int(model.predicted[at])),
             tags=tags,
-            rows=[self._photographs(at), *(self._maps(method, at) for method in model.maps)],
+            rows=[
+                self._photographs(at),
+                *(self._maps(method, at) for method in model.maps),
+                *self._examples(at),
+            ],
             tables=[self._top(at)],
         )
 
@@ -138,13 +159,14 @@ class AnswerViews:
         scale = scale or 1.0
         about = f"{method} of the {kind} image, largest value {maps.size[at]:.3g}"
         if maps.negative is None:
-            pixels = overlay(image, maps.positive[at] / scale, HEAT)
-            return [self._panel(at, kind, pixels, about)]
+            gray = smaller(image.mean(axis=-1), self.most_bytes)[..., None]
+            heat = smaller(maps.positive[at], self.most_bytes)
+            return [self._panel(at, kind, overlay(gray, heat / scale, HEAT), about)]
         return [
             self._panel(
                 at,
                 f"{kind}, {sign}",
-                to_colours(part[at] / scale, ramp),
+                to_colours(smaller(part[at], self.most_bytes) / scale, ramp),
                 f"{about}, {words}",
             )
             for sign, words, part, ramp in (
@@ -152,6 +174,30 @@ class AnswerViews:
                 ("−", "what speaks against the class", maps.negative, NEGATIVE),
             )
         ]
+
+    def _examples(self, at: int) -> list[Row]:
+        """The nearest training images, and the smallest change to another class."""
+        rows = []
+        if self.model.nearest is not None:
+            rows.append(self.model.nearest.row(at, self.most_bytes))
+        found = self.model.counterfactuals
+        if found is not None:
+            title = f"Smallest change to {self.explained.name(int(found.targets[at]))}"
+            if not found.success[at]:
+                return [*rows, Row(title, [], note="None was found.")]
+            change = found.images[at] - self.explained.images[at]
+            factor = amplifying_factor(change)
+            panels = [
+                self._panel(at, "changed", to_pixels(found.images[at]), title),
+                self._panel(
+                    at,
+                    f"change × {factor}",
+                    to_pixels(0.5 + factor * change),
+                    f"{title}, amplified {factor} times; gray is no change",
+                ),
+            ]
+            rows.append(Row(title, panels, note=f"L2 {found.distances[at]:.3g}."))
+        return rows
 
     def _top(self, at: int) -> Table:
         """The top classes before and after, with the probabilities of both."""

@@ -9,12 +9,15 @@ from robustcls.evaluation.intervals import Estimate, measurement
 from robustcls.explanation.quality.measures.registry import MEASURES
 from robustcls.explanation.quality.table import QualityTable
 from robustcls.explanation.reports.answers import AnswerViews, amplification, bytes_for_each
-from robustcls.explanation.reports.images import ExplainedImages
+from robustcls.explanation.reports.disagreement import WORDS, disagreements
+from robustcls.explanation.reports.examples import ABOUT_CONCEPTS
+from robustcls.explanation.reports.given.images import ExplainedImages
 from robustcls.explanation.reports.results import ModelResults
 from robustcls.reports.gallery import Card, Page, Panel, Row, Section, Table
 from robustcls.reports.pictures import data_uri, to_pixels
 from robustcls.runs import versions
 
+_CONCEPT_BYTES = 20_000
 TAGS = {
     "flipped": "turned by the attack",
     "held": "held under attack",
@@ -49,7 +52,11 @@ def make_page(
         facts: more of them under titles of their own.
     """
     factor, most_bytes = amplification(explained, models), bytes_for_each(models)
-    viewers = [AnswerViews(explained, model, factor, most_bytes) for model in models]
+    orders = disagreements(models)
+    viewers = [
+        AnswerViews(explained, model, factor, most_bytes, found)
+        for model, found in zip(models, orders, strict=True)
+    ]
     cards = []
     for at, name in enumerate(explained.ids):
         answers = {explained.name(int(model.predicted[at])) for model in models}
@@ -77,6 +84,7 @@ def make_page(
         order="how much probability the attack takes from the predicted class"
         if attack is not None
         else "how unsure the model is",
+        orders={name: words for name, words in WORDS.items() if any(name in o for o in orders)},
         sections=_sections(explained, models, attack, accuracies),
         tags={
             tag: words
@@ -137,23 +145,38 @@ def _sections(
     if any(model.quality for model in models):
         sections.append(_quality(models))
     sections += [_believed(model.name, model.table) for model in models if model.table]
-    pictures = []
-    for model in models:
-        if model.class_images is not None:
-            panels = [
-                Panel(explained.name(at), data_uri(to_pixels(image)), f"{explained.name(at)}")
-                for at, image in enumerate(model.class_images)
-            ]
-            pictures.append(Row(model.name, panels))
-    if pictures:
+    if any(model.class_images is not None for model in models):
+        sections.append(_classes(explained, models))
+    concepts = [
+        row
+        for model in models
+        for found in model.concepts
+        for row in found.rows(model.name, explained.name(found.concepts.label), _CONCEPT_BYTES)
+    ]
+    if concepts:
         sections.append(
-            Section(
-                "What the classes look like to the model",
-                "Images made to raise the logit of each class, from noise.",
-                rows=pictures,
-            )
+            Section("What the classes are made of to the model", ABOUT_CONCEPTS, rows=concepts)
         )
     return sections
+
+
+def _classes(explained: ExplainedImages, models: Sequence[ModelResults]) -> Section:
+    """A row for each class with the pictures of all models side by side."""
+    made = {model.name: model.class_images for model in models if model.class_images is not None}
+    rows = []
+    for label in range(max(len(images) for images in made.values())):
+        panels = [
+            Panel(name, data_uri(to_pixels(images[label])), f"{name}: {explained.name(label)}")
+            for name, images in made.items()
+            if label < len(images)
+        ]
+        rows.append(Row(explained.name(label), panels))
+    return Section(
+        "What the classes look like to the model",
+        "Images made to raise the logit of each class, all from the same gray, by the waves that "
+        "they are made of. Those of a model that holds under attack tend to look like the class.",
+        rows=rows,
+    )
 
 
 def _accuracy(

@@ -12,27 +12,28 @@ from typing import Annotated, Any
 import numpy as np
 
 from robustcls._notebook import Brief, Briefly
-from robustcls._progress import tqdm
 from robustcls._settings import Choice, NonNegativeInt, PositiveInt, checked
-from robustcls._validation import InputError, MultiHot, check_choice
+from robustcls._validation import InputError, check_choice
 from robustcls.attacks import Attack
 from robustcls.classifiers.ranges import InputRange, Preprocess
 from robustcls.data.splits import Split, Splits
-from robustcls.explanation.activation_maximization import class_images
 from robustcls.explanation.explainer import Explainer
 from robustcls.explanation.methods.registry import METHODS
-from robustcls.explanation.quality.assessment import assess
-from robustcls.explanation.quality.table import quality_table
-from robustcls.explanation.reports.arguments import (
+from robustcls.explanation.reports.finding import Shown, explain_one
+from robustcls.explanation.reports.given.arguments import (
     check_attack,
     check_measures,
     check_writable,
     named_models,
 )
-from robustcls.explanation.reports.images import ExplainedImages, explained_images, require_fitting
+from robustcls.explanation.reports.given.images import (
+    ExplainedImages,
+    explained_images,
+    require_fitting,
+)
+from robustcls.explanation.reports.given.selection import ONLY, choose, in_words
 from robustcls.explanation.reports.page import make_page
 from robustcls.explanation.reports.results import ModelResults
-from robustcls.explanation.reports.selection import ONLY, choose, in_words
 from robustcls.reports.gallery import write_gallery
 from robustcls.runs import write_text
 
@@ -41,8 +42,6 @@ Find = Callable[[], ModelResults]
 DEFAULT_METHODS = ("gradients", "grad_cam")
 REPORT = "explanations.html"
 RECORDS = "explanations.jsonl"
-# More pictures of classes than that are no overview.
-_MOST_CLASSES = 20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,7 +95,12 @@ def explain(
     layer: str | None = None,
     quality_limit: NonNegativeInt = 40,
     measures: Sequence[str] = (),
+    masks: np.ndarray | None = None,
     show_classes: bool = False,
+    show_neighbors: bool = False,
+    show_counterfactuals: bool = False,
+    show_concepts: bool = False,
+    training: Split | None = None,
     batch_size: PositiveInt = 32,
     seed: NonNegativeInt = 0,
     source: str | None = None,
@@ -137,8 +141,19 @@ def explain(
         measures: names of `MEASURES`, or ("all",): also measures the methods by these on the same
             images, and says which maps may be believed and why; `out/verdict/MODEL.md` and `.csv`
             hold the figures (default ()).
+        masks: bool [N, H, W], where what counts is known to be in the images of `data`; then
+            `pointing_game` and `mass_in_mask` are among the measures, and are measured where none
+            is named (default None).
         show_classes: also make the images that each model takes for a class most (bool, default
             False).
+        show_neighbors: also show the training images that are most like each image to the model
+            (bool, default False).
+        show_counterfactuals: also look for the smallest change of each image to the likeliest other
+            class (bool, default False).
+        show_concepts: also take the feature maps of the commonest classes apart, and say what each
+            part counts before and after the attack (bool, default False).
+        training: the images of `show_neighbors`; the training part of `Splits` if None (default
+            None).
         batch_size: images a model sees at a time (int >= 1, default 32).
         seed: of everything random (int >= 0, default 0).
         source: where the images come from, in words (str or None, default None).
@@ -161,10 +176,20 @@ def explain(
     if not methods:
         raise InputError(f"methods must be one or more of {', '.join(METHODS)}; received none.")
     check_attack(attack, only)
-    measures = check_measures(measures, quality_limit)
+    measures = check_measures(measures, quality_limit, with_masks=masks is not None)
+    if show_neighbors:
+        training = data.train if training is None and isinstance(data, Splits) else training
+        if training is None:
+            raise InputError("training must be a Split for show_neighbors; received None.")
+    shown = Shown(
+        classes=show_classes,
+        counterfactuals=show_counterfactuals,
+        concepts=show_concepts,
+        training=training if show_neighbors else None,
+    )
     out = Path(out)
     check_writable(out)
-    everything = explained_images(data, class_names, ids)
+    everything = explained_images(data, class_names, ids, masks)
     if everything.labels is None and only in ("correct", "wrong"):
         raise InputError(
             f"only must be 'all' or 'flipped' for images without labels; got {only!r}."
@@ -194,21 +219,28 @@ def explain(
         classes=classes,
         seed=seed,
     )
-    explained = chosen.take(np.arange(min(limit, len(chosen.images))))
+    explained, tested = (
+        chosen.take(np.arange(min(most, len(chosen.images)))) for most in (limit, quality_limit)
+    )
+    if tested.masks is not None and not tested.masks.any():
+        raise InputError(
+            f"masks must mark something in the {len(tested.images)} images that methods are tested "
+            "on; none does. Did you mean a larger quality_limit, or classes=[...]?"
+        )
 
     found: list[ModelResults] = []
     entries: list[str] = []
     for name, explainer in explainers.items():
         find = partial(
-            _explain_one,
+            explain_one,
             name,
             explainer,
             explained,
             attack,
             methods,
-            tested=chosen.images[:quality_limit],
+            tested=tested,
             measures=measures,
-            show_classes=show_classes,
+            shown=shown,
             seed=seed,
             progress=progress,
         )
@@ -242,58 +274,3 @@ def explain(
     )
     write_gallery(page, out / REPORT)
     return Explanations(out / REPORT, explained, tuple(found))
-
-
-def _explain_one(
-    name: str,
-    explainer: Explainer,
-    explained: ExplainedImages,
-    attack: Attack | None,
-    methods: Sequence[str],
-    *,
-    tested: np.ndarray,
-    measures: Sequence[str],
-    show_classes: bool,
-    seed: int,
-    progress: bool,
-) -> ModelResults:
-    images, size = explained.images, explainer.batch_size
-    probabilities = explainer.predict(images)
-    predicted = probabilities.argmax(-1)
-    adversarial = adversarial_probabilities = None
-    if attack is not None:
-        labels = predicted if explained.labels is None else explained.labels
-        adversarial = attack(
-            explainer.classifier, images, labels, batch_size=size, progress=progress
-        ).adversarial
-        adversarial_probabilities = explainer.predict(adversarial)
-    maps, adversarial_maps = {}, {}
-    for method in tqdm(methods, desc=name, unit="method", disable=not progress, leave=False):
-        maps[method] = explainer(method, images, predicted)
-        if adversarial is not None:
-            adversarial_maps[method] = explainer(method, adversarial, predicted)
-    quality, table = {}, None
-    if len(tested):
-        classes = explainer.predict(tested).argmax(-1)
-        quality = assess(explainer, methods, tested, classes, seed=seed, progress=progress)
-        if measures:
-            table = quality_table(
-                explainer, methods, tested, classes, measures=measures, seed=seed, progress=progress
-            )
-    pictures = None
-    if show_classes:
-        every = np.arange(min(probabilities.shape[1], _MOST_CLASSES))
-        pictures = class_images(explainer, every, images.shape[1:], seed=seed)
-    return ModelResults(
-        name=name,
-        probabilities=probabilities,
-        maps=maps,
-        adversarial=adversarial,
-        adversarial_probabilities=adversarial_probabilities,
-        adversarial_maps=adversarial_maps,
-        quality=quality,
-        table=table,
-        layer=explainer.layer if any(METHODS[name].uses_layer for name in methods) else None,
-        class_images=pictures,
-        several=isinstance(explained.labels, MultiHot),
-    )

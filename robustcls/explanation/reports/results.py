@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from robustcls._notebook import Brief, Briefly
+from robustcls.explanation.examples.counterfactuals import Counterfactuals
 from robustcls.explanation.methods.maps import Maps
 from robustcls.explanation.quality.assessment import Quality
 from robustcls.explanation.quality.similarity import spearman, ssim
 from robustcls.explanation.quality.table import QualityTable
-from robustcls.explanation.reports.images import ExplainedImages
+from robustcls.explanation.reports.examples import ClassConcepts, NearestPictures
+from robustcls.explanation.reports.given.images import ExplainedImages
 from robustcls.runs import atomic
 
 TOP = 5
@@ -34,6 +37,9 @@ class ModelResults(Briefly):
         layer: whose feature map class activation maps weigh; None when there are none.
         class_images: float32 [classes, H, W, C], by activation maximization; None when not made.
         table: of methods and measures; None when not measured.
+        nearest: training images; None when not looked for.
+        counterfactuals: the smallest changes to other classes; None when not looked for.
+        concepts: of classes; empty when not looked for.
         several: the images can be of several classes, to each of which the model says yes or no
             (default False).
     """
@@ -48,6 +54,9 @@ class ModelResults(Briefly):
     layer: str | None
     class_images: np.ndarray | None = None
     table: QualityTable | None = None
+    nearest: NearestPictures | None = None
+    counterfactuals: Counterfactuals | None = None
+    concepts: tuple[ClassConcepts, ...] = ()
     several: bool = False
 
     def brief(self) -> Brief:
@@ -80,6 +89,7 @@ class ModelResults(Briefly):
             return (yes != after).any(-1)
         return self.adversarial_probabilities.argmax(-1) != self.predicted
 
+    @cached_property
     def similarities(self) -> dict[str, dict[str, np.ndarray]]:
         """Spearman's rank correlation and SSIM of the maps before and after, by method.
 
@@ -96,7 +106,7 @@ class ModelResults(Briefly):
 
     def records(self, explained: ExplainedImages) -> list[dict[str, Any]]:
         """A JSON-serializable entry for each image."""
-        similarities = self.similarities()
+        similarities = self.similarities
         right = None if explained.labels is None else explained.right(self.probabilities)
         entries = []
         for at, name in enumerate(explained.ids):
@@ -124,6 +134,23 @@ class ModelResults(Briefly):
                 }
                 for method, maps in self.maps.items()
             }
+            if self.nearest is not None:
+                entry["nearest"] = [
+                    {"id": str(other), "label_name": str(label), "cosine": float(cosine)}
+                    for other, label, cosine in zip(
+                        self.nearest.ids[at],
+                        self.nearest.labels[at],
+                        self.nearest.similarities[at],
+                        strict=True,
+                    )
+                ]
+            if self.counterfactuals is not None:
+                entry["counterfactual"] = {
+                    "class": int(self.counterfactuals.targets[at]),
+                    "distance": float(self.counterfactuals.distances[at])
+                    if self.counterfactuals.success[at]
+                    else None,
+                }
             entries.append(entry)
         return entries
 
@@ -141,6 +168,8 @@ class ModelResults(Briefly):
         }
         if self.adversarial is not None:
             arrays["adversarial"] = self.adversarial
+        if self.counterfactuals is not None:
+            arrays["counterfactuals"] = self.counterfactuals.images
         if self.class_images is not None:
             arrays["class_images"] = self.class_images
         for prefix, found in (("", self.maps), ("adversarial_", self.adversarial_maps)):

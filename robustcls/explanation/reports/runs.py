@@ -15,6 +15,8 @@ from robustcls.data.decoding import FileReader, probe, read_image
 from robustcls.data.files import named_files
 from robustcls.evaluation.runs.data import load_run_splits
 from robustcls.evaluation.runs.models import models_of_file
+from robustcls.explanation.reports.given.beside import models_beside
+from robustcls.explanation.reports.given.masks import read_masks
 from robustcls.explanation.reports.report import DEFAULT_METHODS, Explanations, explain
 from robustcls.files import read_sealed
 from robustcls.models.building import load_classifier
@@ -30,6 +32,8 @@ def explain_run(
     attack: Attack | None = None,
     methods: Sequence[str] = DEFAULT_METHODS,
     skip_bad_images: bool = False,
+    masks: Path | str | None = None,
+    beside: Sequence[str] = (),
     **settings: Any,
 ) -> Explanations:
     """Writes a report on the trained models of a run, side by side.
@@ -43,6 +47,9 @@ def explain_run(
         attack: as for `explain`.
         methods: as for `explain`.
         skip_bad_images: leave unreadable files of `images` out (default False).
+        masks: a folder of pictures, see `read_masks` (default None).
+        beside: `.keras` files or runs, whose last trained model is meant, to show beside the
+            models of the run (default ()).
         **settings: of `explain`.
 
     Raises:
@@ -52,18 +59,27 @@ def explain_run(
     run = Run.open(run)
     run.require_trained()
     data: Any
+    splits = None
     if images:
         pictures, names, source = _read(run, images, skip_bad_images)
         data, settings["limit"] = (pictures, None), len(names)
     else:
-        data, names = load_run_splits(run).test, None
+        splits = load_run_splits(run)
+        data, names = splits.test, None
         source = run.config["data"]["source"]
     facts = {
         "Data": {"fingerprint of the training data": run.config["data"]["fingerprint"]},
         "Training": {"run": run.path.name, "seed": str(run.config["seed"]), **_weights(run)},
     }
+    if settings.get("show_neighbors"):
+        settings["training"] = (load_run_splits(run) if splits is None else splits).train
+    if masks is not None:
+        height, width, _ = run.config["data"]["image_shape"]
+        known = data.ids.tolist() if names is None else names
+        settings["masks"] = read_masks(masks, known, (height, width), resized=_is_resized(run))
+    models = {name: load_classifier(run.folder(name) / "model.keras") for name in run.trained}
     explanations = explain(
-        {name: load_classifier(run.folder(name) / "model.keras") for name in run.trained},
+        models | models_beside(beside, run.trained),
         data,
         run.path / "report" if out is None else out,
         attack=attack,
@@ -89,6 +105,8 @@ def explain_model_file(
     input_range: InputRange | None = None,
     output: str | None = None,
     skip_bad_images: bool = False,
+    masks: Path | str | None = None,
+    beside: Sequence[str] = (),
     **settings: Any,
 ) -> Explanations:
     """Writes a report on a saved model, on the test images of a set.
@@ -102,12 +120,18 @@ def explain_model_file(
         input_range: as for `explain`.
         output: as for `explain`.
         skip_bad_images: leave unreadable images out (default False).
+        masks: a folder of pictures, see `read_masks` (default None).
+        beside: as for `explain_run`, models of the same images.
         **settings: of `explain`.
 
     Raises:
         InputError: the model or the images cannot be loaded, or as `explain`.
     """
     path = Path(model)
+    if settings.get("show_neighbors"):
+        raise InputError(
+            f"show_neighbors is for a run, which knows its training images; {path} is none."
+        )
     found = models_of_file(
         path,
         data,
@@ -116,8 +140,12 @@ def explain_model_file(
         output=output,
         skip_bad_images=skip_bad_images,
     )
+    if masks is not None:
+        size = found.test.images.shape[1:3]
+        settings["masks"] = read_masks(masks, found.test.ids.tolist(), size, resized=True)
+    others = models_beside(beside, [path.stem], input_range=input_range, output=output)
     return explain(
-        {path.stem: found.models[0].load()},
+        {path.stem: found.models[0].load()} | others,
         found.test,
         f"{path.with_suffix('')}-explanation" if out is None else out,
         attack=attack,
@@ -132,7 +160,7 @@ def explain_model_file(
 def _read(run: Run, paths: Sequence[Path | str], skip: bool) -> tuple[np.ndarray, list[str], str]:
     """Returns pictures float32 [N, H, W, C], their names, and where they come from in words."""
     height, width, channels = run.config["data"]["image_shape"]
-    resized = run.config["train"]["data"].get("image_size") is not None
+    resized = _is_resized(run)
     files, given = FileReader(skip=skip), named_files(paths)
 
     def read(path: Path) -> np.ndarray:
@@ -151,6 +179,10 @@ def _read(run: Run, paths: Sequence[Path | str], skip: bool) -> tuple[np.ndarray
         raise InputError(f"images must name at least one readable file; received {list(paths)}.")
     pictures = np.stack([one for one in found if one is not None]).astype(np.float32) / 255
     return pictures, names, ". ".join(["files", *files.left_out]).removesuffix(".")
+
+
+def _is_resized(run: Run) -> bool:
+    return run.config["train"]["data"].get("image_size") is not None
 
 
 def _weights(run: Run) -> dict[str, str]:

@@ -19,6 +19,7 @@ from robustcls.data.files import named_files
 from robustcls.distribution.parts import Ledger
 from robustcls.distribution.work import Piece, Work
 from robustcls.evaluation.runs.models import find_models
+from robustcls.explanation.reports.given.beside import digests_beside, names_beside
 from robustcls.explanation.reports.report import Explanations, Find
 from robustcls.explanation.reports.results import ModelResults
 from robustcls.explanation.reports.runs import explain_model_file, explain_run
@@ -46,12 +47,15 @@ def explanation_work(
     own = {name: settings[name] for name in of_a_file if name in settings}
     found = find_models(path, data, **own)
     names = [stored.name for stored in found.models] if data is None else [Path(path).stem]
+    beside = settings.get("beside") or ()
+    names += names_beside(beside, names)
     pictures = named_files(settings.get("images") or ())
     depends_on = {
         "settings": json.loads(json.dumps(dict(settings), default=repr)),
-        "models": [stored.digest for stored in found.models],
+        "models": [stored.digest for stored in found.models] + digests_beside(beside),
         "data": found.fingerprint,
         "pictures": [_digest(file) for file in pictures],
+        "masks": [_digest(file) for file in _files_of(settings.get("masks"))],
     }
     del depends_on["settings"]["progress"]
     pieces = [
@@ -154,6 +158,10 @@ def _decoded(value: Any) -> Any:
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise InputError(f"results must be of this package; received a {module}.{name}.")
     return kind(**{_decoded(key): _decoded(each) for key, each in value["fields"]})
+
+
+def _files_of(folder: str | None) -> list[Path]:
+    return [] if folder is None else sorted(p for p in Path(folder).rglob("*") if p.is_file())
 
 
 def _digest(file: Path) -> str:

@@ -16,6 +16,7 @@
 
   function update() {
     const group = value("group"), tag = value("tag"), category = value("category");
+    const answer = value("answer"), order = value("order");
     const words = value("search").toLowerCase().split(/\s+/).filter(Boolean);
     for (const card of cards) {
       for (const view of card.querySelectorAll(".view")) {
@@ -24,12 +25,19 @@
       }
       const text = card.dataset.text.toLowerCase();
       card.hidden = !views(card).length || (category && card.dataset.category !== category) ||
+        (answer && !views(card).some((view) => view.dataset.answer === answer)) ||
         !words.every((word) => text.includes(word));
     }
-    const rank = (card) => Math.max(...views(card).map((view) => Number(view.dataset.rank)));
+    const name = order ? `data-by-${order}` : "data-rank";
+    // What cannot be told comes last.
+    const ranked = (view) => Number(view.getAttribute(name) ?? -Infinity);
+    const rank = (card) => Math.max(...views(card).map(ranked));
     const visible = shown();
-    visible.sort((a, b) => rank(b) - rank(a)).forEach((card) => gallery.append(card));
+    visible.sort((a, b) => rank(b) - rank(a) || 0).forEach((card) => gallery.append(card));
     cut();
+    if (control("order")) {
+      control("sorted").textContent = control("order").selectedOptions[0].textContent;
+    }
     control("count").value = `${visible.length} of ${cards.length} images`;
     control("empty").hidden = visible.length > 0;
   }
@@ -62,6 +70,8 @@
     dialog.querySelector("img").src = picture.src;
     dialog.querySelector("img").alt = picture.alt;
     dialog.querySelector("p").textContent = picture.alt;
+    control("save").href = picture.src;
+    control("save").download = picture.alt.replace(/[^\w.-]+/g, "_").slice(0, 100);
     if (!dialog.open) dialog.showModal();
   }
 
@@ -88,7 +98,7 @@
   dialog.addEventListener("close", () => {
     if (opened) opened.focus();
   });
-  for (const name of ["group", "tag", "category", "search"]) {
+  for (const name of ["group", "tag", "category", "answer", "order", "search"]) {
     if (control(name)) control(name).addEventListener("input", update);
   }
   document.addEventListener("keydown", (event) => {

@@ -101,6 +101,6 @@ def _find_subsets(trial: Trial) -> tuple[np.ndarray, np.ndarray]:
 
     size = trial.explainer.batch_size
     behind = in_batches(scores, trial.images, trial.classes, batch_size=size)
-    whole = in_batches(trial.explainer.classifier.predict, trial.images, batch_size=4 * size)
+    whole = trial.explainer.scores(trial.images)
     whole = np.take_along_axis(whole, trial.classes[:, None], 1)
     return masks, (whole - behind).astype(np.float64)

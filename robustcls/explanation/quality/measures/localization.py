@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from robustcls._validation import InputError
 from robustcls.explanation.quality.measures.trial import Trial
 
 
@@ -30,6 +31,29 @@ def mass_in_mask(trial: Trial) -> np.ndarray:
     total = mass.sum(axis=1)
     told = (total > 0) & masks.any(axis=1)
     return np.divide((mass * masks).sum(axis=1), total, np.full(len(total), np.nan), where=told)
+
+
+def check_masks(masks: object, count: int, size: tuple[int, int]) -> np.ndarray:
+    """Returns masks that fit images.
+
+    Args:
+        masks: bool [N, H, W], or what becomes that.
+        count: of the images.
+        size: (H, W) of the images.
+
+    Raises:
+        InputError: they are of another type or shape, or all are empty.
+    """
+    found = np.asarray(masks)
+    shape = (count, *size)
+    if found.shape != shape or found.dtype != bool:
+        raise InputError(
+            f"masks must be bool {shape}, one for each image and of its size; received "
+            f"{found.dtype} {found.shape}."
+        )
+    if not found.any():
+        raise InputError("masks must mark something; all of them are empty.")
+    return found
 
 
 def _flat(trial: Trial) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.sparse import coo_matrix
-from scipy.sparse.linalg import splu
+from scipy.sparse.linalg import cg, splu
 
 from robustcls.attacks import draws
 from robustcls.explanation.quality.faithfulness import in_order
@@ -13,6 +13,9 @@ from robustcls.explanation.quality.measures.trial import Trial
 # Of the pixels, the most important first.
 SHARES = (0.1, 0.3, 0.5, 0.7)
 _NOISE = 0.01
+# More unknowns are solved for step by step, to that share of what is known, in so many steps.
+_MANY = 20_000
+_LEFT, _ROUNDS = 1e-4, 40
 _NEIGHBOURS = (
     *(((row, column), 1 / 12) for row in (-1, 1) for column in (-1, 1)),
     *((place, 1 / 6) for place in ((0, 1), (0, -1), (1, 0), (-1, 0))),
@@ -47,7 +50,8 @@ def road(trial: Trial) -> np.ndarray:
 def paint_over(image: np.ndarray, gone: np.ndarray) -> np.ndarray:
     """Returns an image whose missing pixels are the weighted means of their neighbours.
 
-    Sides count twice as much as corners; all missing pixels are solved for at once.
+    Sides count twice as much as corners; all missing pixels are solved for at once, more than
+    20,000 of them by conjugate gradients that begin with the image at half its size.
 
     Args:
         image: float [H, W, C].
@@ -76,5 +80,25 @@ def paint_over(image: np.ndarray, gone: np.ndarray) -> np.ndarray:
     i, j, values = (np.concatenate(parts) for parts in zip(*entries, strict=True))
     system = coo_matrix((values, (i, j)), shape=(count, count)).tocsc()
     painted = image.astype(np.float64)
-    painted[rows, columns] = splu(system).solve(known)
+    if count <= _MANY:
+        painted[rows, columns] = splu(system).solve(known)
+        return painted
+    guess = _from_half_the_size(painted, gone)[rows, columns]
+    for channel in range(image.shape[-1]):
+        painted[rows, columns, channel], _ = cg(
+            system, known[:, channel], x0=guess[:, channel], rtol=_LEFT, maxiter=_ROUNDS
+        )
     return painted
+
+
+def _from_half_the_size(image: np.ndarray, gone: np.ndarray) -> np.ndarray:
+    """The image painted over at half its size, where it is known in a part of a block."""
+    rows, columns = (np.arange(0, side, 2) for side in gone.shape)
+
+    def summed(values: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
+
+    weight = summed((~gone).astype(np.float64))[..., None]
+    half = summed(np.where(gone[..., None], 0, image)) / np.maximum(weight, 1)
+    found = paint_over(half, weight[..., 0] == 0)
+    return found.repeat(2, axis=0).repeat(2, axis=1)[: gone.shape[0], : gone.shape[1]]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -81,11 +82,9 @@ class Trial:
     @cached_property
     def under_random_weights(self) -> Maps | None:
         """The maps of the network with its weights shuffled; None where it answers as before."""
-        before = self.once("answers", lambda: self.explainer.predict(self.images))
+        if answers_alike(self.explainer, self.images, self.seed):
+            return None
         with self.explainer.random_weights(self.seed):
-            after = self.once("random answers", lambda: self.explainer.predict(self.images))
-            if np.abs(after - before).max() <= _ALIKE:
-                return None
             return self.explainer(self.method, self.images, self.classes)
 
     @cached_property
@@ -98,3 +97,50 @@ class Trial:
             near = np.clip(self.images + RADIUS * (2 * noise - 1), 0, 1).astype(np.float32)
             found.append(self.explainer(self.method, near, self.classes))
         return found
+
+
+def answers_alike(explainer: Explainer, images: np.ndarray, seed: int) -> bool:
+    """Returns whether a network answers the same with its weights shuffled.
+
+    Args:
+        explainer: of the model.
+        images: float32 [N, H, W, C] in [0, 1].
+        seed: of the shuffling.
+    """
+    explainer.prepare(images)
+    before = explainer.predict(images)
+    with explainer.random_weights(seed):
+        after = explainer.predict(images)
+    return bool(np.abs(after - before).max() <= _ALIKE)
+
+
+def trials_of(
+    explainer: Explainer,
+    methods: Mapping[str, Method],
+    images: np.ndarray,
+    classes: np.ndarray,
+    masks: np.ndarray | None,
+    seed: int,
+    has_weights: bool,
+) -> dict[str, Trial]:
+    """Returns the maps of all methods for a batch, by name, those of random weights among them.
+
+    Args:
+        explainer: of the model.
+        methods: by name.
+        images: float32 [n, H, W, C] in [0, 1].
+        classes: int [n].
+        masks: bool [n, H, W]; None where it is not known where what counts is.
+        seed: of everything random.
+        has_weights: the model does not answer alike with its weights shuffled.
+    """
+    shared: dict[Any, Any] = {}
+    trials = {}
+    for name, method in methods.items():
+        maps = explainer(method, images, classes)
+        trials[name] = Trial(explainer, method, maps, images, classes, masks, seed, shared)
+    with explainer.random_weights(seed) if has_weights else contextlib.nullcontext():
+        for name, method in methods.items():
+            other = explainer(method, images, classes) if has_weights else None
+            trials[name].under_random_weights = other
+    return trials

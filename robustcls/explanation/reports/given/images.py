@@ -14,6 +14,7 @@ from robustcls.classifiers.answers import is_right, labels_for
 from robustcls.classifiers.classifier import Classifier
 from robustcls.classifiers.ranges import require_fitting_range
 from robustcls.data.splits import Split, Splits
+from robustcls.explanation.quality.measures.localization import check_masks
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -25,12 +26,14 @@ class ExplainedImages(Briefly):
         labels: int64 [N], or a `MultiHot`; None when they are not known.
         ids: str [N].
         class_names: one name a class id.
+        masks: bool [N, H, W], where what counts is known to be; None where that is not known.
     """
 
     images: np.ndarray
     labels: np.ndarray | None
     ids: np.ndarray
     class_names: tuple[str, ...]
+    masks: np.ndarray | None = None
 
     def brief(self) -> Brief:
         return Brief(f"{len(self.ids):,} images, {len(self.class_names)} classes")
@@ -65,11 +68,17 @@ class ExplainedImages(Briefly):
     def take(self, indices: np.ndarray) -> ExplainedImages:
         """Returns the images at `indices` alone."""
         labels = None if self.labels is None else self.labels[indices]
-        return ExplainedImages(self.images[indices], labels, self.ids[indices], self.class_names)
+        masks = None if self.masks is None else self.masks[indices]
+        return ExplainedImages(
+            self.images[indices], labels, self.ids[indices], self.class_names, masks
+        )
 
 
 def explained_images(
-    data: Any, class_names: Sequence[str] | None, ids: Sequence[str] | None
+    data: Any,
+    class_names: Sequence[str] | None,
+    ids: Sequence[str] | None,
+    masks: np.ndarray | None = None,
 ) -> ExplainedImages:
     """Returns the images that `explain` was given.
 
@@ -77,9 +86,10 @@ def explained_images(
         data: as for `explain`.
         class_names: one name a class id; those of `Splits`, or numbers, if None.
         ids: a name for each image; the split's, or numbers, if None.
+        masks: bool [N, H, W], as for `explain` (default None).
 
     Raises:
-        InputError: it is nothing of the kind, or has no image.
+        InputError: it is nothing of the kind, or has no image, or masks do not fit the images.
     """
     if isinstance(data, Splits):
         class_names = data.class_names if class_names is None else class_names
@@ -106,7 +116,9 @@ def explained_images(
         if labels is not None and labels.ndim == 2:
             highest = labels.shape[1] - 1
         class_names = [f"class {label}" for label in range(highest + 1)]
-    return ExplainedImages(images, labels, names, tuple(class_names))
+    if masks is not None:
+        masks = check_masks(masks, len(images), images.shape[1:3])
+    return ExplainedImages(images, labels, names, tuple(class_names), masks)
 
 
 def require_fitting(explained: ExplainedImages, classifier: Classifier) -> None:

@@ -51,24 +51,32 @@ def check_attack(attack: Attack | None, only: str) -> None:
         raise InputError("attack must not be targeted: the labels given are the true ones.")
 
 
-def check_measures(measures: Sequence[str], quality_limit: int) -> tuple[str, ...]:
+def check_measures(
+    measures: Sequence[str], quality_limit: int, *, with_masks: bool = False
+) -> tuple[str, ...]:
     """Returns the names of measures, "all" replaced.
 
     Args:
-        measures: names of `MEASURES` that need no masks, or "all".
+        measures: names of `MEASURES`, or "all".
         quality_limit: images for them.
+        with_masks: it is known where what counts is (default False).
 
     Raises:
-        InputError: an unknown name, one that needs masks, or no image to measure on.
+        InputError: an unknown name, one that needs masks without any, or no image to measure on.
     """
-    known = [name for name in MEASURES if not MEASURES[name].needs_masks]
-    if not measures:
+    if not measures and not with_masks:
         return ()
     if not quality_limit:
         raise InputError("quality_limit must be at least 1 for measures; received 0.")
-    if tuple(measures) == (ALL,):
-        return tuple(known)
-    return tuple(check_choice("measures", name, [*known, ALL]) for name in measures)
+    if not measures:
+        return tuple(name for name in MEASURES if MEASURES[name].needs_masks)
+    for name in measures:
+        check_choice("measures", name, [*MEASURES, ALL])
+        if name != ALL and MEASURES[name].needs_masks and not with_masks:
+            raise InputError(f"masks must be given for the measure {name}; received none.")
+    if ALL in measures:
+        return tuple(name for name in MEASURES if with_masks or not MEASURES[name].needs_masks)
+    return tuple(measures)
 
 
 def check_writable(folder: Path) -> None:

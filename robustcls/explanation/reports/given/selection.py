@@ -10,7 +10,7 @@ from robustcls._settings import PositiveInt, checked
 from robustcls._validation import InputError, check_choice
 from robustcls.attacks import Attack
 from robustcls.explanation.explainer import Explainer
-from robustcls.explanation.reports.images import ExplainedImages
+from robustcls.explanation.reports.given.images import ExplainedImages
 
 ONLY = ("all", "correct", "wrong", "flipped")
 

@@ -1,0 +1,1 @@
+"""What a class is made of to a model."""
