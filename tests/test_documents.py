@@ -70,11 +70,11 @@ CHEAPER_PYTHON = {
     "AutoEncoder(image_shape=(28, 28, 1))": "AutoEncoder(image_shape=(28, 28, 1), epochs=2)",
 }
 
-# MobileNetV2 with four stages of one block: what blocks cost is the tracing of all its layers.
+# MobileNetV2 with two stages of one block: what blocks cost is the tracing of all its layers.
 SHALLOW = """
 from robustcls.models import mobilenet_v2
 
-first = mobilenet_v2.STAGES[:4]
+first = mobilenet_v2.STAGES[:2]
 mobilenet_v2.STAGES = tuple((channels, 1, stride) for channels, _, stride in first)
 """
 
@@ -221,15 +221,8 @@ def is_run(item):
     return getattr(item, "originalname", "") == "test_blocks_run"
 
 
-SHORT = ("README.md", "docs/quickstart.md")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "page",
-    [pytest.param(p, marks=[] if name(p) in SHORT else [pytest.mark.long]) for p in PAGES],
-    ids=name,
-)
+@pytest.mark.long
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_blocks_run(failures, page):
     assert name(page) not in failures, failures[name(page)]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import tensorflow as tf
 
 #: Images with more pixels are refused before they are unpacked.
@@ -30,6 +33,21 @@ def decode_batch(encoded: tf.Tensor, image_shape: tuple[int, int, int]) -> tf.Te
     Raises:
         tf.errors.InvalidArgumentError: when run, for a string that is no readable image.
     """
+    return _compiled(tuple(image_shape))(encoded)
+
+
+# Tracing takes a second; an export's endpoints, each traced twice, share it.
+@functools.lru_cache
+def _compiled(image_shape: tuple[int, int, int]) -> Callable[[tf.Tensor], tf.Tensor]:
+    function: Callable[[tf.Tensor], tf.Tensor] = tf.function(
+        lambda encoded: _decode_all(encoded, image_shape),
+        input_signature=[tf.TensorSpec([None], tf.string, name="encoded")],
+        autograph=False,
+    )
+    return function
+
+
+def _decode_all(encoded: tf.Tensor, image_shape: tuple[int, int, int]) -> tf.Tensor:
     spec = tf.TensorSpec(image_shape, tf.float32)
     # One after the other: a batch of the largest images would not fit into memory together.
     images = tf.map_fn(

@@ -215,6 +215,7 @@ def test_what_is_kept_is_taken_over(evaluated, config, metrics, loaded):
     assert again["base"]["gaussian"] != metrics["base"]["gaussian"]
 
 
+@pytest.mark.long
 def test_a_second_evaluation_stands_beside_the_first(evaluated, tmp_path, monkeypatch, capsys):
     few = dataclasses.replace(
         evaluated, models=evaluated.models[1:], folder=tmp_path, test=evaluated.test.take(slice(8))

@@ -156,6 +156,7 @@ def test_saving_keeps_everything(tmp_path):
     assert loaded.output_names == ["logits"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("shallow")
 def test_loads_in_a_process_that_imports_only_the_loader(tmp_path):
     small().save(tmp_path / "m.keras")
