@@ -111,7 +111,7 @@ def test_weights_in_bfloat16(model, split, small, failed_checks):
     assert "| 40 test images | float32 | bfloat16 |" in (small / "MODEL_CARD.md").read_text()
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_weights_in_bfloat16_need_no_keras(small):
     assert [entry["check"] for entry in check_export(small) if not entry["passed"]] == []
 
