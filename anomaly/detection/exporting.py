@@ -141,9 +141,11 @@ def score_endpoints(detector: Exportable) -> tuple[Endpoint, ...]:
     """Returns the signatures that every detector has; see `OneClassDetector.endpoints`."""
     images_input = images_spec(detector.image_shape)
     own = tf.constant([float("nan")])
+    # Traced once for all signatures.
+    score_batch = tf.function(detector.score_batch, autograph=False)
 
     def detect(images: tf.Tensor, threshold: Any = own) -> Outputs:
-        scores = detector.score_batch(images)
+        scores = score_batch(images)
         used = _used(threshold, detector.threshold)
         used = tf.broadcast_to(used, tf.shape(scores))
         return {"score": scores, "threshold": used, "is_anomaly": scores > used}
@@ -152,7 +154,7 @@ def score_endpoints(detector: Exportable) -> tuple[Endpoint, ...]:
         return detect(images, own)
 
     def score(images: tf.Tensor) -> Outputs:
-        return {"score": detector.score_batch(images)}
+        return {"score": score_batch(images)}
 
     threshold_input = tf.TensorSpec([None], tf.float32, "threshold")
     return (
@@ -166,13 +168,14 @@ def map_endpoints(detector: LocalizingExportable) -> tuple[Endpoint, ...]:
     """Returns the signatures `anomaly_map` and `boxes`; see `MapDetector.endpoints`."""
     images_input = images_spec(detector.image_shape)
     own = tf.constant([float("nan")])
+    anomaly_map_batch = tf.function(detector.anomaly_map_batch, autograph=False)
 
     def anomaly_map(images: tf.Tensor) -> Outputs:
-        return {"anomaly_map": detector.anomaly_map_batch(images)}
+        return {"anomaly_map": anomaly_map_batch(images)}
 
     def boxes(images: tf.Tensor, pixel_threshold: Any = own) -> Outputs:
         used = _used(pixel_threshold, detector.pixel_threshold)
-        return boxes_of(smooth_maps(detector.anomaly_map_batch(images)), used)
+        return boxes_of(smooth_maps(anomaly_map_batch(images)), used)
 
     pixel_input = tf.TensorSpec([None], tf.float32, "pixel_threshold")
     return (

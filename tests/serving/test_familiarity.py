@@ -3,9 +3,12 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import robustcls as rc
+from robustcls.serving.checking.fresh_process import read_cases
 from robustcls.serving.checking.parity import check_export
+from robustcls.serving.exports.cases import CASES_FILE
 from robustcls.serving.exports.portable import export_file
 
 
@@ -27,19 +30,14 @@ def fitted(model, images):
 NAMES = ["cat", "dog", "bird"]
 
 
-def test_saved_model(model, images, fitted, tmp_path):
+def test_saved_model(model, fitted, failed_checks, tmp_path):
     version = rc.export(model, tmp_path / "e", class_names=NAMES, familiarity=fitted)
-    failed = [check for check in check_export(version) if not check["passed"]]
-    assert failed == []
-    with np.load(version / "assets.extra" / "cases.npz") as cases:
-        served = cases["serving_default/inputs/images"]
-        np.testing.assert_array_equal(
-            cases["serving_default/outputs/familiarity"], fitted.score(served)
-        )
-        np.testing.assert_array_equal(
-            cases["serving_default/outputs/familiar"], fitted.is_familiar(served)
-        )
-        assert "serving_bytes/outputs/familiar" in cases
+    cases = read_cases(version / CASES_FILE)
+    assert failed_checks(tf.saved_model.load(str(version)), cases) == []
+    inputs, outputs = cases["serving_default"]
+    np.testing.assert_array_equal(outputs["familiarity"], fitted.score(inputs["images"]))
+    np.testing.assert_array_equal(outputs["familiar"], fitted.is_familiar(inputs["images"]))
+    assert "familiar" in cases["serving_bytes"][1]
     card = (version / "MODEL_CARD.md").read_text()
     assert "`familiarity` float32 [N]" in card
     assert "`familiar` bool [N]" in card
@@ -47,12 +45,35 @@ def test_saved_model(model, images, fitted, tmp_path):
     assert "10 %" in card
 
 
-def test_bfloat16(model, fitted, tmp_path):
-    version = rc.export(model, tmp_path / "e", class_names=NAMES, familiarity=fitted, bfloat16=True)
-    assert [check for check in check_export(version) if not check["passed"]] == []
+@pytest.fixture(scope="module")
+def small(model, fitted, tmp_path_factory):
+    """A version in bfloat16."""
+    folder = tmp_path_factory.mktemp("bfloat16")
+    return rc.export(model, folder, class_names=NAMES, familiarity=fitted, bfloat16=True)
 
 
-@pytest.mark.parametrize("method", sorted(rc.familiarity.METHODS.built_in))
+def test_bfloat16(small, failed_checks):
+    cases = read_cases(small / CASES_FILE)
+    assert {"familiarity", "familiar"} <= cases["serving_default"][1].keys()
+    assert failed_checks(tf.saved_model.load(str(small)), cases) == []
+
+
+@pytest.mark.long
+def test_it_needs_no_keras(small):
+    assert [check for check in check_export(small) if not check["passed"]] == []
+
+
+# One that looks at the logits and one that looks at the features.
+TYPICAL = ("energy", "knn")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(name, marks=[] if name in TYPICAL else [pytest.mark.exhaustive])
+        for name in sorted(rc.familiarity.METHODS.built_in)
+    ],
+)
 def test_onnx(method, model, images, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     fitted = rc.familiarity.fit(model, images, method=method, false_alarm_rate=0.1)

@@ -23,14 +23,6 @@ IMAGES = np.random.default_rng(3).integers(0, 256, (40, 12, 16, 1)).astype(np.ui
 FLOATS = IMAGES.astype(np.float32) / np.float32(255)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def short_timing():
-    """Measures how long an answer takes in a moment, not in a second for each batch size."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("robustcls.serving.exports.conversion_cost._SECONDS", 0.02)
-        yield
-
-
 @pytest.fixture(scope="module")
 def split(model):
     """Labelled as the model says, but for one image."""

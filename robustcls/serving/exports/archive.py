@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import inspect
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from robustcls._settings import PositiveInt, checked
 from robustcls._validation import InputError
-from robustcls.serving.exports.endpoints import Endpoint
+from robustcls.serving.exports.endpoints import Endpoint, Outputs
 
 SAVED_MODEL = "saved_model.pb"
 _WRITING = ".writing-"
@@ -145,7 +146,7 @@ def save_endpoints(
     for table in tables:
         archive.track(table)
     for endpoint in endpoints:
-        archive.add_endpoint(endpoint.name, endpoint.function, list(endpoint.inputs))
+        archive.add_endpoint(endpoint.name, _traced(endpoint), list(endpoint.inputs))
     verbosity = absl_logging.get_verbosity()
     try:
         absl_logging.set_verbosity(absl_logging.ERROR)
@@ -158,6 +159,23 @@ def save_endpoints(
         if endpoint.is_classify:
             signatures[endpoint.name].method_name = _CLASSIFY
     (folder / SAVED_MODEL).write_bytes(saved.SerializeToString(deterministic=True))
+
+
+def _traced(endpoint: Endpoint) -> Callable[..., Outputs]:
+    """Returns the endpoint's function with its graph made.
+
+    Keras and TensorFlow trace it once each; so both trace a call of this graph instead.
+    """
+    specs = list(endpoint.inputs)
+    function = tf.function(endpoint.function, input_signature=specs, autograph=False)
+    graph = function.get_concrete_function()
+
+    def call(*inputs: tf.Tensor) -> Outputs:
+        return graph(*inputs)
+
+    # With the names and the defaults of the inputs.
+    call.__signature__ = inspect.signature(endpoint.function)  # type: ignore[attr-defined]
+    return call
 
 
 def _remove_abandoned(out: Path) -> None:

@@ -95,6 +95,7 @@ def classifier_endpoints(
     """
     explainer = Explainer(model)
 
+    @tf.function(autograph=False)  # traced once for all signatures
     def serve(images: tf.Tensor) -> Outputs:
         found = familiarity(images) if familiarity else {"logits": model(images, training=False)}
         logits = found["logits"]
