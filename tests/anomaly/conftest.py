@@ -14,6 +14,17 @@ def draw_images(count, seed, shape=(28, 28, 1), square=False):
     return images.astype(np.float32)
 
 
+@pytest.fixture(scope="module")
+def few_blocks():
+    """MobileNetV2 with one block in each stage behind those that tests take features from."""
+    from robustcls.models import mobilenet_v2
+
+    last = [(channels, 1, stride) for channels, _, stride in mobilenet_v2.STAGES[3:]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mobilenet_v2, "STAGES", (*mobilenet_v2.STAGES[:3], *last))
+        yield
+
+
 @pytest.fixture(scope="session")
 def normal_images():
     return draw_images(256, 0)

@@ -33,7 +33,11 @@ def test_images_get_one_mean_and_one_contrast():
 
 @pytest.mark.parametrize(
     ("kind", "settings"),
-    [(AutoEncoder, {}), (MemAE, {"items": 10}), (DeepSVDD, {"pretraining_epochs": 1})],
+    [
+        (AutoEncoder, {}),
+        pytest.param(MemAE, {"items": 10}, marks=pytest.mark.exhaustive),
+        (DeepSVDD, {"pretraining_epochs": 1}),
+    ],
 )
 def test_detectors_that_do_not_see_brightness(kind, settings, normal_images, tmp_path):
     settings |= {"image_shape": SHAPE, "epochs": 1, "batch_size": 32}

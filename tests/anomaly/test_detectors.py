@@ -19,6 +19,8 @@ from robustcls import AugmentationPolicy, InputError
 from robustcls.serving.checking.fresh_process import check_case, read_cases
 from robustcls.serving.exports.cases import CASES_FILE
 
+pytestmark = pytest.mark.usefixtures("few_blocks")
+
 SHAPE = (28, 28, 1)
 NOISE = AugmentationPolicy.from_config(
     AugmentationPolicy.none().get_config() | {"noise_probability": 1, "gaussian_stddev": 0.02}
@@ -72,9 +74,15 @@ def method(request):
     return request.param
 
 
-@pytest.fixture
-def fitted(method, fitted_all):
-    return fitted_all(method)[0]
+# These train as deep_sad and as one of `test_ebgan.py` do.
+ALIKE = ("deep_svdd", "ebgan")
+
+
+@pytest.fixture(
+    params=[pytest.param(m, marks=[pytest.mark.long] if m in ALIKE else []) for m in METHODS]
+)
+def fitted(request, fitted_all):
+    return fitted_all(request.param)[0]
 
 
 @pytest.fixture
@@ -125,7 +133,7 @@ EXPORTED = ("autoencoder", "one_class_svm", "patch_memory")
 
 
 @pytest.mark.parametrize(
-    "method",
+    "fitted",
     [pytest.param(m, marks=[] if m in EXPORTED else [pytest.mark.long]) for m in METHODS],
     indirect=True,
 )
@@ -242,6 +250,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.long
 def test_another_process_gives_the_same_scores(
     fitted_all, tmp_path, defective_images, normal_images
 ):
@@ -276,7 +285,7 @@ def test_a_save_replaces_the_one_before_or_leaves_it_whole(
     plain, fitted_all, tmp_path, normal_images, monkeypatch
 ):
     plain.save(tmp_path)
-    other = fitted_all("deep_svdd")[0]
+    other = fitted_all("one_class_svm")[0]
 
     def fail(*_):
         raise InputError("No space left on device.")

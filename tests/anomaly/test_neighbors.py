@@ -29,7 +29,10 @@ def test_the_distance_is_that_of_the_kth_nearest(count):
     np.testing.assert_allclose(layer(queries), expected, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("kind", "contrast"), [(AutoEncoder, True), (MemAE, False)])
+@pytest.mark.parametrize(
+    ("kind", "contrast"),
+    [(AutoEncoder, True), pytest.param(MemAE, False, marks=pytest.mark.exhaustive)],
+)
 def test_the_score_is_multiplied_by_the_distance(
     kind, contrast, normal_images, other_normal_images, defective_images, tmp_path
 ):

@@ -9,6 +9,8 @@ from anomaly.patch_memory import greedy_coreset
 from robustcls import InputError
 from robustcls.models.building import build_classifier
 
+pytestmark = pytest.mark.usefixtures("few_blocks")
+
 SHAPE = (48, 64, 3)
 LAYERS = ("block_2_add", "block_5_add")
 

@@ -3,6 +3,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from robustcls import explain
@@ -225,8 +226,10 @@ def test_without_labels_or_attack(network, pictures, tmp_path):
 
 
 def test_a_function_has_a_report_of_what_needs_outputs_alone(network, split, tmp_path):
+    traced = tf.function(network, input_signature=[tf.TensorSpec((None, 16, 16, 1))])
+
     def function(images):
-        return network.predict(images, verbose=0)
+        return traced(images).numpy()
 
     settings = {"limit": 2, "quality_limit": 3, "class_names": NAMES, "batch_size": 8}
     found = explain(function, split, tmp_path, methods=["occlusion"], **settings)
