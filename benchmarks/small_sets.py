@@ -12,7 +12,8 @@ defaults were chosen by validation losses too; test images decide nothing. Detec
 comes, on 200 normal images (140 of a digit), and the distance to the mean normal image.
 
 Each row is in benchmarks/results/small_sets.csv as soon as it is measured, and is not measured
-again; small_sets.md is its table. About 40 minutes on two cores.
+again; small_sets.md is its table. The rows there took over three hours on two cores that others
+used too, `ognet` half an hour a set.
 """
 
 from __future__ import annotations
@@ -249,7 +250,7 @@ class Table:
             "",
             "200 normal images (140 of a digit), a tenth or 19 of them for the threshold. A figure",
             "in italics is below the distance to the mean image, which `anomaly evaluate` says of",
-            "a detector in its output and at the top of its page.",
+            "a detector in its output and at the top of its page. A dash was not measured.",
             "",
             f"| detector | {' | '.join(sets)} |",
             f"|---|{'---|' * len(sets)}",

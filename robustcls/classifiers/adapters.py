@@ -14,7 +14,7 @@ import tensorflow as tf
 from robustcls._validation import InputError, check_choice
 from robustcls.classifiers.classifier import Classifier
 from robustcls.classifiers.folded import FoldedModels
-from robustcls.classifiers.graphs import as_graph, of_shape, one_of
+from robustcls.classifiers.graphs import as_graph, as_kind, of_shape, one_of
 from robustcls.classifiers.loading import open_model, range_of_trainer
 from robustcls.classifiers.logits import logits_function
 from robustcls.classifiers.ranges import InputRange, Preprocess, preprocessing
@@ -162,8 +162,14 @@ def _from_keras(
                     known(tf.zeros([1, *images.shape[1:]]))
             return one_of(known(images, training=False), output)
 
+    scaled = before
+    if before is not None and _is_graph(model) and inputs.dtype != "float32":
+
+        def scaled(images: tf.Tensor) -> tf.Tensor:
+            return as_kind(before(images), tf.as_dtype(inputs.dtype))
+
     return Classifier(
-        function if before is None else _after(before, function),
+        function if scaled is None else _after(scaled, function),
         name=model.name,
         differentiable=True,
         image_shape=shape,
@@ -205,8 +211,9 @@ def _from_saved_model(
         )
     if not spec.dtype.is_floating and preprocess is None:
         raise InputError(
-            f"model must take float images in [0, 1], or be given what it wants by preprocess; "
-            f"signature {signature} of {path} takes {spec.dtype.name}."
+            "model must take float images in [0, 1], or be given what it wants by input_range, for "
+            f"example (0, 255), or preprocess; signature {signature} of {path} takes "
+            f"{spec.dtype.name}."
         )
     outputs = sorted(function.structured_outputs)
     if output is None:
@@ -215,7 +222,7 @@ def _from_saved_model(
 
     def call(images: tf.Tensor) -> tf.Tensor:
         # The loaded object owns the variables: naming it here keeps them.
-        return loaded.signatures[signature](**{input_name: images})[chosen]
+        return loaded.signatures[signature](**{input_name: as_kind(images, spec.dtype)})[chosen]
 
     return Classifier(
         call if preprocess is None else _after(preprocess, call),

@@ -234,7 +234,12 @@ class Classifier:
         if key not in self.compiled:
             signature = [tf.TensorSpec([None, *images.shape[1:]], tf.float32)]
             self.compiled[key] = compile_once(self._function, signature)
-        outputs = self.compiled[key](images)
+        try:
+            outputs = self.compiled[key](images)
+        except Exception:
+            # TensorFlow would return None from the next call of what it could not trace.
+            del self.compiled[key]
+            raise
         return outputs.numpy() if isinstance(outputs, tf.Tensor) else outputs
 
 

@@ -106,11 +106,20 @@ def _prepared(images: Any, before: Callable[[Any], Any] | None, kind: tf.DType) 
         images = keras.layers.Rescaling(before.high - before.low, before.low)(images)
     elif before is not None:
         images = Preprocessing(before)(images)
-    if kind.is_integer:
-        return Preprocessing(lambda pixels: tf.cast(tf.round(pixels), kind))(images)
     if kind == tf.float32:
         return images
-    return Preprocessing(lambda pixels: tf.cast(pixels, kind), dtype=kind.name)(images)
+    settings = {} if kind.is_integer else {"dtype": kind.name}
+    return Preprocessing(lambda pixels: as_kind(pixels, kind), **settings)(images)
+
+
+def as_kind(pixels: tf.Tensor, kind: tf.DType) -> tf.Tensor:
+    """Returns pixels of another type; whole numbers are the nearest ones.
+
+    Args:
+        pixels: float.
+        kind: the type.
+    """
+    return tf.cast(tf.round(pixels) if kind.is_integer else pixels, kind)
 
 
 def one_of(outputs: Any, output: str | int | None = None) -> Any:

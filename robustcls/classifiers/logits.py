@@ -38,6 +38,12 @@ _WEIGHTED = (
     _layers.DepthwiseConv2D,
     _layers.SeparableConv2D,
 )
+# What joins branches that all end alike, and what they may end in to end so together.
+_MERGED = {
+    _layers.Add: ("linear",),
+    _layers.Average: ("linear", "sigmoid", "softmax"),
+    _layers.Concatenate: ("linear", "sigmoid"),
+}
 _ACTIVATIONS = {
     keras.activations.softmax: "softmax",
     keras.activations.sigmoid: "sigmoid",
@@ -78,7 +84,7 @@ def find_ending(model: keras.Model) -> Ending:
         operation = history.operation
         sources = operation._inbound_nodes[history.node_index].input_tensors
         if len(sources) != 1 or len(keras.tree.flatten(operation.output)) != 1:
-            return Ending("unknown")
+            return Ending("unknown", operation, sources, tuple(tail), scaled)
         if _is_shaping(operation, sources[0], tensor):
             tail.insert(0, operation)
         elif isinstance(operation, _SCALING):
@@ -93,7 +99,7 @@ def find_ending(model: keras.Model) -> Ending:
 
 
 def ending_kind(model: Any) -> str:
-    """Returns how a graph ends, whatever model within decides it.
+    """Returns how a graph ends, whatever model within or branches before it decide it.
 
     Args:
         model: anything.
@@ -104,9 +110,13 @@ def ending_kind(model: Any) -> str:
     if len(getattr(model, "outputs", None) or []) != 1:
         return "unknown"
     ending = find_ending(model)
-    if ending.kind != "nested":
-        return ending.kind
-    kind = ending_kind(ending.operation)
+    kind = ending.kind
+    if kind == "nested":
+        kind = ending_kind(ending.operation)
+    elif type(ending.operation) in _MERGED:
+        kinds = {ending_kind(keras.Model(model.inputs, source)) for source in ending.source}
+        same = kinds.pop() if len(kinds) == 1 else "unknown"
+        kind = same if same in _MERGED[type(ending.operation)] else "unknown"
     return "unknown" if ending.scaled and kind != "linear" else kind
 
 

@@ -130,6 +130,11 @@ def load_classifier(path: str | Path, *, allow_h5: bool = False) -> keras.Model:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"path must be a .keras file; received '{path}', which does not exist.")
+    if path.name.lower().endswith(".weights.h5"):
+        raise InputError(
+            f"path must be a .keras file; '{path}' holds weights alone. Make the model, call its "
+            "load_weights with this file and save it as model.keras."
+        )
     if path.suffix.lower() in (".h5", ".hdf5") and not allow_h5:
         raise InputError(
             f"path must be a .keras file; '{path}' is of a format that may run code as it is "

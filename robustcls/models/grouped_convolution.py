@@ -11,6 +11,8 @@ import keras
 class GroupedConv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` with `groups`, as one plain convolution for each group.
 
+    Where every channel is a group of its own, as in ConvNeXt, it is one depthwise convolution.
+
     Keras compiles a grouped convolution with XLA, anew at every eager call and into every
     export, where TensorFlow Serving refuses it. TensorFlow's own has no gradient on processors
     without oneDNN. The results are the same.
@@ -28,6 +30,16 @@ class GroupedConv2D(keras.layers.Conv2D):
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Convolves group by group and concatenates the channels."""
+        if kernel.shape[-2] == 1 and self.data_format == "channels_last":
+            height, width = self.kernel_size
+            return keras.ops.depthwise_conv(
+                inputs,
+                keras.ops.reshape(kernel, (height, width, self.groups, -1)),
+                strides=self.strides,
+                padding=self.padding,
+                data_format=self.data_format,
+                dilation_rate=self.dilation_rate,
+            )
         axis = -1 if self.data_format == "channels_last" else 1
         groups = zip(
             keras.ops.split(inputs, self.groups, axis=axis),

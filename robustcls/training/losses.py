@@ -203,7 +203,7 @@ def _fitting(model: keras.Model) -> keras.losses.Loss:
     """Cross-entropy of what the model returns; of logits where its graph does not say."""
     kind, from_logits = returned(model), returned(model) in (None, "logits")
     outputs = getattr(model, "outputs", None)
-    if kind == "sigmoid" or (outputs and outputs[0].shape[-1] == 1):
+    if kind == "sigmoid" or (outputs and (len(outputs[0].shape) == 1 or outputs[0].shape[-1] == 1)):
         return _losses.BinaryCrossentropy(from_logits=from_logits)
     return _losses.SparseCategoricalCrossentropy(from_logits=from_logits)
 

@@ -31,9 +31,11 @@ def logits_of(outputs: tf.Tensor, kind: Returned | None) -> tf.Tensor:
     """Returns logits, float32 [N, classes], of what a classifier returned.
 
     Args:
-        outputs: float [N, classes], or [N, 1] for two classes.
+        outputs: float [N, classes], or [N, 1] or [N] for two classes.
         kind: what they are; None counts as logits.
     """
+    if outputs.shape.rank == 1:
+        outputs = outputs[:, None]
     single = outputs.shape[-1] == 1
     reading = Outputs(
         are_probabilities=kind in ("softmax", "sigmoid"),

@@ -15,7 +15,7 @@ from robustcls.distribution.replicas import replica_count, share_of
 from robustcls.training.batches import BatchForm
 from robustcls.training.checks import require
 from robustcls.training.losses import no_distributions
-from robustcls.training.objectives.objective import Batch, Objective
+from robustcls.training.objectives.objective import Batch, Objective, found_gradient
 from robustcls.training.outputs import logits_of, outputs_of
 from robustcls.training.trainer import Trainer
 
@@ -149,7 +149,7 @@ class RobustTrainer(Trainer):
         sources = variables if start is None else [*variables, start]
         gradients = tape.gradient(scaled, sources)
         if start is not None:
-            self.objective.moved(batch, gradients.pop())
+            self.objective.moved(batch, found_gradient(gradients.pop()))
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return loss, logits
 
@@ -185,7 +185,8 @@ class RobustTrainer(Trainer):
     def _scores(self, outputs: tf.Tensor) -> tf.Tensor:
         if keras.tree.is_nested(outputs):
             raise InputError("base_model must have one output; received several.")
-        kind, width = self.losses_of_outputs.returned, outputs.shape[-1]
+        kind = self.losses_of_outputs.returned
+        width = 1 if outputs.shape.rank == 1 else outputs.shape[-1]
         self._width = width
         if kind is None:
             outputs = no_distributions(outputs)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
@@ -49,8 +50,10 @@ class Trainer(keras.Model):
     ) -> None:
         super().__init__(name=name)
         if not isinstance(base_model, keras.Model):
+            is_file = isinstance(base_model, str | os.PathLike)
             raise InputError(
                 f"base_model must be a keras.Model; received {type(base_model).__name__}."
+                + " Did you mean load_classifier(path)?" * is_file
             )
         for layer in (base_model, *base_model.layers):
             if isinstance(layer, Trainer):
@@ -129,14 +132,8 @@ class Trainer(keras.Model):
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.predict`."""
-        # TensorFlow counts calls by line of code: it takes the one trace of each model in a row
-        # for one function that is traced again and again.
-        logger = logging.getLogger("tensorflow")
-        logger.addFilter(_is_no_retracing)
-        try:
+        with _quiet_tracing():
             return super().predict(*args, **kwargs)
-        finally:
-            logger.removeFilter(_is_no_retracing)
 
     def predict_step(self, data: Any) -> Any:
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -169,7 +166,7 @@ class Trainer(keras.Model):
         )
 
     def _in_plain_words(self, method: Any, *args: Any, **kwargs: Any) -> Any:
-        with self._plainly():
+        with self._plainly(), _quiet_tracing():
             return self.batch_form.call(method, *args, **kwargs)
 
     def _plainly(self) -> AbstractContextManager[None]:
@@ -242,8 +239,26 @@ class Trainer(keras.Model):
         return True
 
 
-def _is_no_retracing(record: logging.LogRecord) -> bool:
-    return "triggered tf.function retracing" not in record.getMessage()
+@contextmanager
+def _quiet_tracing() -> Iterator[None]:
+    """Silences TensorFlow's warning of retracing.
+
+    It counts calls by line of code, and so takes the one trace of each model in a row for one
+    function that is traced again and again.
+    """
+    logger = logging.getLogger("tensorflow")
+    # One of its own for each call: `fit` calls `evaluate`.
+    silent = _NoRetracing()
+    logger.addFilter(silent)
+    try:
+        yield
+    finally:
+        logger.removeFilter(silent)
+
+
+class _NoRetracing(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
 
 
 def base_model_of(model: keras.Model) -> keras.Model:

@@ -11,7 +11,10 @@ import tensorflow as tf
 
 from robustcls._settings import Epsilon, PositiveInt, Range, checked
 from robustcls._validation import InputError, check_images, check_labels
+from robustcls.classifiers.ranges import preprocessing
 from robustcls.training.checkpoints import variables_of
+from robustcls.training.objectives.objective import found_gradient
+from robustcls.training.outputs import logits_of, returned
 from robustcls.training.trainer import base_model_of
 
 ROBUST_ACCURACY = "watched_robust_accuracy"
@@ -85,7 +88,8 @@ class RobustnessWatch(keras.callbacks.Callback):
         seed: of the random start (int, default 0).
 
     Raises:
-        InputError: an argument is unusable.
+        InputError: an argument is unusable; in training, the model wants other pixels than
+            its trainer says, or has no gradient.
     """
 
     @checked
@@ -116,6 +120,9 @@ class RobustnessWatch(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         model: Any = self.model
         self._base_model = base_model_of(model)
+        # A plain model whose layers want other pixels is refused.
+        given = getattr(model, "input_range", None)
+        self._before = preprocessing(self._base_model, input_range=given) or tf.identity
         self._attacked = tf.function(self._accuracy, autograph=False)
         if self.best:
             # What a training goes on from is good: it would have ended otherwise.
@@ -145,14 +152,15 @@ class RobustnessWatch(keras.callbacks.Callback):
         images, labels = self._images, self._labels
         epsilon, step_size = self.epsilon, 2.5 * self.epsilon / self.steps
 
-        def logits_of(points: tf.Tensor) -> tf.Tensor:
-            return tf.cast(self._base_model(points, training=False), tf.float32)
+        def answer(points: tf.Tensor) -> tf.Tensor:
+            outputs = self._base_model(self._before(points), training=False)
+            return logits_of(outputs, returned(self._base_model))
 
         def step(points: tf.Tensor) -> tuple[tf.Tensor]:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(points)
-                loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits_of(points))
-            moved = points + step_size * tf.sign(tape.gradient(loss, points))
+                loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, answer(points))
+            moved = points + step_size * tf.sign(found_gradient(tape.gradient(loss, points)))
             moved = tf.clip_by_value(moved, images - epsilon, images + epsilon)
             return (tf.clip_by_value(moved, 0.0, 1.0),)
 
@@ -163,5 +171,5 @@ class RobustnessWatch(keras.callbacks.Callback):
             (tf.clip_by_value(images + noise, 0.0, 1.0),),
             maximum_iterations=self.steps,
         )
-        right = tf.equal(tf.argmax(logits_of(points), -1), labels)
+        right = tf.equal(tf.argmax(answer(points), -1), labels)
         return tf.reduce_mean(tf.cast(right, tf.float32))

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from anomaly import OneClassDetector
 from anomaly.detection.registry import METHODS, detector_class
 from anomaly.detection.training import Training
-from robustcls import AugmentationPolicy, InputError
+from robustcls import AugmentationPolicy, InputError, save_classifier
 from robustcls.serving.checking.fresh_process import check_case, read_cases
 from robustcls.serving.exports.cases import CASES_FILE
 
@@ -269,6 +269,32 @@ def test_another_process_gives_the_same_scores(
             np.testing.assert_allclose(found["scores"], fitted.score(images), rtol=1e-5)
             np.testing.assert_allclose(found["features"], fitted.encode(images), atol=1e-5)
             np.testing.assert_array_equal(found["alarms"], fitted.predict(images))
+
+
+@pytest.mark.long
+def test_plain_keras_loads_the_networks(tmp_path):
+    images = np.random.default_rng(0).random((2, 32, 32, 1), np.float32)
+    names = []
+    for method in ("autoencoder", "ebgan", "ognet"):
+        for name, network in make(method, image_shape=(32, 32, 1)).build().items():
+            path = tmp_path / f"{method}-{name}.keras"
+            save_classifier(network, path)
+            np.save(path.with_suffix(".npy"), np.asarray(keras.tree.flatten(network(images))[0]))
+            names.append(path.stem)
+    code = """
+import pathlib, sys
+import keras, numpy as np
+x = np.random.default_rng(0).random((2, 32, 32, 1), np.float32)
+for path in sorted(pathlib.Path(".").glob("*.keras")):
+    found = keras.tree.flatten(keras.models.load_model(path)(x))[0]
+    np.testing.assert_allclose(found, np.load(path.with_suffix(".npy")), rtol=1e-5, atol=1e-6)
+    print(path.stem, "anomaly" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{name} False" for name in sorted(names)]
 
 
 def test_save_and_load_keep_everything(fitted, tmp_path, normal_images):

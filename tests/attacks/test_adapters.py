@@ -285,6 +285,34 @@ def test_preprocessing_keeps_radii_in_units_of_the_images():
     np.testing.assert_allclose(function.predict(IMAGES), model(IMAGES[:, ::-1]), atol=1e-5)
 
 
+def test_models_of_bytes_get_the_nearest_ones(tmp_path):
+    """255 * (k / 255) is not always k, and what is cut off is another image."""
+    pixels = keras.Input(SHAPE, dtype="uint8")
+    model = keras.Model(pixels, base()(layers.Rescaling(1 / 255)(pixels)))
+    model.export(tmp_path / "saved", verbose=False)
+    grey = np.arange(240, dtype=np.uint8).reshape(-1, *SHAPE)
+    images, labels = grey.astype(np.float32) / 255, model(grey).numpy().argmax(1)
+    for each in (model, tmp_path / "saved"):
+        with pytest.raises(InputError, match=r"input_range"):
+            adapt(each)
+        adapted = adapt(each, input_range=(0, 255))
+        adapted.prepare(images)
+        np.testing.assert_allclose(adapted.predict(images), model(grey), atol=1e-5)
+        with pytest.raises(InputError, match="model must be differentiable"):
+            FGSM()(adapted, images, labels)
+
+
+def test_what_was_refused_is_refused_again():
+    class Two(keras.Model):
+        def call(self, images):
+            return images, images
+
+    model = Two()
+    for _ in range(2):
+        with pytest.raises(InputError, match="output must be one of 0, 1"):
+            classifier_of(model).prepare(IMAGES)
+
+
 def test_resizing_preprocessing_may_change_the_shape():
     model = base()
     small = adapt(model, preprocess=lambda images: images[:, ::2, ::2])

@@ -257,6 +257,9 @@ def test_h5_files_which_may_hold_code_are_taken_on_request_alone(tmp_path):
         path.write_bytes(b"")
         with pytest.raises(InputError, match=r"may run code .* allow_h5=True"):
             load_classifier(path)
+    model.save_weights(tmp_path / "m.weights.h5")
+    with pytest.raises(InputError, match="holds weights alone"):
+        load_classifier(tmp_path / "m.weights.h5", allow_h5=True)
     path = tmp_path / "n.h5"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

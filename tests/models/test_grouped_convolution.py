@@ -7,10 +7,19 @@ from robustcls.models.grouped_convolution import GroupedConv2D
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"strides": 2}, {"padding": "same", "use_bias": False}, {"dilation_rate": 2}]
+    "settings",
+    [
+        {},
+        {"strides": 2},
+        {"padding": "same", "use_bias": False},
+        {"dilation_rate": 2},
+        {"groups": 8, "filters": 16, "strides": 2},  # depthwise
+        {"groups": 8, "filters": 8, "padding": "same", "dilation_rate": 2},
+    ],
 )
 def test_equals_keras_in_values_and_gradients(settings):
-    layers = [kind(12, 3, groups=4, **settings) for kind in (keras.layers.Conv2D, GroupedConv2D)]
+    settings = {"filters": 12, "groups": 4, "kernel_size": 3, **settings}
+    layers = [kind(**settings) for kind in (keras.layers.Conv2D, GroupedConv2D)]
     x = tf.constant(np.random.default_rng(0).normal(size=(2, 9, 8, 8)), tf.float32)
     results = []
     for layer in layers:
@@ -25,9 +34,10 @@ def test_equals_keras_in_values_and_gradients(settings):
         np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_needs_no_compiler():
-    layer = GroupedConv2D(8, 3, groups=4)
+@pytest.mark.parametrize("groups", [2, 4])
+def test_needs_no_compiler(groups):
+    layer = GroupedConv2D(8, 3, groups=groups)
     graph = tf.function(layer).get_concrete_function(tf.TensorSpec((1, 5, 5, 4))).graph
     names = {op.type for op in graph.get_operations()}
-    assert "Conv2D" in names
+    assert {2: "Conv2D", 4: "DepthwiseConv2dNative"}[groups] in names
     assert not any("Call" in name for name in names)

@@ -99,7 +99,16 @@ def test_radii_of_objectives_are_scaled_to_the_range(data):
     assert losses[:2] == pytest.approx(losses[2:], rel=1e-4)
 
 
+def joined(layer, activation, width, count=2):
+    """A model that ends in several heads and in what joins them."""
+    images = keras.Input(SHAPE)
+    features = layers.Flatten()(images)
+    heads = [layers.Dense(width, activation)(features) for _ in range(count)]
+    return keras.Model(images, layer(heads))
+
+
 SOFTMAX = {
+    "averaged": lambda: joined(layers.Average(), "softmax", 3),
     "layer": lambda: model(layers.Softmax()),
     "activation": lambda: model(layers.Activation("softmax"), layers.Dropout(0.1)),
     "reshaped": lambda: model(layers.Softmax(), layers.Reshape((3,))),
@@ -115,6 +124,28 @@ LOGITS = {
     "subclassed": lambda: Subclassed(),
     "unbuilt": lambda: keras.Sequential([layers.Flatten(), layers.Dense(3)]),
 }
+
+
+def test_heads_of_one_sigmoid_each_are_sigmoids(data):
+    images, labels = data
+    for activation, loss in (("sigmoid", "binary_crossentropy"), (None, "sparse_categorical")):
+        trainer = AdversarialRegularization(joined(layers.Concatenate(), activation, 1, 3))
+        trainer.compile()
+        assert trainer.losses_of_outputs.each[0].name.startswith(loss)
+        rows = np.eye(3, dtype=np.float32)[labels] if activation else labels
+        assert np.isfinite(trainer.train_on_batch(images, rows)).all()
+
+
+def test_images_without_a_gradient_are_one_line(data):
+    images, labels = data
+    pixels = keras.Input(SHAPE, dtype="uint8")
+    scaled = layers.Rescaling(1 / 255)(pixels)
+    base = keras.Model(pixels, layers.Dense(3)(layers.Flatten()(scaled)))
+    for objective in (NoiseFGSM(), OBJECTIVES["free"](replays=2), OBJECTIVES["nsl"]()):
+        trainer = RobustTrainer(base, objective, input_range=(0, 255))
+        trainer.compile()
+        with pytest.raises(InputError, match="base_model must be differentiable; its loss has no"):
+            trainer.train_on_batch(255 * images, labels)
 
 
 FROM_LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -154,6 +185,7 @@ def test_softmax_and_one_number_train_as_their_logits(data):
         ("softmax", [layers.Softmax()], 3, False),
         ("logit", [], 1, True),
         ("sigmoid", [layers.Activation("sigmoid")], 1, True),
+        ("flat", [layers.Reshape(())], 1, True),
     ):
         keras.utils.set_random_seed(2)
         base = model(*last, width=width)
@@ -163,6 +195,10 @@ def test_softmax_and_one_number_train_as_their_logits(data):
         found[kind] = base.get_weights()[0]
     np.testing.assert_allclose(found["softmax"], found["logits"], atol=1e-5)
     np.testing.assert_allclose(found["sigmoid"], found["logit"], atol=1e-5)
+    np.testing.assert_allclose(found["flat"], found["logit"], atol=1e-5)
+    regularized = AdversarialRegularization(model(layers.Reshape(()), width=1))
+    regularized.compile()
+    assert 0 <= regularized.train_on_batch(images, labels % 2, return_dict=True)["loss"] < 9
     with pytest.raises(InputError, match=r"a score for each class.* ends in 3 sigmoids"):
         trainer = RobustTrainer(model(layers.Activation("sigmoid")), NoiseFGSM())
         trainer.compile()

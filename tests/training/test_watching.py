@@ -94,6 +94,22 @@ def test_the_watch_changes_nothing_while_all_is_well(data):
         np.testing.assert_array_equal(first, second)
 
 
+def test_the_watch_sees_what_the_model_takes_and_returns():
+    """A model of grey levels with one logit: chance on images as they are, or with two columns."""
+    images = np.random.default_rng(0).uniform(0.3, 0.7, (40, 4, 4, 1)).astype(np.float32)
+    labels = (images.mean((1, 2, 3)) > 0.5).astype(int)
+    steps = [keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((4, 4, 1)), *steps])
+    model.layers[-1].set_weights([np.ones((16, 1)), np.array([-8.0])])
+    trainer = RobustTrainer(model, OBJECTIVES["noise"](), input_range=(0, 255))
+    trainer.compile(keras.optimizers.SGD(0.0))
+    watch = RobustnessWatch(images, labels, epsilon=0.01, steps=2)
+    logs = trainer.fit(255 * images, labels, verbose=0, callbacks=[watch]).history
+    expected = (np.abs(images.mean((1, 2, 3)) - 0.5) > 0.01).mean()
+    assert 0 < expected < 1
+    assert logs[ROBUST_ACCURACY] == pytest.approx([expected])
+
+
 def test_the_first_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(data, tmp_path):
     images, labels = data
 

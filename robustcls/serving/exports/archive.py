@@ -132,7 +132,8 @@ def check_graph(folder: Path) -> None:
                 )
             if node.attr["_XlaMustCompile"].b:
                 raise InputError(
-                    f"model must not be compiled with jit_compile; received {node.name}."
+                    "model must not be compiled with jit_compile, as Keras does with a "
+                    f"convolution of several groups in a subclassed model; received {node.name}."
                 )
         if any(function.attr["_XlaMustCompile"].b for function in library.function):
             raise InputError("model must not be compiled with jit_compile.")

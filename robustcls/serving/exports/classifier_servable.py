@@ -18,6 +18,7 @@ from robustcls.classifiers.flattening import flat_logits
 from robustcls.classifiers.outputs import Outputs, ToLogits
 from robustcls.familiarity.familiarity import Familiarity
 from robustcls.models.folding import fold_batch_norm
+from robustcls.models.stock import with_fast_layers
 from robustcls.serving.exports.bfloat16 import with_bfloat16_weights
 from robustcls.serving.exports.cases import Case
 from robustcls.serving.exports.endpoints import classifier_endpoints
@@ -121,7 +122,9 @@ def served_classifier(
     if network is None:
         logits = ToLogits(classifier.outputs, dtype="float32")(graph.outputs[0])
         network = keras.Model(graph.inputs[0], logits, name=graph.name)
-    return ServedClassifier(fold_batch_norm(network), classifier, graph, images)
+    # Keras compiles grouped convolutions with XLA, which TensorFlow Serving has off.
+    network = fold_batch_norm(with_fast_layers(network))
+    return ServedClassifier(network, classifier, graph, images)
 
 
 def classifier_servable(

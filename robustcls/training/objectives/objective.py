@@ -177,3 +177,20 @@ def divergence(logits: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     """
     log_p, log_q = tf.nn.log_softmax(logits), tf.nn.log_softmax(others)
     return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), -1)
+
+
+def found_gradient(gradient: tf.Tensor | None) -> tf.Tensor:
+    """Returns a gradient with respect to images, which must be there.
+
+    Args:
+        gradient: what a tape found.
+
+    Raises:
+        InputError: it is None, as of a model that rounds its pixels.
+    """
+    if gradient is None:
+        raise InputError(
+            "base_model must be differentiable; its loss has no gradient with respect to the "
+            "images."
+        )
+    return gradient

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from robustcls._validation import InputError
 from robustcls.distribution.replicas import draw_for_replica, replica_count
-from robustcls.training.objectives.objective import Batch
+from robustcls.training.objectives.objective import Batch, found_gradient
 
 # Standard deviation of the noise that TRADES' authors begin with.
 _START = 0.001
@@ -86,7 +86,7 @@ def direction(batch: Batch, raised: Raised, points: tf.Tensor, *, training: bool
         tape.watch(points)
         total = tf.reduce_sum(raised(batch.logits(points, training=training)))
         total = batch.scale_loss(total)
-    return tf.stop_gradient(tf.sign(tape.gradient(total, points)))
+    return tf.stop_gradient(tf.sign(found_gradient(tape.gradient(total, points))))
 
 
 def project(points: tf.Tensor, images: tf.Tensor, epsilon: float) -> tf.Tensor:
