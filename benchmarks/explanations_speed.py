@@ -5,10 +5,11 @@
 Stock `keras.applications.MobileNetV2` of random weights at 64x64; all methods that a peer has too,
 with equal numbers of passes and batches of 32, the pictures given at once. Xplique, which needs
 TensorFlow <= 2.20, runs in a process of its own environment, as explanations_parity.py says. Each
-method is called once before it is timed, and its time is the median of three calls: the processor's
-time of all threads, which other work on the machine does not change, and wall time in the JSON.
-Beside it stands what its passes through the model take alone, as Keras' own layers compute them
-compiled. Writes benchmarks/results/explanations_speed.json, .md and .csv.
+method is called once before it is timed; its time is the median of three calls, or of one where a
+call is hundreds of passes: the processor's time of all threads, which other work on the machine
+does not change (the clock's is in the JSON). Beside it stands what its passes through the model
+take alone, as Keras' own layers compute them compiled.
+Writes benchmarks/results/explanations_speed.json, .md and .csv.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ with warnings.catch_warnings():
 
 HERE = Path(__file__).parent
 SIDE, PICTURES, CLASSES, BATCH, TURNS = 64, 8, 10, 32, 3
+# Methods of hundreds of passes are timed once: it is their number that counts.
+LONG = ("score_cam", "occlusion", "rise", "kernel_shap")
 SETTINGS = {"samples": 16, "steps": 32, "masks": 512, "window": 8}
 LAYER = "block_13_expand_relu"
 # Xplique's names; None where it has no such method.
@@ -69,16 +72,20 @@ CAMS = {
 }
 
 
-def timed(call: Callable[[], object]) -> tuple[float, float]:
+def timed(call: Callable[[], object], turns_taken: int = TURNS) -> tuple[float, float]:
     """Seconds a picture, of the processor and of the clock."""
     call()
     turns = []
-    for _ in range(TURNS):
+    for _ in range(turns_taken):
         start, busy = time.perf_counter(), time.process_time()
         call()
         turns.append((time.process_time() - busy, time.perf_counter() - start))
     processor, clock = (statistics.median(kind) / PICTURES for kind in zip(*turns, strict=True))
     return processor, clock
+
+
+def turns_of(name: str) -> int:
+    return 1 if name in LONG else TURNS
 
 
 def tf_keras_vis(
@@ -140,13 +147,14 @@ def xplique(
 ) -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model.keras")
-        given = {"turns": TURNS, "batch": BATCH, **SETTINGS}
+        given = {"batch": BATCH, **SETTINGS}
         np.savez(
             Path(folder) / "given.npz",
             images=images,
             classes=classes,
             layer=LAYER,
             names=[name for name in METHODS.values() if name],
+            turns=[turns_of(own) for own, name in METHODS.items() if name],
             **given,
         )
         script = HERE / "explanations_speed_xplique.py"
@@ -182,12 +190,14 @@ def main() -> None:
     explainer = Explainer(model, layer=LAYER, batch_size=BATCH, **SETTINGS)
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for name in METHODS:
-        found[name] = {"robustcls": timed(lambda name=name: explainer(name, images, classes))}
+        found[name] = {
+            "robustcls": timed(lambda name=name: explainer(name, images, classes), turns_of(name))
+        }
         print(name, found[name], flush=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, call in tf_keras_vis(model, images, classes).items():
-            found[name]["tf-keras-vis"] = timed(call)
+            found[name]["tf-keras-vis"] = timed(call, turns_of(name))
             print(name, found[name], flush=True)
     if arguments.xplique:
         theirs = xplique(arguments.xplique, model, images, classes)

@@ -37,11 +37,11 @@ own = {
     "KernelShap": {"nb_samples": masks, "map_to_interpret_space": grid},
 }
 found = {}
-for name in given["names"].tolist():
+for name, count in zip(given["names"].tolist(), given["turns"].tolist(), strict=True):
     explainer = getattr(attributions, name)(model, batch_size=batch, **own.get(name, {}))
     explainer.explain(images, targets)  # the first call traces
     turns = []
-    for _ in range(int(given["turns"])):
+    for _ in range(count):
         start, busy = time.perf_counter(), time.process_time()
         explainer.explain(images, targets)
         turns.append((time.process_time() - busy, time.perf_counter() - start))

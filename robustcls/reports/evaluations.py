@@ -108,21 +108,29 @@ def evaluating(folder: Path, *, shared: bool = False) -> Iterator[None]:
         yield
 
 
-def link_pages(folder: Path) -> None:
+def link_pages(folder: Path, elsewhere: Path | None = None) -> None:
     """Writes into every page of a run links to its other pages.
 
     Args:
         folder: of the run, or of one of its evaluations.
+        elsewhere: a page about the run that lies outside it: it gets links too, and none leads to
+            it (default None).
     """
     pages = _pages_of(_root(folder))
+    if elsewhere is not None and elsewhere not in pages:
+        _link(elsewhere, {**pages, elsewhere: _PAGES[elsewhere.name]})
     for path in pages:
         if path.suffix == ".html":
-            text = path.read_text(encoding="utf-8")
-            links = _links(path, pages) if len(pages) > 1 else ""
-            marked = f"<!-- pages -->{links}<!-- end of pages -->"
-            linked = _LINKS.sub(lambda _, marked=marked: marked, text, count=1)  # type: ignore[misc]
-            if linked != text:
-                write_text(path, linked)
+            _link(path, pages)
+
+
+def _link(path: Path, pages: Mapping[Path, str]) -> None:
+    text = path.read_text(encoding="utf-8")
+    links = _links(path, pages) if len(pages) > 1 else ""
+    marked = f"<!-- pages -->{links}<!-- end of pages -->"
+    linked = _LINKS.sub(lambda _: marked, text, count=1)
+    if linked != text:
+        write_text(path, linked)
 
 
 def _root(folder: Path) -> Path:

@@ -1,3 +1,6 @@
+import os
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -64,12 +67,25 @@ def test_pictures_of_ones_own(run, capsys, tmp_path):
     for path in paths:
         pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
-    flags = ["--out", str(tmp_path / "out"), "--methods", "gradients"]
-    flags += ["--quality-limit", "0", "--steps", "2", "--images", *map(str, paths)]
-    main(["explain", str(run.path), *flags])
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.eye(28, dtype=np.uint8)).save(tmp_path / "masks" / "a_mask.png")
+    other = tmp_path / "base.keras"
+    shutil.copy(run.folder("base") / "model.keras", other)
+    (run.path / "report").mkdir(exist_ok=True)
+    (run.path / "report" / "evaluation.html").write_text("<!-- pages --><!-- end of pages -->")
+    flags = ["--out", str(tmp_path / "out"), "--methods", "gradients", "--attack", "none"]
+    flags += ["--masks", str(tmp_path / "masks"), "--beside", str(other), "--quality-limit", "2"]
+    main(["explain", str(run.path), *flags, "--images", *map(str, paths)])
     html = (tmp_path / "out" / "explanations.html").read_text()
     assert html.count('class="card"') == 2
     assert "b.png" in html
+    assert html.count(f'data-group="{tmp_path.name}-base"') == 2
+    # It lies elsewhere, and leads to the run's evaluation, which does not lead to it.
+    address = os.path.relpath(run.path / "report" / "evaluation.html", tmp_path / "out")
+    assert f'<a href="{address}">Evaluation' in html
+    assert "out" not in (run.path / "report" / "evaluation.html").read_text()
+    table = (tmp_path / "out" / "verdict" / "base.csv").read_text()
+    assert [line for line in table.splitlines() if line.startswith("gradients,mass_in_mask,")]
 
 
 def test_bad_input_is_one_line(run, capsys, tmp_path):
@@ -88,6 +104,10 @@ def test_bad_input_is_one_line(run, capsys, tmp_path):
         (["--epsilon", "8"], "Did you mean 8/255?"),
         (["--classes", "Shoe"], "classes must be one of Ankle boot"),
         (["--methods", "gradcam"], "Did you mean 'grad_cam'"),
+        (["--masks", tmp_path / "nowhere"], "masks must be a folder of pictures"),
+        (["--masks", tmp_path], "masks must have the names of images"),
+        (["--beside", tmp_path / "none.keras"], "none.keras"),
+        (["--beside", run.path, run.path, run.path], "beside must name each model once"),
     ]:
         assert message in fail(capsys, run.path, *arguments)
     assert "does not exist" in fail(capsys, tmp_path / "nowhere")

@@ -91,7 +91,8 @@ def explain_run(
         facts=facts,
         **settings,
     )
-    link_pages(run.path)
+    if explanations.path.is_file():  # one piece of several writes none
+        link_pages(run.path, explanations.path)
     return explanations
 
 
