@@ -43,11 +43,11 @@ def class_images(
     """Climbs from gray noise to an image with a high logit, for each class.
 
     With "fourier" Adam moves the waves that an image is made of, those of low frequency most, and
-    its colours are independent as those of photographs are: what the class looks like shows where
-    pixels alone find noise that only the model sees. Images of a model that was trained against
-    attacks tend to look like the class, those of a plain one do not (Engstrom et al., "Adversarial
-    robustness as a prior for learned representations", 2019). With "pixels" it is tf-keras-vis'
-    `ActivationMaximization`. Images are shifted a little at each step and kept in [0, 1].
+    its colours are independent as those of photographs are: shapes come out where pixels alone find
+    noise that only the model sees. By pixels alone, images look like the class only for models that
+    were trained against attacks (Engstrom et al., "Adversarial robustness as a prior for learned
+    representations", 2019); "pixels" is tf-keras-vis' `ActivationMaximization`. Images are shifted
+    a little at each step and kept in [0, 1].
 
     Source: Erhan et al., "Visualizing higher-layer features of a deep network", 2009; Olah et
     al., "Feature visualization", 2017, for the shifts and the parametrization.

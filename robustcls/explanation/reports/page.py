@@ -174,7 +174,7 @@ def _classes(explained: ExplainedImages, models: Sequence[ModelResults]) -> Sect
     return Section(
         "What the classes look like to the model",
         "Images made to raise the logit of each class, all from the same gray, by the waves that "
-        "they are made of. Those of a model that holds under attack tend to look like the class.",
+        "they are made of: what differs is what the models have learnt.",
         rows=rows,
     )
 
