@@ -6,6 +6,7 @@ import io
 import keras
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from scipy.stats import entropy, spearmanr
 
 from robustcls._validation import InputError
@@ -14,7 +15,7 @@ from robustcls.evaluation.intervals import Estimate
 from robustcls.explanation.explainer import Explainer
 from robustcls.explanation.methods.maps import Maps
 from robustcls.explanation.quality.believing import belief
-from robustcls.explanation.quality.measures import fidelity
+from robustcls.explanation.quality.measures import fidelity, remove_and_debias
 from robustcls.explanation.quality.measures.registry import MEASURES
 from robustcls.explanation.quality.measures.remove_and_debias import SHARES, paint_over
 from robustcls.explanation.quality.measures.trial import NEIGHBOURS, RADIUS, Trial
@@ -237,6 +238,20 @@ def test_painting_over():
     )
     np.testing.assert_allclose(paint_over(image, gone)[2, 3], expected)
     assert np.ptp(paint_over(image, np.ones((5, 6), bool)), axis=(0, 1)).max() == 0
+
+
+def test_many_pixels_are_painted_over_nearly_as_few_are(monkeypatch):
+    generator = np.random.default_rng(0)
+    image = gaussian_filter(generator.random((31, 40, 3)), (2, 2, 0))
+    image = (image - image.min()) / np.ptp(image)
+    blob = gaussian_filter(generator.random((31, 40)), 3)
+    for gone in (generator.random((31, 40)) < 0.7, blob > np.quantile(blob, 0.4)):
+        exact = paint_over(image, gone)
+        monkeypatch.setattr(remove_and_debias, "_MANY", 20)
+        found = paint_over(image, gone)
+        monkeypatch.undo()
+        np.testing.assert_allclose(found, exact, atol=0.01)
+        np.testing.assert_array_equal(found[~gone], image[~gone])
 
 
 def test_empty_maps_have_no_figures(explainer, pictures, masks):

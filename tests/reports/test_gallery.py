@@ -18,7 +18,15 @@ from robustcls.reports.gallery import (
     render,
     write_gallery,
 )
-from robustcls.reports.pictures import HEAT, data_uri, outline, overlay, to_colours, to_pixels
+from robustcls.reports.pictures import (
+    HEAT,
+    data_uri,
+    outline,
+    overlay,
+    smaller,
+    to_colours,
+    to_pixels,
+)
 
 EVIL = "<script>alert(1)</script>"
 
@@ -107,6 +115,19 @@ def test_small_pictures_are_exact_and_large_ones_keep_to_the_budget():
     assert uri.startswith("data:image/jpeg")
     assert len(uri) < 12_000 * 1.4
     assert min(decode(uri).size) >= 64
+
+
+def test_a_picture_of_a_million_pixels_is_made_smaller_first():
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), dtype=np.uint8)
+    uri = data_uri(noise, most_bytes=12_000)
+    assert uri.startswith("data:image/jpeg")
+    assert len(uri) < 12_000 * 1.4
+    assert 64 <= max(decode(uri).size) <= 334
+    ramp = np.linspace(0, 1, 1000, dtype=np.float32) * np.ones((700, 1), np.float32)
+    found = smaller(ramp, 12_000)
+    assert found.shape == (350, 500)
+    np.testing.assert_allclose(found[0], ramp[0].reshape(-1, 2).mean(1), atol=1e-6)
+    assert smaller(ramp[:100, :100], 12_000).shape == (100, 100)
 
 
 def test_colours():
