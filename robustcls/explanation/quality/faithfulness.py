@@ -222,8 +222,13 @@ def _curves(
         labels = np.tile(classes, len(mixtures))[:, None]
         return np.take_along_axis(found, labels, 1).reshape(len(mixtures), -1).astype(np.float64)
 
-    # Both curves have the same ends, in turn; what is between goes through the model together.
-    whole, nothing = heights([images])[0], np.mean([heights([r])[0] for r in replacements], axis=0)
+    # Both curves have the same ends, in turn, and so have all maps; what is between goes through
+    # the model together.
+    whole, *nothings = (
+        explainer.shared.once("heights", end, classes, lambda end=end: heights([end])[0])  # type: ignore[misc]
+        for end in (images, *replacements)
+    )
+    nothing = np.mean(nothings, axis=0)
     between = [
         (name, point, replacement)
         for name in ("deletion", "insertion")
