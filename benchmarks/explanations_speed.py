@@ -43,7 +43,7 @@ with warnings.catch_warnings():
     from tf_keras_vis.utils.scores import CategoricalScore
 
 HERE = Path(__file__).parent
-SIDE, PICTURES, CLASSES, BATCH, TURNS = 64, 8, 10, 32, 3
+SIDE, PICTURES, CLASSES, BATCH, TURNS = 64, 4, 10, 32, 3
 # Methods of hundreds of passes are timed once: it is their number that counts.
 LONG = ("score_cam", "occlusion", "rise", "kernel_shap")
 SETTINGS = {"samples": 16, "steps": 32, "masks": 512, "window": 8}
