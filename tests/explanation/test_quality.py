@@ -142,7 +142,8 @@ def test_a_wide_blur_is_nearly_a_normal_bell():
     images = np.random.default_rng(0).random((1, 144, 160, 1)).astype(np.float32)
     images[:, :70] *= 0.2
     expected = gaussian_filter(images, (0, 18, 18, 0), mode="nearest")
-    np.testing.assert_allclose(_blurred(images), expected, atol=0.01)
+    inside = np.s_[:, 60:84, 60:100]  # what is beyond the edge is blurred thrice
+    np.testing.assert_allclose(_blurred(images)[inside], expected[inside], atol=0.01)
     small = images[:, :24, :24]
     np.testing.assert_array_equal(
         _blurred(small), gaussian_filter(small, (0, 3, 3, 0), mode="nearest")

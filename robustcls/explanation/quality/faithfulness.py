@@ -266,7 +266,7 @@ def _blurred(images: np.ndarray) -> np.ndarray:
     sigma = min(images.shape[1:3]) / 8
     if sigma <= _WIDE:
         return gaussian_filter(images, (0, sigma, sigma, 0), mode="nearest")
-    side = round(np.sqrt(4 * sigma**2 + 1))
+    side = 2 * int(np.sqrt(sigma**2 + 0.25)) + 1  # odd, or the image would move
     for _ in range(3):
         images = uniform_filter(images, (1, side, side, 1), mode="nearest")
     return images
