@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -157,6 +158,20 @@ def test_an_image_becomes_a_figure_for_a_paper(made, tmp_path):
             export_figure(**given)
 
 
+def test_a_damaged_report_is_no_figure(made, tmp_path):
+    folder = shutil.copytree(made.path.parent, tmp_path / "copy")
+    given = folder, str(made.explained.ids[0]), tmp_path / "a.pdf"
+    (folder / "maps" / "twin.npz").write_bytes(b"PK no archive")
+    with pytest.raises(InputError, match=r"twin\.npz is damaged"):
+        export_figure(*given)
+    (folder / "maps" / "twin.npz").unlink()
+    with pytest.raises(InputError, match=r"twin\.npz is missing"):
+        export_figure(*given)
+    (folder / "explanations.jsonl").write_text('{"id": ')
+    with pytest.raises(InputError, match=r"explanations\.jsonl is damaged"):
+        export_figure(*given)
+
+
 def test_masks_say_where_maps_should_be(network, split, places, tmp_path):
     settings = {"methods": ["grad_cam"], "class_names": NAMES, "limit": 2, "quality_limit": 6}
     settings |= {"batch_size": 8, "attack": None}
@@ -275,6 +290,7 @@ def test_bad_input(network, split, tmp_path):
         ({"measures": ["mass_in_mask"], "quality_limit": 2}, "masks must be given for the measure"),
         ({"measures": ["all"]}, "quality_limit must be at least 1 for measures; received 0"),
         ({"show_neighbors": True, "training": None}, "training must be a Split for show_neighbors"),
+        ({"show_concepts": True, "limit": 2}, "show_concepts must have at least 3 images"),
         ({"layer": "lasst"}, "Did you mean 'last'"),
     ]
     for settings, message in cases:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from robustcls._validation import InputError
 from robustcls.attacks import Attack
 from robustcls.data.splits import Split
 from robustcls.evaluation.prediction import floats
@@ -140,11 +141,16 @@ def find_class_concepts(
         seed: of where the factorization begins.
 
     Raises:
-        InputError: the model has no layer with a feature map.
+        InputError: the model has no layer with a feature map, or no class has enough images.
     """
     answers = explainer.predict(images).argmax(-1)
     labels, counts = np.unique(answers, return_counts=True)
     order = [at for at in np.argsort(-counts, kind="stable") if counts[at] >= _FEWEST]
+    if not order:
+        raise InputError(
+            f"show_concepts must have at least {_FEWEST} images that the model takes for one "
+            f"class; no class has so many of {len(images)}. Did you mean a larger limit?"
+        )
     found = []
     for label in labels[order[:_CLASSES]]:
         own = images[answers == label]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,11 @@ def export_figure(
 def _records(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
     for place in (folder, folder / "report"):
         if (place / RECORDS).is_file():
-            lines = (place / RECORDS).read_text(encoding="utf-8").splitlines()
-            return place, [json.loads(line) for line in lines]
+            try:
+                lines = (place / RECORDS).read_text(encoding="utf-8").splitlines()
+                return place, [json.loads(line) for line in lines]
+            except (OSError, ValueError) as error:
+                raise _damaged(place / RECORDS, error) from None
     raise InputError(
         f"folder must be one that robustcls explain wrote to, or its run; {folder} has no "
         f"{RECORDS}. Did you mean to run robustcls explain first?"
@@ -93,9 +97,19 @@ def _arrays(place: Path, model: str, record: Mapping[str, Any]) -> dict[str, np.
     path = place / "maps" / f"{model}.npz"
     if not path.is_file():
         raise InputError(f"folder must hold the raw maps; {path} is missing.")
-    with np.load(path) as stored:
-        per_image = [name for name in stored.files if name not in ("class_images", "explained")]
-        return {name: stored[name][record["row"]] for name in per_image}
+    try:
+        with np.load(path) as stored:
+            per_image = [name for name in stored.files if name not in ("class_images", "explained")]
+            return {name: stored[name][record["row"]] for name in per_image}
+    except (OSError, ValueError, IndexError, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(
+        f"folder must hold a whole report; {path} is damaged: {reason}. Run explain again."
+    )
 
 
 def _draw_row(
