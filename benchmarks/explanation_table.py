@@ -1,10 +1,9 @@
 """Methods by measures on the models of a run: python benchmarks/explanation_table.py RUN.
 
 Twelve methods and eight measures with their intervals on 200 test pictures, for each model of the
-run. Writes explanation_table.json (seconds, and the peak memory of the first model's table beside
-that of 64 pictures, each in a process of its own) and explanation_table_MODEL.md and .csv into
-benchmarks/results. `--profile FILE` also writes where time goes. `--memory PICTURES` says the peak
-alone, in MB.
+run. Writes explanation_table.json (seconds, peak memory) and explanation_table_MODEL.md and .csv
+into benchmarks/results. `--pictures N` only says what N take, `--profile FILE` also writes where
+time goes.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ import argparse
 import cProfile
 import os
 import resource
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -25,7 +22,7 @@ from robustcls.explanation import Explainer, QualityTable, quality_table
 from robustcls.runs import Run, versions, write_json
 
 RESULTS = Path(__file__).parent / "results"
-PICTURES, FEW = 200, 64
+PICTURES = 200
 METHODS = (
     "gradients",
     "smoothgrad",
@@ -63,44 +60,39 @@ def explained(run: Run, name: str, pictures: int) -> QualityTable:
     return quality_table(explainer, METHODS, images, classes, measures=MEASURES)
 
 
-def peak_of(run: str, pictures: int) -> float:
-    command = [sys.executable, __file__, run, "--memory", str(pictures)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run")
     parser.add_argument("--profile", help="a file for cProfile's figures")
-    parser.add_argument("--memory", type=int, help="pictures")
+    parser.add_argument("--pictures", type=int, default=PICTURES)
     arguments = parser.parse_args()
     run = Run(arguments.run)
-    if arguments.memory:
-        explained(run, run.trained[0], arguments.memory)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-        return
     profile = cProfile.Profile() if arguments.profile else None
     seconds, processor = {}, {}
     for name in run.trained:
         start, busy = time.perf_counter(), time.process_time()
         if profile:
             profile.enable()
-        table = explained(run, name, PICTURES)
+        table = explained(run, name, arguments.pictures)
         if profile:
             profile.disable()
             profile.dump_stats(arguments.profile)
         seconds[name] = time.perf_counter() - start
         processor[name] = time.process_time() - busy
-        table.save(RESULTS, f"explanation_table_{name}")
-        print(name, f"{seconds[name]:.0f} s", table.to_markdown(), flush=True)
-    load = os.getloadavg()[0]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"{name}: {seconds[name]:.0f} s, processor {processor[name]:.0f} s, {peak:.0f} MB")
+        print(table.to_markdown(), flush=True)
+        if arguments.pictures == PICTURES:
+            table.save(RESULTS, f"explanation_table_{name}")
+    if arguments.pictures != PICTURES:
+        return
     write_json(
         RESULTS / "explanation_table.json",
         {
             "command": "python benchmarks/explanation_table.py RUN",
             "date": time.strftime("%Y-%m-%d"),
             "cores": os.cpu_count(),
-            "load_average": load,
+            "load_average": os.getloadavg()[0],
             "versions": versions(),
             "pictures": PICTURES,
             "settings": SETTINGS,
@@ -108,8 +100,7 @@ def main() -> None:
             "measures": MEASURES,
             "seconds": seconds,
             "processor_seconds": processor,
-            "seconds_of_all_models": sum(seconds.values()),
-            "peak_mb": {n: peak_of(arguments.run, n) for n in (FEW, PICTURES)},
+            "peak_mb": peak,
         },
     )
 
