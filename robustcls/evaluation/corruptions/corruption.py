@@ -16,14 +16,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
 import tensorflow as tf
 
 from robustcls._settings import Choice, Severity, checked
 from robustcls._user_code import called
 from robustcls._validation import InputError
 from robustcls.data import noise
-from robustcls.evaluation.corruptions import blurs, digital, fog, tones
+from robustcls.evaluation.corruptions import blurs, digital, fog, scenes, tones, warps, weather
 from robustcls.evaluation.corruptions.registry import CORRUPTIONS
+from robustcls.evaluation.corruptions.severities import NOISE_CORRUPTIONS as NOISE_CORRUPTIONS
+from robustcls.evaluation.corruptions.severities import SCALES, SEVERITIES
 
 
 def _gaussian_blur(images: Any, stddev: float, _: Any) -> tf.Tensor:
@@ -71,70 +74,32 @@ def _jpeg_compression(images: Any, quality: int, _: Any) -> tf.Tensor:
     return digital.jpeg_compression(images, quality)
 
 
-NOISE_CORRUPTIONS: Mapping[str, str] = {
-    "gaussian": "gaussian_noise",
-    "poisson": "shot_noise",
-    "salt_and_pepper": "impulse_noise",
-    "speckle": "speckle_noise",
-}
-"""The published name of each of `robustcls.data.noise.NOISES`."""
+def _zoom_blur(images: Any, strength: Any, _: Any) -> tf.Tensor:
+    return warps.zoom_blur(images, *strength)
 
 
-def _with_noises(scale: str, others: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-    noises: dict[str, tuple[Any, ...]] = {
-        published: noise.SEVERITIES[scale][name] for name, published in NOISE_CORRUPTIONS.items()
-    }
-    return noises | others
+def _drawn(function: Callable[..., np.ndarray]) -> Callable[[Any, Any, Any], tf.Tensor]:
+    """Makes a corruption of a function of NumPy images, a strength and a generator."""
+
+    def corruption(images: Any, strength: Any, seed: Any) -> tf.Tensor:
+        def call(images: np.ndarray, seed: np.ndarray) -> np.ndarray:
+            parts = np.asarray(seed, np.int64).view(np.uint32)
+            changed = function(images, strength, np.random.default_rng(parts))
+            return changed.astype(np.float32)
+
+        changed = tf.numpy_function(call, [images, tf.cast(seed, tf.int64)], tf.float32)
+        return tf.ensure_shape(changed, images.shape)
+
+    return corruption
 
 
-SCALES = ("cifar_c", "tiny_imagenet_c", "imagenet_c")
-
-SEVERITIES: dict[str, dict[str, tuple[Any, ...]]] = {
-    "cifar_c": _with_noises(
-        "cifar_c",
-        {
-            "gaussian_blur": (0.4, 0.6, 0.7, 0.8, 1),
-            "defocus_blur": ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
-            "motion_blur": ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
-            "fog": ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
-            "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),
-            "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),
-            "saturate": ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
-            "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),
-            "jpeg_compression": (80, 65, 58, 50, 40),
-        },
-    ),
-    "tiny_imagenet_c": _with_noises(
-        "tiny_imagenet_c",
-        {
-            "gaussian_blur": (0.5, 0.75, 1, 1.25, 1.5),
-            "defocus_blur": ((0.5, 0.6), (1, 0.1), (1.5, 0.1), (2.5, 0.01), (3, 0.1)),
-            "motion_blur": ((10, 1), (10, 1.5), (10, 2), (10, 2.5), (12, 3)),
-            "fog": ((0.4, 3), (0.7, 3), (1, 2.5), (1.5, 2), (2, 1.75)),
-            "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),
-            "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
-            "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (30, 0.2)),
-            "pixelate": (0.9, 0.8, 0.7, 0.6, 0.5),
-            "jpeg_compression": (65, 58, 50, 40, 25),
-        },
-    ),
-    "imagenet_c": _with_noises(
-        "imagenet_c",
-        {
-            "gaussian_blur": (1, 2, 3, 4, 6),
-            "defocus_blur": ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
-            "motion_blur": ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
-            "fog": ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
-            "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),
-            "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
-            "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
-            "pixelate": (0.6, 0.5, 0.4, 0.3, 0.25),
-            "jpeg_compression": (25, 18, 15, 10, 7),
-        },
-    ),
-}
-"""Strengths for severity 1 to 5 by scale and corruption; where there are two numbers, the
-arguments of that name's function in their order, for fog thickness and decay."""
+_glass_blur = _drawn(warps.glass_blur)
+_elastic_transform = _drawn(warps.elastic_transform)
+_snow = _drawn(weather.snow)
+_frost = _drawn(weather.frost)
+_spatter = _drawn(weather.spatter)
+_background = _drawn(scenes.background)
+_occlusion = _drawn(scenes.occlusion)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -14,7 +14,7 @@ from robustcls._settings import Choice, NonNegativeInt, PositiveInt, checked
 from robustcls._validation import InputError, check_choice
 from robustcls.data.splits import Split
 from robustcls.evaluation.corruptions.corruption import NOISE_CORRUPTIONS, SEVERITIES, apply
-from robustcls.evaluation.corruptions.registry import CORRUPTIONS
+from robustcls.evaluation.corruptions.registry import CORRUPTIONS, PUBLISHED
 from robustcls.evaluation.corruptions.report import (
     ALL_SEVERITIES,
     CorruptionReport,
@@ -46,7 +46,8 @@ def evaluate_corruptions(
         data: a split, or (images float32 [N, H, W, C] in [0, 1], labels int [N]).
         scale: whose severities ("cifar_c",
             "tiny_imagenet_c" or "imagenet_c", default "cifar_c").
-        names: the corruptions, of `corruptions.CORRUPTIONS`; None takes all (default None).
+        names: the corruptions, of `corruptions.CORRUPTIONS`; None takes those of the benchmarks,
+            `PUBLISHED` (default None).
         severities: of each corruption, 1 to 5 (default (1, 2, 3, 4, 5)).
         limit: corrupt a random subset of at most that many images; None corrupts all (int >= 1 or
             None, default None).
@@ -64,7 +65,7 @@ def evaluate_corruptions(
         InputError: the model, the data or a setting is unusable.
     """
     if names is None:
-        names = [name for name in CORRUPTIONS if name in CORRUPTIONS.built_in]
+        names = PUBLISHED
     names = list(dict.fromkeys(names))
     for name in names:
         check_choice("names", name, CORRUPTIONS)
@@ -129,7 +130,7 @@ def named_corruptions(words: str, scale: str) -> tuple[str, list[str] | None] | 
     if not scales:
         return scale, names
     if names:
-        names = [*(name for name in CORRUPTIONS if name in CORRUPTIONS.built_in), *names]
+        names = [*PUBLISHED, *names]
     return scales[0], names or None
 
 
