@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from robustcls._settings import (
-    Choice,
     Epsilon,
     NonNegativeInt,
     PositiveInt,
@@ -19,17 +18,20 @@ from robustcls._settings import (
     checked,
 )
 from robustcls._user_code import called
-from robustcls._validation import InputError, check_images
+from robustcls._validation import InputError
 from robustcls.attacks import norms
 from robustcls.attacks.batched import perturb_in_batches
-from robustcls.attacks.registry import ATTACKS
+from robustcls.attacks.opening import open_task
+from robustcls.attacks.registry import (
+    ATTACKS,
+    missing_hooks,
+    require_decorated,
+    require_norm,
+)
 from robustcls.attacks.task import AttackResult as AttackResult
 from robustcls.attacks.task import Options, Task
 from robustcls.classifiers.adapters import adapt as adapt
-from robustcls.classifiers.adapters import classifier_of
-from robustcls.classifiers.answers import labels_for
 from robustcls.classifiers.classifier import Classifier
-from robustcls.classifiers.ranges import require_fitting_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +61,12 @@ class Attack:
     """
 
     epsilon: Epsilon = 8 / 255
-    norm: Annotated[str, Choice(norms.NORMS)] = "inf"
+    norm: str = "inf"
     seed: NonNegativeInt = 0
 
     registry_name: ClassVar[str] = "attack"
     published: ClassVar[tuple[str, ...]] = ()
+    known_norms: ClassVar[tuple[str, ...]] = norms.NORMS
 
     def __init_subclass__(cls, *, name: str | None = None, abstract: bool = False) -> None:
         """Registers the subclass.
@@ -76,9 +79,7 @@ class Attack:
         cls.registry_name = cls.__name__.lower() if name is None else name
         if abstract:
             return
-        missing = [
-            hook for hook in dir(cls) if getattr(getattr(cls, hook), "__isabstractmethod__", False)
-        ]
+        missing = missing_hooks(cls)
         if cls.run is Attack.run and cls.perturb is Attack.perturb:
             missing = ["perturb"]
         if missing:
@@ -89,13 +90,9 @@ class Attack:
         ATTACKS.add(cls.registry_name, cls)
 
     def __post_init__(self) -> None:
-        for setting, kind in vars(type(self)).get("__annotations__", {}).items():
-            if setting not in vars(self) and "ClassVar" not in str(kind):
-                raise InputError(
-                    f"attack {type(self).__name__} must be decorated with @dataclass(frozen=True, "
-                    f"kw_only=True) for its setting {setting!r}."
-                )
+        require_decorated(self)
         object.__setattr__(self, "norm", str(self.norm))
+        require_norm(self.registry_name, self.norm, self.known_norms)
         check_settings(self)
 
     @property
@@ -219,34 +216,17 @@ class Attack:
         if not len(epsilons):
             raise InputError("epsilons must be one or more radii; received none.")
         attacks = [dataclasses.replace(self, epsilon=epsilon) for epsilon in sorted(set(epsilons))]
-        images = check_images(images)
-        classifier = classifier_of(model)
-        num_classes = classifier.prepare(images, self.answers)
-        labels = labels_for(classifier, labels, len(images))
         folder = None if checkpoint is None else Path(checkpoint)
         options = Options(batch_size, progress, active_set, folder)
+        classifier, task = open_task(self, model, images, labels, batch_size, Task)
+        results = {}
         with called(f"attack '{self.registry_name}'", type(self)):
-            objection = self.objection(classifier)
-            if objection:
-                raise InputError(objection)
-            task = Task(
-                classifier,
-                images,
-                labels,
-                targeted=self.targeted,
-                rivals=self.rivals(num_classes),
-                batch_size=batch_size,
-            )
-            # A plain function is asked no more than the attack may ask.
-            if not self.targeted and classifier.differentiable:
-                require_fitting_range(classifier, images, labels, ~task.success)
-            results = {}
             for attack in attacks:
                 attack.run(classifier, task, options)
                 # The next radius goes on from these arrays; after the last they are the result's.
-                found = task.adversarial, task.success
+                found = task.adversarial, task.success, task.passes
                 if attack is not attacks[-1]:
-                    found = task.adversarial.copy(), task.success.copy()
+                    found = task.adversarial.copy(), task.success.copy(), task.passes.copy()
                 results[attack.epsilon] = AttackResult(*found)
         return results
 

@@ -53,6 +53,7 @@ def perturb_in_batches(
             points = _checked(attack.name, perturb, classifier, images, task.labels[index], keys)
             points = norms.project(points, images, attack.epsilon, attack.norm).numpy()
             task.record(index, points, classifier.predict(points), np.ones(len(index), bool))
+            task.passes[index] += classifier.samples
             bar.update(len(index))
             if checkpoint and (checkpoint.due or not len(waiting)):
                 checkpoint.save(task, {"waiting": waiting})

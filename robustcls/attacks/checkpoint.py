@@ -31,7 +31,7 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path, attack: Any, classifier: Classifier, task: Task) -> None:
-        digest = hashlib.sha256(repr(attack).encode())
+        digest = hashlib.sha256(f"{attack!r} {type(task).__name__}".encode())
         # A random model may be wrong about other images when it is asked again.
         fallen = (task.success,) if classifier.samples == 1 else ()
         for array in (task.keys, task.labels, *fallen):
@@ -56,6 +56,7 @@ class Checkpoint:
             "adversarial": task.adversarial[task.touched],
             "success": task.success,
             "margin": task.margin,
+            "passes": task.passes,
             "probe": self.probe,
         }
         write_arrays(self.path, {f"task.{name}": value for name, value in found.items()} | arrays)
@@ -87,7 +88,8 @@ class Checkpoint:
         task.touched[:] = found["touched"]
         task.adversarial[task.touched] = found["adversarial"]
         task.success[:], task.margin[:] = found["success"], found["margin"]
+        task.passes[:] = found["passes"]
         return arrays
 
 
-_FOUND = ("touched", "adversarial", "success", "margin", "probe")
+_FOUND = ("touched", "adversarial", "success", "margin", "passes", "probe")

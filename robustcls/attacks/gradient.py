@@ -66,6 +66,10 @@ class GradientAttack(LoopedAttack, abstract=True):
     def settings(self) -> dict[str, np.ndarray]:
         """The numbers the rule needs: float32 scalars and vectors."""
 
+    @property
+    def passes(self) -> int:
+        return 2
+
     def objection(self, classifier: Classifier) -> str | None:
         return None if classifier.differentiable else _needs_gradients(self.name, classifier)
 

@@ -63,7 +63,7 @@ class Loop:
                 self._advance()
                 if self.options.progress:
                     bar.n = len(self.task.images) - self._left()
-                    figures = {"robust": f"{1 - self.task.success.mean():.3f}"}
+                    figures = {"robust": f"{self.task.robust_accuracy:.3f}"}
                     if self.spared:
                         figures["spared"] = f"{self.spared:,} steps"
                     bar.set_postfix(figures, refresh=False)
@@ -120,7 +120,8 @@ class Loop:
     def _take_step(self) -> None:
         batch, slots = self._batch(self.active), self.active
         points, logits, state = self.step(batch, slots.state)
-        fooled = self.task.record(slots.index, points, logits, self._legal(batch, points))
+        self.task.passes[slots.index] += self.attack.passes * self.classifier.samples
+        fooled = self.task.record(slots.index, points, logits, self._legal(slots, points))
         slots = Slots(slots.index, slots.run, slots.step + 1, state, slots.earlier)
         if self.options.active_set and fooled.any():
             slots = slots.select(~fooled)
@@ -160,8 +161,9 @@ class Loop:
             return
         points = slots.state["current"]
         logits = self.classifier.predict(points)
+        self.task.passes[slots.index] += self.classifier.samples
         self.last = self.last.select(slice(size, None))
-        fooled = self.task.record(slots.index, points, logits, np.ones(len(slots), bool))
+        fooled = self.task.record(slots.index, points, logits, self._legal(slots, points))
         self._end_runs(slots.select(~fooled) if self.options.active_set else slots)
 
     def _end_runs(self, slots: Slots) -> None:
@@ -169,11 +171,11 @@ class Loop:
             if run + 1 < self.runs:
                 self.waiting.append((index, run + 1))
 
-    def _legal(self, batch: Batch, points: np.ndarray) -> np.ndarray:
+    def _legal(self, slots: Slots, points: np.ndarray) -> np.ndarray:
         if self.attack.stays_inside:
             return np.ones(len(points), bool)
-        offsets = (points - batch.images).reshape(len(points), -1)
-        order = np.inf if self.attack.norm == "inf" else 2
+        offsets = (points - self.task.images[slots.index]).reshape(len(points), -1)
+        order = float(self.attack.norm)
         return np.linalg.norm(offsets, order, axis=1) <= self.attack.epsilon
 
     def _save(self) -> None:
@@ -214,19 +216,10 @@ class Loop:
         self.active = self.active.select(slice(size))
 
 
-def _kept_steps() -> np.ndarray:
-    """Steps whose state is kept, each a quarter later than the one before, up to many millions.
-
-    A cycle is found at most a quarter after it has begun, and one turn, unless it is longer than
-    that quarter.
-    """
-    steps = [1]
-    while steps[-1] < 2**24:
-        steps.append(steps[-1] + max(1, steps[-1] // 4))
-    return np.array(steps)
-
-
-_KEPT = _kept_steps()
+# Steps whose state is kept, each about a quarter later than the one before, up to many millions. A
+# cycle is found at most a quarter after it has begun, and one turn, unless it is longer than that
+# quarter.
+_KEPT = np.unique(np.ceil(1.25 ** np.arange(75)).astype(np.int64))
 Step = Callable[[Batch, State], tuple[np.ndarray, np.ndarray, State]]
 
 
@@ -251,6 +244,11 @@ class LoopedAttack(Attack, abstract=True):
     @property
     def restart_count(self) -> int:
         """Runs for each class aimed at."""
+        return 1
+
+    @property
+    def passes(self) -> int:
+        """How often a step leads an image through the model, forwards and backwards."""
         return 1
 
     @property

@@ -71,6 +71,46 @@ def logit_difference(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -
     return tf.gather(logits, targets, batch_dims=1) - own
 
 
+def raised(logits: tf.Tensor, batch: dict[str, tf.Tensor], name: str, aimed: bool) -> tf.Tensor:
+    """Returns what Auto-PGD raises, float32 [N].
+
+    Args:
+        logits: float32 [N, classes].
+        batch: its `labels`, int64 [N] or bool [N, classes], and where `aimed` its `targets`, int64
+            [N], as for `targeted_dlr`.
+        name: "ce" or "dlr".
+        aimed: the ratio of one target rather than of the likeliest class.
+    """
+    if name == "ce":
+        return cross_entropy(logits, batch["labels"])
+    if aimed:
+        return targeted_dlr(logits, batch["labels"], batch["targets"])
+    return dlr(logits, batch["labels"])
+
+
+def margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns the highest other logit minus the label's, float32 [N]; arguments as `cross_entropy`.
+
+    Its gradient does not vanish as the model gets sure, nor shrink near the boundary.
+    """
+    logits, labels = _one_class(logits, labels)
+    is_own = tf.one_hot(labels, tf.shape(logits)[1], True, False, dtype=tf.bool)
+    others = tf.reduce_max(tf.where(is_own, -np.inf, logits), -1)
+    return others - tf.gather(logits, labels, batch_dims=1)
+
+
+def weighted(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of the logits, each times a weight of its own, float32 [N].
+
+    Args:
+        logits: float32 [N, classes].
+        labels: int64 [N], or bool [N, classes].
+        weights: float32 [N, classes]; of multi-hot labels [N, 1 + classes], as `targeted_dlr`'s
+            targets.
+    """
+    return tf.reduce_sum(weights * _one_class(logits, labels)[0], -1)
+
+
 def fooled(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Returns where the model is wrong about an image, bool [N]; arguments as `cross_entropy`."""
     if labels.shape.rank == 2:
@@ -79,7 +119,7 @@ def fooled(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def _one_class(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Logits and labels of one class an image; of multi-hot labels as `task.all_right_first`."""
+    """Logits and labels of one class an image; of multi-hot labels as `margins.all_right_first`."""
     if labels.shape.rank == 1:
         return logits, labels
     turned = tf.pad(_turned(logits, labels), [[0, 0], [1, 0]])

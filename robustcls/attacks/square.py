@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from robustcls._settings import Flag, PositiveInt
-from robustcls.attacks import draws
+from robustcls.attacks import draws, sparse
 from robustcls.attacks.loop import LoopedAttack, Step
-from robustcls.attacks.task import Batch, State, margins
+from robustcls.attacks.margins import margins
+from robustcls.attacks.task import Batch, State
 from robustcls.classifiers.classifier import Classifier
 
 FIRST_SHARE = 0.8
+# Of the radius in norm "1", which leaves room for rounding.
+NEARLY = 1 - 1e-6
 # After how many of 10,000 queries the share of changed pixels is halved.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
@@ -26,11 +29,13 @@ class Square(LoopedAttack):
     on the published schedule for 10,000 queries, rescaled to the number of queries or not.
 
     Source: Andriushchenko et al., "Square Attack: a query-efficient black-box adversarial attack
-    via random search", 2020, algorithms 1 to 3.
+    via random search", 2020, algorithms 1 to 3; in the L1 ball Croce and Hein, "Mind the box:
+    l1-APGD for sparse adversarial attacks on image classifiers", 2021, appendix B.
 
     Args:
-        epsilon: radius of the ball; above 1 only for norm "2" (float in (0, 1], default 8/255).
-        norm: of the ball ("inf" or "2", default "inf").
+        epsilon: radius of the ball; above 1 only for norms "2" and "1" (float in (0, 1], default
+            8/255).
+        norm: of the ball ("inf", "2" or "1", default "inf").
         queries: how often the model is asked about each image until it falls (int >= 1, default
             5000).
         rescale: whether the squares have shrunk to the last size when the queries end, or shrink
@@ -41,6 +46,8 @@ class Square(LoopedAttack):
 
     queries: PositiveInt = 5000
     rescale: Flag = True
+
+    known_norms = ("inf", "2", "1")
 
     @property
     def step_count(self) -> int:
@@ -57,8 +64,8 @@ class Square(LoopedAttack):
             stripes = draws.signs(batch.keys, (1, width, channels))
             offsets = np.repeat(self.epsilon * stripes, height, axis=1)
         else:
-            offsets = self.epsilon * _unit(_tiles(batch.keys, shape))
-        current = np.clip(batch.images + offsets, 0, 1).astype(np.float32)
+            offsets = _tiles(batch.keys, shape, self.norm)
+        current = self._inside(batch.images, offsets)
         return {
             "current": current,
             "best": current,
@@ -94,7 +101,7 @@ class Square(LoopedAttack):
         progress = step * 10_000 // self.queries if self.rescale else step
         halvings = (progress[:, None] > np.array(HALVINGS)).sum(1)
         sides = np.rint(np.sqrt(FIRST_SHARE * 0.5**halvings * height * width)).astype(int)
-        if self.norm == "2":
+        if self.norm != "inf":
             sides = np.maximum(sides, 3) // 2 * 2 + 1
         return np.clip(sides, 1, min(height, width))
 
@@ -113,20 +120,30 @@ class Square(LoopedAttack):
     ) -> np.ndarray:
         """Takes the change in one square away and adds a bump of as much to another."""
         offsets = best - images
-        channels = best.shape[-1]
+        channels, norm = best.shape[-1], self.norm
         target = _square(draws.derive(keys, 0), best.shape, side)
         source = _square(draws.derive(keys, 1), best.shape, side)
         affected = np.zeros((*best.shape[:3], 1), bool)
         affected[target] = affected[source] = True
-        spare = np.maximum(self.epsilon**2 - _energy(offsets, (1, 2, 3)), 0) / channels
-        mass = np.sqrt(spare + _energy(offsets * affected, (1, 2)))
+        within = _mass(offsets * affected, (1, 2), norm)
+        spare = np.maximum(self.epsilon ** int(norm) - _mass(offsets, (1, 2, 3), norm), 0)
+        size = np.sqrt(spare / channels + within) if norm == "2" else spare + channels * within
 
         signs = draws.signs(draws.derive(keys, 2), (1, 1, channels))
-        bump = _bumps(draws.derive(keys, 3), side)[..., None] * signs
-        bump = bump + _unit(offsets[target], (1, 2))
+        bump = _bumps(draws.derive(keys, 3), side, norm)[..., None] * signs
+        bump = bump + _unit(offsets[target], (1, 2), norm)
         offsets[source] = 0
-        offsets[target] = mass * _unit(bump, (1, 2))
-        return np.clip(images + np.float32(self.epsilon) * _unit(offsets), 0, 1)
+        offsets[target] = size * _unit(bump, (1, 2), norm)
+        return self._inside(images, offsets)
+
+    def _inside(self, images: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """Returns the images with the offsets, in the ball and in [0, 1]."""
+        if self.norm == "1":
+            radius = np.float32(self.epsilon * NEARLY)
+            return sparse.project(images + offsets, images, radius).numpy()
+        if self.norm == "2":
+            offsets = np.float32(self.epsilon) * _unit(offsets)
+        return np.clip(images + offsets, 0, 1).astype(np.float32)
 
 
 def _square(keys: np.ndarray, shape: tuple[int, ...], side: int) -> tuple[np.ndarray, ...]:
@@ -139,7 +156,7 @@ def _square(keys: np.ndarray, shape: tuple[int, ...], side: int) -> tuple[np.nda
     return np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]
 
 
-def _tiles(keys: np.ndarray, shape: list[int]) -> np.ndarray:
+def _tiles(keys: np.ndarray, shape: list[int], norm: str) -> np.ndarray:
     """Returns images covered with bumps of random sign, about five along each side."""
     height, width, channels = shape
     side = max(min(height, width) // 5, 1)
@@ -149,39 +166,43 @@ def _tiles(keys: np.ndarray, shape: list[int]) -> np.ndarray:
     for place in range(down * across):
         own = draws.derive(keys, place)
         row, column = top + place // across * side, left + place % across * side
-        bump = _bumps(draws.derive(own, 1), side)[..., None]
+        bump = _bumps(draws.derive(own, 1), side, norm)[..., None]
         signs = draws.signs(draws.derive(own, 2), (1, 1, channels))
         tiles[:, row : row + side, column : column + side] = bump * signs
     return tiles
 
 
-def _bumps(keys: np.ndarray, side: int) -> np.ndarray:
+def _bumps(keys: np.ndarray, side: int, norm: str) -> np.ndarray:
     """Returns the published pattern, float32 [n, side, side], turned at random."""
-    pattern = _pattern(side)
+    pattern = _pattern(side, norm)
     turned = draws.uniform(keys, (1, 1)) < 0.5
     return np.where(turned, pattern.T, pattern)
 
 
 @functools.cache
-def _pattern(side: int) -> np.ndarray:
+def _pattern(side: int, norm: str) -> np.ndarray:
     """A positive hill over a negative one, each of norm 1, together of norm 1."""
-    upper, lower = _hill(side // 2, side), _hill(side - side // 2, side)
-    return _unit(np.concatenate([upper, -lower])[None], (1, 2))[0]
+    upper, lower = _hill(side // 2, side, norm), _hill(side - side // 2, side, norm)
+    return _unit(np.concatenate([upper, -lower])[None], (1, 2), norm)[0]
 
 
-def _hill(height: int, width: int) -> np.ndarray:
-    """Concentric rectangles whose m-th adds 1 / m**2, of norm 1."""
+def _hill(height: int, width: int, norm: str) -> np.ndarray:
+    """Concentric rectangles whose m-th adds 1 / m**2, or 1 / m**4 for norm "1", of norm 1."""
     down = np.abs(np.arange(height) - height // 2)
     across = np.abs(np.arange(width) - width // 2)
-    heights = 1 / np.arange(1, max(height, width) // 2 + 2) ** 2
+    heights = np.arange(1.0, max(height, width) // 2 + 2) ** (-2.0 if norm == "2" else -4.0)
     # A pixel lies in all rectangles from the first that holds it outwards.
     sums = np.cumsum(heights[::-1])[::-1]
-    return _unit(sums[np.maximum.outer(down, across)][None], (1, 2))[0].astype(np.float32)
+    hill = sums[np.maximum.outer(down, across)][None]
+    return _unit(hill, (1, 2), norm)[0].astype(np.float32)
 
 
-def _energy(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    return np.square(values).sum(axes, keepdims=True)
+def _mass(values: np.ndarray, axes: tuple[int, ...], norm: str) -> np.ndarray:
+    """The sum of squares, or of sizes for norm "1"."""
+    sizes = np.square(values) if norm == "2" else np.abs(values)
+    return sizes.sum(axes, keepdims=True)
 
 
-def _unit(values: np.ndarray, axes: tuple[int, ...] = (1, 2, 3)) -> np.ndarray:
-    return values / (np.sqrt(_energy(values, axes)) + 1e-12)
+def _unit(values: np.ndarray, axes: tuple[int, ...] = (1, 2, 3), norm: str = "2") -> np.ndarray:
+    mass = _mass(values, axes, norm)
+    return values / ((np.sqrt(mass) if norm == "2" else mass) + 1e-12)

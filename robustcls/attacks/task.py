@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from robustcls._notebook import Brief, Briefly
 from robustcls.attacks.draws import image_keys
+from robustcls.attacks.margins import margins, ranked
 from robustcls.classifiers.answers import is_right
 from robustcls.classifiers.classifier import Classifier
 
@@ -110,10 +112,13 @@ class AttackResult(Briefly):
             with, the image itself.
         success: bool [N], the model misclassifies `adversarial`; for a targeted attack, it
             takes it for the target.
+        passes: int64 [N], how often the attack led each image through the model, forwards and
+            backwards counted apart; None where nobody has counted (default None).
     """
 
     adversarial: np.ndarray
     success: np.ndarray
+    passes: np.ndarray | None = None
 
     @property
     def robust_accuracy(self) -> float:
@@ -143,6 +148,7 @@ class Task:
         success: bool [N], `adversarial` does what the attack wants.
         margin: float32 [N], by how much it does, in logits; negative where it does not.
         touched: bool [N], `adversarial` is not the image any more.
+        passes: int64 [N], how often each image went through the model, forwards or backwards.
     """
 
     def __init__(
@@ -162,15 +168,52 @@ class Task:
         self.margin = np.full(len(images), -np.inf, np.float32)
         self.touched = np.zeros(len(images), bool)
         self.rivals = np.zeros((len(images), rivals), np.int64)
+        self.passes = np.zeros(len(images), np.int64)
+        self._standing_elsewhere, self._total = 0, len(images)
         for start in range(0, len(images), batch_size):
             batch = slice(start, start + batch_size)
             logits = classifier.predict(images[batch])
             self.margin[batch], self.success[batch] = self.judge(logits, labels[batch])
-            if rivals:
-                others, own = all_right_first(logits, labels[batch])
-                np.put_along_axis(others, own[:, None], -np.inf, axis=1)
-                order = np.argsort(-others, axis=1, kind="stable")
-                self.rivals[batch] = order[:, :rivals]
+            self.rivals[batch] = ranked(logits, labels[batch], rivals)
+        self.passes += classifier.samples
+
+    @property
+    def robust_accuracy(self) -> float:
+        """The share of images that stand, of the whole task where this is a part of one."""
+        return (self._standing_elsewhere + float((~self.success).sum())) / self._total
+
+    def part(self, places: np.ndarray) -> Task:
+        """Returns a task of some of the images, of which nothing has been found yet.
+
+        Args:
+            places: int [n], which; each at most once.
+        """
+        part = copy.copy(self)
+        for name in ("images", "labels", "keys", "rivals"):
+            setattr(part, name, getattr(self, name)[places])
+        part.adversarial = part.images.copy()
+        part.success = np.zeros(len(places), bool)
+        part.margin = np.full(len(places), -np.inf, np.float32)
+        part.touched = np.zeros(len(places), bool)
+        part.passes = np.zeros(len(places), np.int64)
+        standing = self._standing_elsewhere + int((~self.success).sum())
+        part._standing_elsewhere = standing - int((~self.success[places]).sum())
+        return part
+
+    def take_over(self, places: np.ndarray, part: Task) -> None:
+        """Keeps what has been found for some of the images, where it is better.
+
+        Args:
+            places: int [n], which, none of which has fallen here.
+            part: of those.
+        """
+        better = part.touched & (part.success | (part.margin > self.margin[places]))
+        chosen = places[better]
+        self.adversarial[chosen] = part.adversarial[better]
+        self.margin[chosen] = part.margin[better]
+        self.touched[chosen] = True
+        self.success[chosen] = part.success[better]
+        self.passes[places] += part.passes
 
     def judge(self, logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the margins, float32 [n], and whether the model is fooled, bool [n].
@@ -219,34 +262,3 @@ class Task:
             index = turned[start : start + batch_size]
             logits = classifier.predict(self.adversarial[index])
             self.margin[index], self.success[index] = self.judge(logits, self.labels[index])
-
-
-def margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns the highest other logit minus the label's, float32 [n].
-
-    Of multi-hot labels: how far the class that is most nearly answered wrong is beyond 0.
-
-    Args:
-        logits: float32 [n, classes].
-        labels: int64 [n], or a `MultiHot`.
-    """
-    logits, labels = all_right_first(logits, labels)
-    own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
-    np.put_along_axis(logits, labels[:, None], -np.inf, axis=1)
-    return logits.max(axis=1) - own
-
-
-def all_right_first(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns copies of logits and labels of one class an image, whatever the labels are.
-
-    Of multi-hot labels: class 0 is that every answer is right, with the logit 0, and class k that
-    the answer about class k - 1 is wrong, with that class's logit turned so that it rises then.
-
-    Args:
-        logits: float32 [n, classes].
-        labels: int64 [n], or a `MultiHot`.
-    """
-    if labels.ndim == 1:
-        return logits.copy(), labels
-    turned = np.where(labels, -logits, logits)
-    return np.pad(turned, [[0, 0], [1, 0]]), np.zeros(len(logits), np.int64)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from robustcls._validation import InputError
 from robustcls.attacks import APGD, PGD, losses
-from robustcls.attacks.apgd import AutoStep, checkpoint_periods
+from robustcls.attacks.auto_pgd.apgd import AutoStep, checkpoint_periods
 
 
 def test_checkpoints_are_the_published_ones():

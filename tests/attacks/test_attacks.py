@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from robustcls._validation import InputError
-from robustcls.attacks import APGD, ATTACKS, FAB, FGSM, PGD, AutoAttack, Square
+from robustcls.attacks import APGD, ATTACKS, DDN, FAB, FGSM, FMN, PGD, AutoAttack, Fast, Square
 from robustcls.classifiers.adapters import classifier_of
 
 SMALL = {"steps": 8, "seed": 3}
@@ -32,6 +32,14 @@ ROWS = [
     Square(epsilon=0.5, norm="2", queries=60),
     AutoAttack(epsilon=0.05, queries=20, **SMALL),
     AutoAttack(epsilon=0.5, norm="2", queries=20, **SMALL),
+    AutoAttack(epsilon=2.5, norm="1", queries=20, **SMALL),
+    FMN(epsilon=0.05, steps=40),
+    FMN(epsilon=0.5, norm="2", steps=40),
+    FMN(epsilon=2.5, norm="1", steps=40),
+    FMN(epsilon=1, norm="0", steps=40),
+    DDN(epsilon=0.5, steps=40),
+    Fast(epsilon=0.03),
+    Fast(epsilon=0.3, norm="2"),
 ]
 # An attack that has no row yet, a user's for example, is held to the contract all the same.
 NEW = [
@@ -56,8 +64,7 @@ def test_contract(attack, shape, problem):
     assert result.adversarial.shape == images.shape
     assert result.success.dtype == bool
     offsets = (result.adversarial - images).reshape(len(images), -1)
-    order = np.inf if attack.norm == "inf" else 2
-    assert np.linalg.norm(offsets, order, axis=1).max() <= attack.epsilon + 1e-6
+    assert np.linalg.norm(offsets, float(attack.norm), axis=1).max() <= attack.epsilon + 1e-6
     assert result.adversarial.min() >= 0
     assert result.adversarial.max() <= 1
 

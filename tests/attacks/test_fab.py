@@ -7,7 +7,7 @@ import tensorflow as tf
 from scipy.optimize import linprog, minimize
 
 from robustcls.attacks import FAB, PGD
-from robustcls.attacks.fab import towards_hyperplane
+from robustcls.attacks.minimum_norm.fab import towards_hyperplane
 
 
 def shortest(point, normal, gap, norm):

@@ -7,10 +7,12 @@ import tensorflow as tf
 
 import robustcls as rc
 from robustcls import InputError
-from robustcls.attacks import APGD, FGSM, PGD, AutoAttack
+from robustcls.attacks import APGD, DDN, FGSM, FMN, PGD, AutoAttack
 from robustcls.attacks.gradient import value_and_gradient
 from robustcls.attacks.task import Task
 from robustcls.classifiers.classifier import Classifier
+from robustcls.evaluation.runs.config import EvaluationConfig
+from robustcls.evaluation.runs.plan import attacks_of
 
 
 class Noise(keras.layers.Layer):
@@ -74,6 +76,18 @@ def test_version_rand_is_apgd_on_both_losses():
     assert attack.members(2) == [APGD(loss="ce", **own)]
 
 
+def test_the_command_lines_settings_reach_the_attacks():
+    config = EvaluationConfig(attack=("autoattack", "pgd"), version="rand", samples=5, norm="1")
+    with pytest.raises(InputError, match="norm must be one of 2, inf for pgd"):
+        attacks_of(config)
+    config = EvaluationConfig(attack="autoattack", version="rand", samples=5, norm="1")
+    assert attacks_of(config) == [
+        AutoAttack(epsilon=8 / 255, norm="1", version="rand", samples=5, queries=5000)
+    ]
+    plain = EvaluationConfig(attack=("autoattack", "pgd"))
+    assert attacks_of(plain) == [AutoAttack(epsilon=8 / 255), PGD(epsilon=8 / 255)]
+
+
 def test_evaluate_averages_every_answer(noisy):
     model, images, labels = noisy
     attack = AutoAttack(version="rand", steps=2, samples=4, epsilon=0.05)
@@ -132,9 +146,12 @@ def test_samples_of_a_deterministic_model(attack, problem):
         (PGD, {"samples": 0}, "samples must be"),
         (PGD, {"epsilon": 0}, "epsilon must be"),
         (APGD, {"steps": 0}, "steps must be"),
-        (APGD, {"norm": "1"}, "norm must be one of 2, inf"),
+        (PGD, {"norm": "1"}, "norm must be one of 2, inf for pgd; received '1', which apgd, fab"),
+        (APGD, {"norm": "0"}, "norm must be one of 1, 2, inf for apgd; .* which fmn know"),
+        (FMN, {"norm": "3"}, "norm must be one of 0, 1, 2, inf; received '3'"),
+        (DDN, {"norm": "inf"}, "norm must be one of 2 for ddn; received 'inf'"),
         (AutoAttack, {"queries": 0}, "queries must be"),
-        (AutoAttack, {"norm": "0"}, "norm must be one of 2, inf"),
+        (AutoAttack, {"norm": "0"}, "norm must be one of 1, 2, inf for autoattack"),
         (AutoAttack, {"samples": 1}, "samples must be"),
         (AutoAttack, {"version": "random"}, "version must be one of rand, standard"),
     ],

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from robustcls.attacks import APGD, FAB, Square, draws
-from robustcls.attacks.apgd import AutoStep
-from robustcls.attacks.fab import BoundaryStep, towards_hyperplane
+from robustcls.attacks.auto_pgd.apgd import AutoStep
 from robustcls.attacks.losses import logit_difference
+from robustcls.attacks.minimum_norm.fab import BoundaryStep, towards_hyperplane
 from robustcls.attacks.square import _square
 from robustcls.attacks.task import Batch
 from robustcls.classifiers.classifier import Classifier

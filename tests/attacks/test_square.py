@@ -102,7 +102,7 @@ def test_every_pixel_of_the_start_lies_on_the_boundary(problem):
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4, 7, 12])
 def test_bumps_have_norm_one_and_a_hill_over_a_valley(side):
-    pattern = _pattern(side)
+    pattern = _pattern(side, "2")
     assert pattern.shape == (side, side)
     assert np.linalg.norm(pattern) == pytest.approx(1, abs=1e-5)
     if side > 1:

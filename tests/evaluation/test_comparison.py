@@ -97,8 +97,12 @@ def test_metrics_hold_everything(evaluated, metrics, honest):
     assert set(calibration) == set(found) - {"epsilon"}
     assert calibration["clean"]["accuracy"] == pytest.approx(found["clean"])
     epsilons, accuracies = zip(*metrics["accuracy_over_epsilon"]["adversarial"], strict=True)
-    assert epsilons == pytest.approx((0, 0.025, 0.05, 0.1, 0.15, 0.2))
+    assert epsilons == pytest.approx(np.arange(17) / 80)
     assert list(accuracies) == sorted(accuracies, reverse=True)
+    distance = metrics["median_distance"]["adversarial"]
+    assert (
+        np.interp(distance, epsilons, accuracies) == pytest.approx(0.5, abs=0.1) or distance > 0.2
+    )
     assert metrics["corruptions"]["base"]["mce"] == 1
     assert metrics["corruptions"]["adversarial"]["reference"] == "base"
     assert metrics["corruptions"]["adversarial"]["trained_on"] == ["shot_noise"]
@@ -164,9 +168,10 @@ def test_the_report_is_one_escaped_file(evaluated, metrics):
     assert "used in" in page
     drawing = (evaluated.folder / "report" / "accuracy_over_epsilon.svg").read_text()
     marks = [mark.tag.rpartition("}")[2] for mark in ElementTree.fromstring(drawing).iter()]
-    # A line and its key for each model; six points on each line.
+    # A line and its key for each model; 17 points on each line.
     assert marks.count("polyline") == 4
-    assert marks.count("circle") == 12
+    assert marks.count("circle") == 34
+    assert "Median distance to a misclassified point: base" in written
 
 
 def test_a_report_of_what_is_known_so_far(metrics):
@@ -353,7 +358,7 @@ def test_bad_input(evaluated, honest, tmp_path):
         ({"attack": " , "}, "attack must be one or more"),
         ({"epsilon": 0}, "epsilon must be in"),
         ({"steps": 0}, "steps must be an integer >= 1"),
-        ({"norm": "l1"}, "norm must be one of 2, inf"),
+        ({"norm": "l1"}, "norm must be one of 0, 1, 2, inf"),
         ({"severity": 6}, "severity must be an integer"),
     ]:
         with pytest.raises(InputError, match=message):

@@ -56,6 +56,7 @@ def render(
         epsilon_chart=_over_epsilon(metrics),
         severity_chart=_over_severity(metrics),
         curve_note=_images_behind(_curve_counts(metrics)),
+        distance_note=_median_distances(metrics),
         severity_note=_severity_note(metrics),
         front_chart=_front(metrics, attack),
         trainings=training_charts(histories or {}),
@@ -119,7 +120,7 @@ def _over_epsilon(metrics: Mapping[str, Any]) -> str | None:
     curves = metrics["accuracy_over_epsilon"]
     if not curves:
         return None
-    ball = "L∞" if metrics["norm"] == "inf" else "L2"
+    ball = "L∞" if metrics["norm"] == "inf" else f"L{metrics['norm']}"
     attack = metrics["curve_attack"]
     return line_chart(
         curves,
@@ -199,6 +200,14 @@ def _curve_counts(metrics: Mapping[str, Any]) -> dict[str, int]:
     # Metrics of 0.1 do not say, but this is how many there were.
     count = min(metrics["settings"]["curve_limit"], metrics["count"])
     return dict.fromkeys(metrics["accuracy_over_epsilon"], count)
+
+
+def _median_distances(metrics: Mapping[str, Any]) -> str:
+    """How far the nearest misclassified point of half of the images is at most, in words."""
+    # Metrics of 0.1 do not say.
+    found = metrics.get("median_distance", {})
+    known = [f"{model} {distance:.4g}" for model, distance in found.items() if distance is not None]
+    return f"Median distance to a misclassified point: {', '.join(known)}." if known else ""
 
 
 def _images_behind(counts: Mapping[str, int]) -> str:

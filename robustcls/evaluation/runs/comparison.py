@@ -135,7 +135,7 @@ def _evaluate(
     metrics = write_sealed(evaluated.folder / METRICS, metrics)
     curves = metrics["accuracy_over_epsilon"]
     if curves:
-        ball = "L-infinity" if config.norm == "inf" else "L2"
+        ball = "L-infinity" if config.norm == "inf" else f"L{config.norm}"
         write_chart(
             curves,
             evaluated.folder / "report" / "accuracy_over_epsilon.svg",
@@ -170,6 +170,10 @@ def print_comparison(metrics: Mapping[str, Any], console: Console | None = None)
         means = [f"{100 * metrics['corruptions'][m]['mean_accuracy']:.1f}" for m in models]
         table.add_row(f"mean over {scale}", *means)
     console.print(table)
+    for model, distance in metrics.get("median_distance", {}).items():
+        if distance is not None:
+            line = f"Median distance to a misclassified point, {model}: {distance:.4g}"
+            console.print(line, highlight=False, markup=False)
     for words in metrics.get("findings", ()):
         console.print(f"Mind: {words}", highlight=False, markup=False)
     for model, found in metrics["trust"].items():
@@ -207,7 +211,11 @@ def _metrics(
             model: curve.get("count", min(config.curve_limit, len(evaluated.test)))
             for model, curve in _of_parts(results, "curve").items()
         },
-        "curve_attack": f"pgd{config.steps}",
+        "curve_attack": "fmn",
+        "median_distance": {
+            model: curve.get("median_distance")
+            for model, curve in _of_parts(results, "curve").items()
+        },
         "classes": {
             model: _classes(parts, evaluated.class_names) for model, parts in measured.items()
         },

@@ -16,7 +16,10 @@ from robustcls._settings import (
 from robustcls._validation import InputError, check_choice
 from robustcls.attacks.registry import ATTACKS
 
-ATTACK_SETTINGS = ("epsilon", "norm", "steps", "restarts", "queries", "seed")
+ATTACK_SETTINGS = (
+    *("epsilon", "norm", "steps", "restarts", "queries"),
+    *("version", "samples", "seed"),
+)
 """The settings that an attack takes where it has them, see `Attack.from_settings`."""
 
 
@@ -27,10 +30,16 @@ class EvaluationConfig:
     Args:
         attack: one or more names of attacks, or none (default ("fgsm", "pgd")).
         epsilon: radius of the ball for images in [0, 1] (float in (0, 1], default 8/255).
-        norm: of the ball, inf or 2 ("inf" or "2", default "inf").
+        norm: of the ball, inf, 2, 1 or 0, where the attacks know it ("inf", "2", "1" or "0",
+            default "inf").
         steps: steps of PGD (int >= 1, default 20).
         restarts: random starts of PGD (int >= 1, default 1).
         queries: of Square, alone and in AutoAttack (int >= 1, default 5000).
+        version: of AutoAttack, standard, or rand for models that answer at random ("standard" or
+            "rand", default "standard").
+        samples: for models that answer at random, answers that a step of PGD, APGD or AutoAttack's
+            version rand averages; left out, 20 for that version and 1 for the others (int >= 1 or
+            None, default None).
         limit: attack and corrupt a random subset of at most that many images; all when left out.
             Clean images and the three noises are always measured on all (int >= 1 or None, default
             None).
@@ -53,10 +62,12 @@ class EvaluationConfig:
 
     attack: tuple[str, ...] | str = ("fgsm", "pgd")
     epsilon: Epsilon = 8 / 255
-    norm: Annotated[str, Choice(("inf", "2"))] = "inf"
+    norm: Annotated[str, Choice(("inf", "2", "1", "0"))] = "inf"
     steps: PositiveInt = 20
     restarts: PositiveInt = 1
     queries: PositiveInt = 5000
+    version: Annotated[str, Choice(("standard", "rand"))] = "standard"
+    samples: PositiveInt | None = None
     limit: PositiveInt | None = None
     curve_limit: NonNegativeInt = 256
     noise_scale: str = "cifar_c"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from robustcls._validation import InputError, check_choice, check_labels
-from robustcls.attacks import ATTACKS, PGD, Attack
+from robustcls.attacks import ATTACKS, FMN, PGD, Attack
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.classifiers.ranges import require_fitting_range
 from robustcls.evaluation.calibration import calibration
@@ -27,8 +27,8 @@ from robustcls.evaluation.runs.config import ATTACK_SETTINGS, EvaluationConfig
 from robustcls.evaluation.runs.models import ModelsAndImages, StoredModel
 from robustcls.evaluation.trust import assessment as trust
 
-CURVE_FACTORS = (0.25, 0.5, 1.0, 1.5, 2.0)
-"""Multiples of epsilon at which the curve over epsilon is measured."""
+CURVE_FACTORS = tuple(np.arange(1, 17) / 8)
+"""Multiples of epsilon at which the curve over epsilon is drawn."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Part:
 def attacks_of(config: EvaluationConfig) -> list[Attack]:
     """Returns the attacks that a configuration names, in its order."""
     settings = {name: getattr(config, name) for name in ATTACK_SETTINGS}
+    if config.samples is None:
+        del settings["samples"]
     return [ATTACKS[name].from_settings(settings) for name in config.attacks]
 
 
@@ -84,6 +86,11 @@ class EvaluationPlan:
     def model(self) -> Any:
         return self.stored.load()
 
+    @property
+    def samples(self) -> int:
+        """Answers that are averaged of a model that answers at random."""
+        return max((attack.answers for attack in attacks_of(self.config)), default=1)
+
     @cached_property
     def evaluator(self) -> Evaluator:
         """What measures the model, which fits the images.
@@ -92,7 +99,7 @@ class EvaluationPlan:
             InputError: it does not.
         """
         classifier = classifier_of(self.model)
-        num_classes = prepare(classifier, self.test.images)
+        num_classes = prepare(classifier, self.test.images, self.samples)
         if num_classes != len(self.class_names):
             raise InputError(
                 f"data must have the {num_classes} classes of the model; {self.source} has "
@@ -118,7 +125,8 @@ class EvaluationPlan:
         for shown in attacks_of(config)[-1:]:
             settings = {"attack": repr(shown), "limit": config.limit, "seed": seed, "shown": SHOWN}
             parts.append(Part("images", settings, partial(self._images, shown)))
-        if config.curve_limit and config.attacks:
+        # One run for all radii takes a model that answers the same each time.
+        if config.curve_limit and config.attacks and self.samples == 1:
             depends_on = {"attack": repr(self._curve_attack), "limit": config.curve_limit}
             parts.append(Part("curve", depends_on, self._curve))
         if config.corruptions is not None:
@@ -132,7 +140,7 @@ class EvaluationPlan:
         if config.trust:
             others = [other.digest for other in self.others]
             depends_on = {
-                "attack": repr(self._curve_attack),
+                "attack": repr(self._checking_attack),
                 "judged": self._judged_attack,
                 "images": config.trust_images,
                 "others": ", ".join(others),
@@ -179,26 +187,27 @@ class EvaluationPlan:
         }
 
     @property
-    def _curve_attack(self) -> PGD:
-        config = self.config
-        return PGD(epsilon=config.epsilon, norm=config.norm, steps=config.steps, seed=config.seed)
+    def _curve_attack(self) -> FMN:
+        return FMN(epsilon=self.config.epsilon, norm=self.config.norm)
 
     def _curve(self, state: Path) -> dict[str, Any]:
         config = self.config
-        chosen = subset(len(self.test), config.curve_limit, config.seed)
-        few = self.test.take(chosen)
-        most = 1.0 if config.norm == "inf" else np.inf
-        results = self._curve_attack.over(
+        few = self.test.take(subset(len(self.test), config.curve_limit, config.seed))
+        nearest = self._curve_attack.nearest(
             self.evaluator.classifier,
             few.float_images(),
             few.labels,
-            epsilons=[min(most, factor * config.epsilon) for factor in CURVE_FACTORS],
             checkpoint=state,
             **self.settings,
         )
-        clean = self.evaluator.changed("curve", places=chosen).measurement.accuracy
-        points = [[float(epsilon), result.robust_accuracy] for epsilon, result in results.items()]
-        return {"points": [[0.0, clean], *points], "count": len(few)}
+        most = 1.0 if config.norm == "inf" else np.inf
+        radii = [0.0, *sorted({min(most, factor * config.epsilon) for factor in CURVE_FACTORS})]
+        median = nearest.median
+        return {
+            "points": [[float(radius), nearest.robust_accuracy(radius)] for radius in radii],
+            "count": len(few),
+            "median_distance": median if np.isfinite(median) else None,
+        }
 
     def _corruptions(self, _: Path) -> dict[str, Any]:
         classifier, name = self.evaluator.classifier, str(self.config.corruptions)
@@ -214,9 +223,14 @@ class EvaluationPlan:
         return dataclasses.asdict(report)
 
     @property
+    def _checking_attack(self) -> PGD:
+        config = self.config
+        return PGD(epsilon=config.epsilon, norm=config.norm, steps=config.steps, seed=config.seed)
+
+    @property
     def _judged_attack(self) -> str:
         """Whose figures the trust checks are for: the strongest's."""
-        return "apgd" if {"apgd", "autoattack"} & set(self.config.attacks) else "pgd"
+        return "apgd" if {"apgd", "autoattack", "fast"} & set(self.config.attacks) else "pgd"
 
     def _trust(self, _: Path) -> dict[str, Any]:
         config = self.config

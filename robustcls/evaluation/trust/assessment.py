@@ -86,8 +86,8 @@ def check(
         norm: of the ball ("inf" or "2", default "inf").
         num_images: check on a random subset of at most that many. With few images a point is a
             fraction of an image; 200 or more say something (int >= 1, default 256).
-        attack: whose figures are to be believed: "pgd", or "apgd", which stands for AutoAttack too,
-            since AutoAttack does no less ("pgd" or "apgd", default "pgd").
+        attack: whose figures are to be believed: "pgd", or "apgd", which stands for AutoAttack and
+            the fast suite too, since they do no less ("pgd" or "apgd", default "pgd").
         steps: of PGD (int >= 1, default 20).
         queries: of Square (int >= 1, default 500).
         reference_models: other models for the same images by name, for check 11; two trainings of

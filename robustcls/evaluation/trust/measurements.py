@@ -15,7 +15,7 @@ import tensorflow as tf
 from robustcls._progress import tqdm
 from robustcls._validation import check_images, check_labels
 from robustcls.attacks import APGD, PGD, Attack, AttackResult, Square, draws, norms
-from robustcls.attacks.task import margins
+from robustcls.attacks.margins import margins
 from robustcls.evaluation.trust.checked_model import CheckedModel
 from robustcls.evaluation.trust.evidence import (
     LARGE_STEPS,

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from robustcls._settings import Choice, PositiveInt, Range
-from robustcls.attacks.apgd import APGD
+from robustcls.attacks.auto_pgd.apgd import APGD
 from robustcls.attacks.base import Attack
-from robustcls.attacks.fab import FAB
+from robustcls.attacks.minimum_norm.fab import FAB
 from robustcls.attacks.square import Square
 from robustcls.attacks.task import Options, Task
 from robustcls.classifiers.classifier import Classifier
+
+SPARSE_RESTARTS, SPARSE_TARGETS = 5, 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,8 @@ class AutoAttack(Attack):
 
     The defaults are the published settings, Square's unrescaled schedule among them. A model of
     three classes gets the untargeted ratio, which compares three logits where the targeted one
-    needs four; one of two classes does without.
+    needs four; one of two classes does without. In the L1 ball APGD on cross-entropy begins five
+    times, and targeted APGD aims at five classes at most.
 
     Version "rand" is for models that answer at random. It is APGD on cross-entropy and APGD on the
     untargeted ratio, each step along the mean gradient of `samples` answers (expectation over
@@ -29,12 +32,14 @@ class AutoAttack(Attack):
     Such a model draws from its own generator, so two runs differ.
 
     Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of
-    diverse parameter-free attacks", 2020, section 5; Athalye et al., "Synthesizing Robust
-    Adversarial Examples", 2018, section 2.
+    diverse parameter-free attacks", 2020, section 5; "Mind the box: l1-APGD for sparse adversarial
+    attacks on image classifiers", 2021, section 5 (the L1 ball); Athalye et al., "Synthesizing
+    Robust Adversarial Examples", 2018, section 2.
 
     Args:
-        epsilon: radius of the ball; above 1 only for norm "2" (float in (0, 1], default 8/255).
-        norm: of the ball ("inf" or "2", default "inf").
+        epsilon: radius of the ball; above 1 only for norms "2" and "1" (float in (0, 1], default
+            8/255).
+        norm: of the ball ("inf", "2" or "1", default "inf").
         steps: of each run of APGD and FAB (int >= 1, default 100).
         target_classes: how many classes targeted attacks aim at; at most all but the label (int >=
             1, default 9).
@@ -51,6 +56,7 @@ class AutoAttack(Attack):
     version: Annotated[str, Choice(("standard", "rand"))] = "standard"
     samples: Annotated[int, Range(minimum=2)] = 20
 
+    known_norms = ("inf", "2", "1")
     published = ("steps",)
 
     def members(self, num_classes: int) -> list[Attack]:
@@ -61,13 +67,17 @@ class AutoAttack(Attack):
         """
         ball: dict[str, Any] = {"epsilon": self.epsilon, "norm": self.norm, "seed": self.seed}
         aims: dict[str, Any] = {"steps": self.steps, "target_classes": self.target_classes}
+        # As published: in the L1 ball more starts and fewer targets.
+        sparse = self.norm == "1"
+        starts = SPARSE_RESTARTS if sparse else 1
+        targets = min(SPARSE_TARGETS, self.target_classes) if sparse else self.target_classes
         if self.version == "rand":
             kinds = ("ce", "dlr") if num_classes > 2 else ("ce",)
             own: dict[str, Any] = {"steps": self.steps, "samples": self.samples}
             return [APGD(loss=loss, **own, **ball) for loss in kinds]
-        attacks: list[Attack] = [APGD(loss="ce", steps=self.steps, **ball)]
+        attacks: list[Attack] = [APGD(loss="ce", steps=self.steps, restarts=starts, **ball)]
         if num_classes > 3:
-            attacks.append(APGD(loss="dlr", **aims, **ball))
+            attacks.append(APGD(loss="dlr", **aims | {"target_classes": targets}, **ball))
         elif num_classes == 3:
             attacks.append(APGD(loss="dlr", steps=self.steps, **ball))
         square = Square(queries=self.queries, rescale=False, **ball)

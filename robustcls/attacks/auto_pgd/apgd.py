@@ -11,6 +11,7 @@ import tensorflow as tf
 from robustcls._settings import Choice, NonNegativeInt, PositiveInt
 from robustcls._validation import InputError
 from robustcls.attacks import losses, norms
+from robustcls.attacks.auto_pgd.sparse_step import SparseStep, sparse_settings, sparse_start, where
 from robustcls.attacks.gradient import GradientAttack, Logits, Rule, Tensors, value_and_gradient
 from robustcls.attacks.task import Batch, State
 from robustcls.classifiers.classifier import Classifier
@@ -40,11 +41,7 @@ class AutoStep:
     ) -> tuple[tf.Tensor, tf.Tensor, Tensors]:
         def loss(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             outputs = logits(points)
-            if self.loss == "ce":
-                return losses.cross_entropy(outputs, batch["labels"]), outputs
-            if self.aimed:
-                return losses.targeted_dlr(outputs, batch["labels"], batch["targets"]), outputs
-            return losses.dlr(outputs, batch["labels"]), outputs
+            return losses.raised(outputs, batch, self.loss, self.aimed), outputs
 
         point = state["current"]
         value, outputs, gradient = value_and_gradient(loss, point, self.samples)
@@ -52,8 +49,8 @@ class AutoStep:
 
         better = value > state["best_loss"]
         best = {
-            "best": _where(better, point, state["best"]),
-            "best_gradient": _where(better, gradient, state["best_gradient"]),
+            "best": where(better, point, state["best"]),
+            "best_gradient": where(better, gradient, state["best_gradient"]),
             "best_loss": tf.where(better, value, state["best_loss"]),
         }
         rises = state["rises"] + tf.cast(value > state["last_loss"], tf.float32)
@@ -66,8 +63,8 @@ class AutoStep:
         halve = (period > 0) & ((rises <= RHO * period) | no_progress)
         at_check = period > 0
         step_size = tf.where(halve, state["step_size"] / 2, state["step_size"])
-        point_now = _where(halve, best["best"], point)
-        gradient = _where(halve, best["best_gradient"], gradient)
+        point_now = where(halve, best["best"], point)
+        gradient = where(halve, best["best_gradient"], gradient)
 
         def project(points: tf.Tensor) -> tf.Tensor:
             return norms.project(points, batch["images"], settings["epsilon"], self.norm)
@@ -81,7 +78,7 @@ class AutoStep:
             outputs,
             best
             | {
-                "current": _where(first, plain, momentum),
+                "current": where(first, plain, momentum),
                 "previous": point_now,
                 "last_loss": value,
                 "checked_loss": tf.where(at_check, best["best_loss"], checked_loss),
@@ -99,14 +96,17 @@ class APGD(GradientAttack):
     Begins with steps of 2 epsilon. At checkpoints the step is halved, and the search goes on
     from the best point so far, for images whose loss rose in at most three quarters of the
     steps since the last checkpoint, or did not pass its best though the step was not halved
-    last time.
+    last time. In the L1 ball a step changes few values, and the search begins in balls of three and
+    two times the radius.
 
     Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of
-    diverse parameter-free attacks", 2020, algorithm 1.
+    diverse parameter-free attacks", 2020, algorithm 1; "Mind the box: l1-APGD for sparse
+    adversarial attacks on image classifiers", 2021, algorithm 1 and section 4 (the L1 ball).
 
     Args:
-        epsilon: radius of the ball; above 1 only for norm "2" (float in (0, 1], default 8/255).
-        norm: of the ball ("inf" or "2", default "inf").
+        epsilon: radius of the ball; above 1 only for norms "2" and "1" (float in (0, 1], default
+            8/255).
+        norm: of the ball ("inf", "2" or "1", default "inf").
         loss: "ce", cross-entropy, or "dlr", the difference of logits ratio, which needs three
             classes, or four with `target_classes` ("ce" or "dlr", default "ce").
         steps: gradient steps of each run (int >= 1, default 100).
@@ -125,6 +125,7 @@ class APGD(GradientAttack):
     target_classes: NonNegativeInt = 0
     samples: PositiveInt = 1
 
+    known_norms = ("inf", "2", "1")
     published = ("steps", "restarts")
 
     def __post_init__(self) -> None:
@@ -144,16 +145,27 @@ class APGD(GradientAttack):
 
     @property
     def rule(self) -> Rule:
+        if self.norm == "1":
+            return SparseStep(self.loss, self.target_classes > 0, self.samples)
         return AutoStep(self.norm, self.loss, self.target_classes > 0, self.samples)
 
     @property
     def settings(self) -> State:
+        if self.norm == "1":
+            return sparse_settings(self.epsilon, self.steps)
         periods = np.array(checkpoint_periods(self.steps), np.float32)
         return {"epsilon": np.asarray(self.epsilon, np.float32), "periods": periods}
 
     @property
     def step_count(self) -> int:
+        if self.norm == "1":
+            # The last point is looked at apart, as ever.
+            return len(self.settings["radii"]) - 1
         return self.steps
+
+    @property
+    def stays_inside(self) -> bool:
+        return self.norm != "1"
 
     @property
     def restart_count(self) -> int:
@@ -172,6 +184,8 @@ class APGD(GradientAttack):
         return super().objection(classifier)
 
     def start(self, batch: Batch) -> State:
+        if self.norm == "1":
+            return sparse_start(batch, self.epsilon)
         count, shape = len(batch.images), batch.images.shape[1:]
         noise = norms.random_on_sphere(batch.keys, shape, self.epsilon, self.norm)
         current = np.clip(batch.images + noise, 0, 1)
@@ -205,8 +219,3 @@ def checkpoint_periods(steps: int) -> list[int]:
         if since == period:
             period, since = max(period - shrinkage, shortest), 0
     return periods
-
-
-def _where(chosen: tf.Tensor, yes: tf.Tensor, no: tf.Tensor) -> tf.Tensor:
-    """Chooses whole images, by bool [N]."""
-    return tf.where(chosen[:, None, None, None], yes, no)

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from robustcls._settings import PositiveInt
 from robustcls.attacks import losses, norms
-from robustcls.attacks.gradient import GradientAttack, Logits, Rule, Tensors, value_and_gradient
+from robustcls.attacks.gradient import Logits, Rule, Tensors, value_and_gradient
+from robustcls.attacks.minimum_norm.nearest import MinimumNormAttack
 from robustcls.attacks.task import Batch, State
 
 ALPHA_MAX = 0.1
@@ -58,7 +59,7 @@ class BoundaryStep:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FAB(GradientAttack):
+class FAB(MinimumNormAttack):
     """Looks for the nearest misclassified point rather than the worst one within the ball.
 
     Each step goes to the boundary between the label and one target class as the gradients have
@@ -70,8 +71,9 @@ class FAB(GradientAttack):
     boundary attack", 2020, algorithm 1, aimed at one class at a time as in AutoAttack.
 
     Args:
-        epsilon: radius of the ball; above 1 only for norm "2" (float in (0, 1], default 8/255).
-        norm: of the ball ("inf" or "2", default "inf").
+        epsilon: radius of the ball; above 1 only for norms "2" and "1" (float in (0, 1], default
+            8/255).
+        norm: of the ball ("inf", "2" or "1", default "inf").
         steps: of each run (int >= 1, default 100).
         restarts: runs for each target class; the first begins at the image, the others at half of
             epsilon from it (int >= 1, default 1).
@@ -84,6 +86,7 @@ class FAB(GradientAttack):
     restarts: PositiveInt = 1
     target_classes: PositiveInt = 9
 
+    known_norms = ("inf", "2", "1")
     published = ("steps", "restarts")
 
     @property
@@ -107,16 +110,16 @@ class FAB(GradientAttack):
         return self.restarts
 
     @property
+    def passes(self) -> int:
+        return 3
+
+    @property
     def moves_last(self) -> bool:
         return False
 
     @property
     def repeats(self) -> bool:
         return type(self.rule) is BoundaryStep
-
-    @property
-    def stays_inside(self) -> bool:
-        return False
 
     def rivals(self, num_classes: int) -> int:
         return min(self.target_classes, num_classes - 1)
@@ -139,13 +142,14 @@ def towards_hyperplane(
     way to the side of the box, c_i is 1 for norm "inf" and |normal_i| for norm "2", and t is as
     large as needed. The change is a concave function of t made of straight pieces, which end
     where a coordinate meets its side, so Newton's method climbs to t and stops there after a
-    few steps.
+    few steps. For norm "1" the coordinates of the largest |normal_i| go to their sides one after
+    the other.
 
     Args:
         points: float32 [N, H, W, C] in [0, 1].
         normals: float32 [N, H, W, C].
         gaps: float32 [N].
-        norm: "inf" or "2".
+        norm: "inf", "2" or "1".
 
     Returns:
         float32 [N, H, W, C]. Where the box is too small, all coordinates go to their sides.
@@ -161,6 +165,8 @@ def towards_hyperplane(
     ways = tf.sign(gaps) * tf.sign(normals)
     rooms = tf.where(ways > 0, 1 - points, points) * tf.abs(ways)
     weights = tf.abs(normals)
+    if norm == "1":
+        return tf.reshape(ways * _largest_first(weights, rooms, tf.abs(gaps)), shape)
     speeds = tf.ones_like(weights) if norm == "inf" else weights
     ends = tf.where(weights > 0, rooms / tf.maximum(speeds, 1e-30), 0.0)
     gains, everything = weights * speeds, weights * rooms
@@ -182,3 +188,13 @@ def towards_hyperplane(
         maximum_iterations=64,
     )
     return tf.reshape(ways * tf.minimum(t * speeds, rooms), shape)
+
+
+def _largest_first(weights: tf.Tensor, rooms: tf.Tensor, gaps: tf.Tensor) -> tf.Tensor:
+    """How far each coordinate goes when those of the largest weights close the gap alone."""
+    order = tf.argsort(weights, direction="DESCENDING", stable=True)
+    ordered = tf.gather(weights, order, batch_dims=1)
+    most = ordered * tf.gather(rooms, order, batch_dims=1)
+    given = tf.clip_by_value(gaps - tf.cumsum(most, 1, exclusive=True), 0.0, most)
+    moves = tf.math.divide_no_nan(given, ordered)
+    return tf.gather(moves, tf.argsort(order, stable=True), batch_dims=1)

@@ -1,0 +1,1 @@
+"""Auto-PGD: its rule in the balls of each norm."""

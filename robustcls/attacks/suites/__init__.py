@@ -1,0 +1,1 @@
+"""Attacks made of several, one after the other."""
