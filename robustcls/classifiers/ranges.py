@@ -30,6 +30,8 @@ _NARROW = 0.2
 #: Images that accuracy in another range is tried on, at most.
 LOOKED_AT = 128
 _CHANCE = 1e-3
+# A scale that no logits have, and that bytes do.
+_SMALL = 0.01
 _SIDE = 32
 
 
@@ -115,15 +117,19 @@ def range_of_layers(model: Any) -> tuple[InputRange, str] | None:
 
     What comes before the first weights (rescaling, normalization, operations, also within nested
     models) is given black and white in each range: it fits when white and black end up apart, on
-    both sides of 0 or from 0 on.
+    both sides of 0 or from 0 on. Of a subclassed model no order is known, so only a layer says
+    something that makes a hundredth of its input, as `Rescaling(1/255)` does.
 
     Args:
-        model: anything; only a functional or sequential Keras model of float images has an answer.
+        model: anything; only a Keras model of float images has an answer.
 
     Returns:
         The range, and the names of the layers; None when they say nothing, as in a model whose
         first layer is a convolution.
     """
+    if isinstance(model, keras.Model) and not getattr(model, "inputs", None):
+        shrinking = [layer.name for layer in model._flatten_layers() if _shrinks(layer)]
+        return (OTHERS[0], shrinking[0]) if shrinking else None
     try:
         parts, names = _first_layers(model)
         ends = [*UNIT, *(end for one in OTHERS for end in one)]
@@ -222,12 +228,9 @@ def _first_layers(model: Any) -> tuple[list[keras.Model], str]:
         boundary, inner = None, None
         for node in _nodes(model):
             operation = node.operation
-            if isinstance(operation, keras.Model):
-                boundary = node.input_tensors[0]
-                inner = operation if getattr(operation, "inputs", None) else None
-                break
             if _has_weights(operation):
                 boundary = node.input_tensors[0]
+                inner = operation if getattr(operation, "inputs", None) else None
                 break
             if not isinstance(operation, keras.layers.InputLayer):
                 names.append(operation.name)
@@ -246,6 +249,12 @@ def _nodes(model: keras.Model) -> Iterator[Any]:
 
 
 def _has_weights(operation: Any) -> bool:
+    if isinstance(operation, keras.Model):
+        return any(_has_weights(layer) for layer in operation.layers)
     return bool(getattr(operation, "weights", None)) and not isinstance(
         operation, keras.layers.Normalization
     )
+
+
+def _shrinks(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.Rescaling) and bool(np.abs(layer.scale).max() <= _SMALL)

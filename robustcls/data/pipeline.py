@@ -18,6 +18,7 @@ import tensorflow as tf
 from robustcls._settings import PositiveInt, Range, checked
 from robustcls._validation import InputError, check_images, check_labels
 from robustcls.data.splits import Split, Splits
+from robustcls.data.storage import MEMORY_LIMIT
 
 Arrays: TypeAlias = tuple[Any, Any]
 Policy: TypeAlias = Callable[..., tf.Tensor]
@@ -166,7 +167,8 @@ def arrays_of(data: Split | Arrays | tf.data.Dataset) -> tuple[np.ndarray, np.nd
 
     Args:
         data: a split, (images float32 [N, H, W, C] in [0, 1], labels int [N] or multi-hot rows),
-            or a dataset of such pairs, in batches or one by one.
+            or a dataset of such pairs, or of dictionaries with "image" and "label", in batches or
+            one by one.
 
     Returns:
         The images, and labels int64 [N] or a `MultiHot`.
@@ -181,16 +183,32 @@ def arrays_of(data: Split | Arrays | tf.data.Dataset) -> tuple[np.ndarray, np.nd
 
 
 def _gathered(batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    if isinstance(batches.element_spec, dict) and {"image", "label"} <= set(batches.element_spec):
+        # As TensorFlow Datasets has them.
+        batches = batches.map(lambda example: (example["image"], example["label"]))
     spec = batches.element_spec
-    if not (isinstance(spec, tuple) and len(spec) == 2):
+    if not (isinstance(spec, tuple) and len(spec) == 2 and all(map(_is_tensor, spec))):
         raise InputError(
-            f"data must be a dataset of (images, labels); received elements of {_form(spec)}."
+            f"data must be a dataset of (images, labels); received elements of {_form(spec)}"
         )
     if batches.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InputError("data must be a dataset with an end; received one that repeats for ever.")
     if getattr(spec[0], "shape", tf.TensorShape(None)).rank == 3:
         batches = batches.batch(128)
-    parts = [(images.numpy(), labels.numpy()) for images, labels in batches]
+    parts, size = [], 0
+    try:
+        for images, labels in batches:
+            parts.append((images.numpy(), labels.numpy()))
+            size += parts[-1][0].nbytes
+            if size > MEMORY_LIMIT:
+                raise InputError(
+                    f"data must fit into memory; received {len(parts)} batches of together more "
+                    f"than {MEMORY_LIMIT / 2**30:g} GiB, or without an end. Did you mean "
+                    "data.take(...)?"
+                )
+    except tf.errors.OpError as error:
+        reason = str(error.message).splitlines()[0].split("}} ")[-1].split(" [Op:")[0]
+        raise InputError(f"data must be a dataset that can be read; it raised: {reason}") from error
     if not parts:
         raise InputError("data must have at least one image; received an empty dataset.")
     images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -199,10 +217,16 @@ def _gathered(batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
     return images, check_labels(labels, len(images), argument="labels of data", several=True)
 
 
+def _is_tensor(spec: Any) -> bool:
+    return isinstance(spec, tf.TensorSpec)
+
+
 def _form(spec: Any) -> str:
     if isinstance(spec, dict):
         return f"a dictionary ({', '.join(map(str, spec))}). Did you mean data.map(...) to a pair?"
-    return f"{len(spec)} parts" if isinstance(spec, tuple) else "one part"
+    if isinstance(spec, tuple) and len(spec) == 2:
+        return "a pair of which one is no tensor. Did you mean data.map(...) to images and labels?"
+    return f"{len(spec)} parts." if isinstance(spec, tuple) else "one part."
 
 
 def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -223,8 +247,10 @@ def _source(data: Split | Arrays | ImageSource) -> ImageSource:
             raise InputError("data must have at least one image; received an empty split.")
         return ImageSource(data.images, data.labels)
     if not (isinstance(data, tuple) and len(data) == 2):
+        hint = " Did you mean its test part?" if isinstance(data, Splits) else ""
         raise InputError(
             f"data must be a Split or a pair (images, labels); received {type(data).__name__}."
+            + hint
         )
     images = check_images(data[0])
     return ImageSource(images, check_labels(data[1], len(images), several=True))

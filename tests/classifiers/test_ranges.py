@@ -38,7 +38,33 @@ def own(name):
     return layers.Rescaling([1 / s for s in backbone.std], [-m / s for m, s in pairs])
 
 
+def within(*steps):
+    """Layers in a model of their own, as augmentations often are."""
+    return keras.Sequential([keras.Sequential(list(steps))])
+
+
+class Subclassed(keras.Model):
+    def __init__(self, scale):
+        super().__init__()
+        self.steps = [layers.Rescaling(scale), layers.Flatten(), layers.Dense(3)]
+
+    def call(self, images):
+        for step in self.steps:
+            images = step(images)
+        return images
+
+
 MADE_FOR = {
+    "in a model of its own": (
+        lambda: network(layers.GaussianNoise(0.1), within(layers.Rescaling(1 / 255))),
+        BYTES,
+    ),
+    "beside augmentation": (
+        lambda: network(within(layers.RandomFlip()), within(adapted(0, 255))),
+        BYTES,
+    ),
+    "subclassed": (lambda: Subclassed(1 / 127.5), BYTES),
+    "subclassed, another scale": (lambda: Subclassed(0.1), None),
     "nothing": (lambda: network(), None),
     "bytes": (lambda: network(layers.Rescaling(1 / 255)), BYTES),
     "bytes, centered": (lambda: network(layers.Rescaling(1 / 127.5, -1)), BYTES),

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from robustcls._validation import InputError
 from robustcls.attacks import FGSM, PGD
-from robustcls.data import noise
+from robustcls.data import noise, pipeline
 from robustcls.data.splits import Split
 from robustcls.evaluation import evaluator as engine
 from robustcls.evaluation.evaluator import Evaluator
@@ -77,7 +77,7 @@ def test_arrays_limits_and_equal_names(classifier, split):
     assert report["fgsm"].count == 100
 
 
-def test_datasets_are_measured_as_arrays(classifier, split):
+def test_datasets_are_measured_as_arrays(classifier, split, monkeypatch):
     images, labels = split.float_images(), split.labels
     expected = evaluate(classifier, split, attacks=[FGSM(epsilon=0.1)])
     pixels = tf.data.Dataset.from_tensor_slices((split.images, labels))
@@ -85,11 +85,14 @@ def test_datasets_are_measured_as_arrays(classifier, split):
         tf.data.Dataset.from_tensor_slices((images, labels.astype(np.int32))).batch(70),
         pixels.batch(64),
         pixels.map(lambda x, y: (x, tf.one_hot(y, 2))),
+        pixels.map(lambda x, y: {"image": x, "label": y, "id": 0}).batch(64),
     ):
         assert evaluate(classifier, dataset, attacks=[FGSM(epsilon=0.1)]) == expected
     for dataset, message in (
         (pixels.batch(9).repeat(), "an end; received one that repeats for ever"),
-        (pixels.map(lambda x, y: {"image": x, "label": y}), "a dictionary .image, label."),
+        (pixels.map(lambda x, y: {"x": x, "y": y}), r"a dictionary \(x, y\).*to a pair\?$"),
+        (pixels.map(lambda x, y: ({"x": x}, y)), "a pair of which one is no tensor"),
+        (pixels.map(lambda x, y: (x[: y + 5], y)).batch(9), r"can be read; .*,8,1\]$"),
         (pixels.map(lambda x, y: x), r"\(images, labels\); received elements of one part"),
         (pixels.take(0), "an empty dataset"),
         (pixels.map(lambda x, y: (tf.cast(x, tf.float32), y)), "Did you mean .* / 255"),
@@ -97,6 +100,9 @@ def test_datasets_are_measured_as_arrays(classifier, split):
     ):
         with pytest.raises(InputError, match=message):
             evaluate(classifier, dataset)
+    monkeypatch.setattr(pipeline, "MEMORY_LIMIT", 1000)
+    with pytest.raises(InputError, match=r"fit into memory.*data\.take"):
+        evaluate(classifier, pixels.batch(64).filter(lambda *_: True))
 
 
 def test_subset_is_random_seeded_and_without_repeats():
