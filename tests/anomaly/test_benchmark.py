@@ -14,7 +14,7 @@ from anomaly.experiments.protocol import known_anomalies, one_class_splits
 from anomaly.experiments.tables import oracle_gap, summarize
 from robustcls import InputError, load
 
-FLAGS = ("benchmark", "--data", "fashion_mnist_mini", "--classes", "[1, 8]", "--seeds", "2")
+FLAGS = ("benchmark", "--data", "fashion_mnist_mini", "--classes", "[1]", "--seeds", "2")
 METHODS = '["one_class_svm", "autoencoder@quick"]'
 SETTINGS = '{"autoencoder@quick": {"epochs": 1, "batch_size": 128}}'
 
@@ -48,10 +48,7 @@ def test_a_stopped_benchmark_keeps_its_results_and_goes_on(finished):
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     whole = json.loads((out / "results.json").read_text())
     assert [(r["row"], r["normal_class"], r["seed"]) for r in whole["results"]] == [
-        (row, name, seed)
-        for seed in (0, 1)
-        for row in ("one_class_svm", "autoencoder@quick")
-        for name in ("Trouser", "Bag")
+        (row, "Trouser", seed) for seed in (0, 1) for row in ("one_class_svm", "autoencoder@quick")
     ]
 
 
@@ -67,7 +64,7 @@ def test_the_tables_say_what_was_measured(finished):
     assert min(svm) > 0.7
     assert whole["summary"]["one_class_svm"]["AUROC %"] == pytest.approx(100 * np.mean(svm))
     rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
-    assert len(rows) == 8
+    assert len(rows) == 4
     assert float(rows[0]["AUROC %"]) == pytest.approx(100 * svm[0], abs=1e-3)
     text = (out / "results.md").read_text()
     assert f"| **{100 * np.mean(svm):.2f}**" in text

@@ -150,7 +150,7 @@ def test_bad_settings_are_one_line(changed, message):
         PatchMemory(**settings(**changed)).fit(waves(24, 0)[0], verbose=0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_efficientnet_lite0_in_the_place_of_mobilenet():
     own = settings(backbone="efficientnet_lite0", layers=None)
     detector = PatchMemory(**own)

@@ -11,7 +11,7 @@ from anomaly import cli
 from anomaly.experiments import benchmark, scores
 from robustcls.runs import write_json
 
-BENCHMARK = ("benchmark", "--data", "fashion_mnist_mini", "--classes", "[1, 8]", "--seeds", "1")
+BENCHMARK = ("benchmark", "--data", "fashion_mnist_mini", "--classes", "[1, 8]", "--seeds", "2")
 
 
 class Brightness:
@@ -83,6 +83,13 @@ def test_a_benchmark_in_shards(tmp_path, run_here, monkeypatch):
     monkeypatch.setattr(benchmark, "_measure", measure)
     flags = (*BENCHMARK, "--methods", "[autoencoder, memae]", "--out")
     assert run_here(cli.main, *flags, tmp_path / "whole").returncode == 0
+    results = json.loads((tmp_path / "whole/results.json").read_text())["results"]
+    assert [(r["seed"], r["row"], r["normal_class"]) for r in results] == [
+        (seed, row, name)
+        for seed in (0, 1)
+        for row in ("autoencoder", "memae")
+        for name in ("Trouser", "Bag")
+    ]
     for place, shard in (("here", "1/3"), ("here", "2/3"), ("there", "3/3")):
         assert run_here(cli.main, *flags, tmp_path / place, "--shards", shard).returncode == 0
     lost = run_here(cli.main, "merge", tmp_path / "here")

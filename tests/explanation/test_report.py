@@ -140,10 +140,9 @@ def test_an_image_becomes_a_figure_for_a_paper(made, tmp_path):
     alone = export_figure(folder, name, tmp_path / "b.png", models=["twin"], methods=["grad_cam"])
     with Image.open(alone) as picture:
         assert picture.size == (wide, high // 2)
-    for form in ("pdf", "svg"):
-        first, again = (export_figure(folder, name, tmp_path / f"{n}.{form}") for n in "cd")
-        assert first.read_bytes() == again.read_bytes() or form == "svg"
-    text = (tmp_path / "c.svg").read_text()
+    first, again = (export_figure(folder, name, tmp_path / f"{n}.pdf") for n in "cd")
+    assert first.read_bytes() == again.read_bytes()
+    text = export_figure(folder, name, tmp_path / "c.svg").read_text()
     for words in ("base", "gradients", "attacked"):
         assert f"<!-- {words}" in text
     for settings, message in [
@@ -257,7 +256,10 @@ def test_a_function_has_a_report_of_what_needs_outputs_alone(network, split, tmp
 
 
 def test_a_hundred_photographs_stay_below_20_megabytes(tmp_path):
-    """Noise is the worst case; larger pictures are shrunk until they are no larger than these."""
+    """A quarter of them, that is, below a quarter; noise is the worst case.
+
+    Larger pictures are shrunk until they are no larger than these.
+    """
     layers = keras.layers
     model = keras.Sequential(
         [
@@ -267,10 +269,10 @@ def test_a_hundred_photographs_stay_below_20_megabytes(tmp_path):
             layers.Dense(3),
         ]
     )
-    images = np.random.default_rng(0).random((100, 80, 80, 3), dtype=np.float32)
-    labels = np.zeros(100, np.int64)
-    found = explain(model, (images, labels), tmp_path, attack=FGSM(), limit=100, quality_limit=0)
-    assert found.path.stat().st_size < 20_000_000
+    images = np.random.default_rng(0).random((25, 80, 80, 3), dtype=np.float32)
+    labels = np.zeros(25, np.int64)
+    found = explain(model, (images, labels), tmp_path, attack=FGSM(), limit=25, quality_limit=0)
+    assert found.path.stat().st_size < 5_000_000
 
 
 def test_bad_input(network, split, tmp_path):

@@ -488,7 +488,7 @@ def test_a_new_version_takes_over_without_a_failed_request(server, predictions, 
     versions, failures, stop = set(), [], threading.Event()
 
     def ask():
-        while not stop.is_set():
+        while not stop.wait(0.02):
             try:
                 answer = predictions.Predict(request_for("", GOOD), timeout=30)
             except grpc.RpcError as error:
