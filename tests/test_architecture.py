@@ -17,6 +17,7 @@ FLOORS = (
         "robustcls._notebook",
         "robustcls._progress",
         "robustcls._quiet",
+        "robustcls._stopping",
         "robustcls._validation",
     ),
     (

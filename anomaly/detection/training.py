@@ -14,10 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from robustcls._memory import within_memory
+from robustcls._stopping import saving_first
 from robustcls.data.pipeline import ImageSource, Policy, evaluation_batches, train_batches
 from robustcls.distribution.collectives import is_chief, on_chief
 from robustcls.distribution.multi_worker import for_workers
-from robustcls.distribution.replicas import draw_for_replica
+from robustcls.distribution.replicas import draw_for_replica, worker_count
+from robustcls.distribution.timing import WorkerTimes
 from robustcls.runs import Run
 from robustcls.training.checkpoints import EpochCheckpoint
 from robustcls.training.progress import shown
@@ -79,7 +81,7 @@ class Training:
             InputError: fewer images than one batch, a loss that is no longer finite, or a
                 checkpoint of another training.
         """
-        first_epoch = 0
+        first_epoch, reached = 0, ""
         callbacks: list[keras.callbacks.Callback] = [FiniteLoss()]
         if self.folder is not None:
             folder = self.folder
@@ -87,7 +89,10 @@ class Training:
             checkpoint = EpochCheckpoint(folder / stage, identity=f"{identity} {stage}")
             first_epoch = checkpoint.restore(model)
             logs = folder / stage / "tensorboard"
+            if worker_count() > 1:
+                callbacks.append(WorkerTimes(folder / stage / "workers.csv", bool(self.verbose)))
             callbacks.append(checkpoint)
+            reached = checkpoint.reached(first_epoch)
             if is_chief():
                 callbacks.append(keras.callbacks.TensorBoard(str(logs), write_graph=False))
         if first_epoch >= epochs:
@@ -100,7 +105,7 @@ class Training:
                 )
             )
         if self.verbose:
-            after = f", after epoch {first_epoch}" if first_epoch else ""
+            after = f", after {reached}" if reached else ""
             print(f"Training {stage} ({epochs} epochs{after})", flush=True)
         bars, lines = shown(self.verbose)
         if not model.optimizer.built:  # else Keras traces the first step twice
@@ -115,7 +120,7 @@ class Training:
         )
         recorded = self.record(stage) if self.record is not None else nullcontext([])
         try:
-            with recorded as more, within_memory(batch_size):
+            with recorded as more, within_memory(batch_size), saving_first():
                 for_workers(model).fit(
                     batches if steps is None else batches.take(steps),
                     validation_data=evaluation_batches(held_out),

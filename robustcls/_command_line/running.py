@@ -9,8 +9,8 @@ from pathlib import Path
 
 from jsonargparse import ArgumentError
 
-from robustcls._command_line.stopping import Stopped, stopping_on_signals
 from robustcls._memory import in_a_line
+from robustcls._stopping import Stopped, stopping_on_signals
 from robustcls._user_code import in_one_line, places
 from robustcls._validation import InputError
 

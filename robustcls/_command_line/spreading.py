@@ -12,7 +12,8 @@ from typing import Any
 from robustcls._command_line.modules import import_named_modules, named_modules
 from robustcls._command_line.parser import CommandParser
 from robustcls._validation import InputError, check_choice
-from robustcls.distribution.ray_engine import measure_on_ray, require_ray
+from robustcls.distribution.ray_cluster import require_ray
+from robustcls.distribution.ray_engine import measure_on_ray
 from robustcls.distribution.shards import Shard, measure_shard
 from robustcls.distribution.work import Work
 

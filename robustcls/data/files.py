@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 import os
 from collections.abc import Iterable
@@ -121,31 +122,38 @@ def check_name(path: Path) -> None:
         ) from None
 
 
-class FileImages:
-    """What stands for the array of a split: an index decodes files, and nothing else is kept.
+class StreamedImages(abc.ABC):
+    """What stands for the array of a split: an index decodes images, and nothing else is kept.
 
-    It is indexed along the images like the uint8 array [N, H, W, C] that the files decode to, bit
-    for bit, and gives arrays back. `np.asarray` decodes all of them.
+    It is indexed along the images like the uint8 array [N, H, W, C] that they decode to, bit for
+    bit, and gives arrays back. `np.asarray` decodes all of them.
 
     Args:
-        root: the folder that the names are under.
-        names: of the files.
-        shape: (height, width, channels) of each image.
-        size: that the images are resized to, or None.
+        count: of the images.
+        one: (height, width, channels) of each.
     """
 
     dtype = np.dtype(np.uint8)
     ndim = 4
 
-    def __init__(
-        self, root: Path, names: np.ndarray, shape: tuple[int, int, int], size: Size
-    ) -> None:
-        self._root, self._names, self._one, self._size = root, names, shape, size
+    def __init__(self, count: int, one: tuple[int, int, int]) -> None:
+        self._count, self._one = count, one
+
+    @abc.abstractmethod
+    def decode(self, place: int) -> np.ndarray:
+        """Returns one image, uint8 [H, W, C].
+
+        Args:
+            place: its number.
+
+        Raises:
+            InputError: it cannot be read, or has another size than when the set was opened.
+        """
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(images, height, width, channels)."""
-        return len(self._names), *self._one
+        return self._count, *self._one
 
     @property
     def nbytes(self) -> int:
@@ -153,7 +161,7 @@ class FileImages:
         return math.prod(self.shape)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return self._count
 
     def __getitem__(self, index: Any) -> np.ndarray:
         """Decodes images.
@@ -162,7 +170,7 @@ class FileImages:
             index: an integer, a slice, or an array of integers or of booleans [N].
 
         Raises:
-            BadImageError: a file has changed since the set was opened.
+            InputError: as for `decode`.
         """
         places = np.arange(len(self))[index]
         if places.ndim == 0:
@@ -182,15 +190,30 @@ class FileImages:
         images = self[:]
         return images if dtype is None else images.astype(dtype, copy=False)
 
+    def _fill(
+        self, images: np.ndarray, places: np.ndarray, rows: Iterable[int] | None = None
+    ) -> None:
+        for row in range(len(places)) if rows is None else rows:
+            images[row] = self.decode(int(places[row]))
+
+
+class FileImages(StreamedImages):
+    """The images of a folder, which stay in their files.
+
+    Args:
+        root: the folder that the names are under.
+        names: of the files.
+        shape: (height, width, channels) of each image.
+        size: that the images are resized to, or None.
+    """
+
+    def __init__(
+        self, root: Path, names: np.ndarray, shape: tuple[int, int, int], size: Size
+    ) -> None:
+        super().__init__(len(names), shape)
+        self._root, self._names, self._size = root, names, size
+
     def decode(self, place: int) -> np.ndarray:
-        """Returns one image, uint8 [H, W, C].
-
-        Args:
-            place: its number.
-
-        Raises:
-            BadImageError: it cannot be read, or has another size than its header says.
-        """
         path = self._root / self._names[place]
         pixels = read_image(path, self._size, self._one[2])
         if pixels.shape != self._one:
@@ -208,12 +231,6 @@ class FileImages:
     def gray(self) -> FileImages:
         """Returns the images with one channel."""
         return FileImages(self._root, self._names, (*self._one[:2], 1), self._size)
-
-    def _fill(
-        self, images: np.ndarray, places: np.ndarray, rows: Iterable[int] | None = None
-    ) -> None:
-        for row in range(len(places)) if rows is None else rows:
-            images[row] = self.decode(int(places[row]))
 
 
 @cache

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ from robustcls._settings import PositiveInt, Range, checked
 from robustcls._validation import InputError, check_images, check_labels
 from robustcls.data.splits import Split, Splits
 from robustcls.data.storage import MEMORY_LIMIT
+from robustcls.distribution.batches import read_by_rows
 
 Arrays: TypeAlias = tuple[Any, Any]
 Policy: TypeAlias = Callable[..., tf.Tensor]
@@ -129,8 +131,11 @@ def train_batches(
             batch_images = tf.ensure_shape(policy(batch_images, seed=key), shape)
         return batch_images, batch_labels
 
-    dataset = tf.data.Dataset.range(1).map(epoch_order).flat_map(epoch_batches)
-    return _finish(dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE), batches)
+    order = tf.data.Dataset.range(1).map(epoch_order).flat_map(epoch_batches)
+    dataset = _finish(order.map(load, num_parallel_calls=tf.data.AUTOTUNE), batches)
+    if policy is not None:  # which may look at the whole batch
+        return dataset
+    return read_by_rows(dataset, order.map(lambda indices, _: indices), partial(_fetch, source))
 
 
 @checked
@@ -154,12 +159,13 @@ def evaluation_batches(
     source = _source(data)
     count = len(source.labels)
 
-    def load(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        stop = tf.minimum(start + batch_size, count)
-        return _fetch(source, tf.range(start, stop))
+    def indices(start: tf.Tensor) -> tf.Tensor:
+        return tf.range(start, tf.minimum(start + batch_size, count))
 
-    dataset = tf.data.Dataset.range(0, count, batch_size)
-    return _finish(dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE), -(-count // batch_size))
+    order = tf.data.Dataset.range(0, count, batch_size).map(indices)
+    read = partial(_fetch, source)
+    dataset = order.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+    return read_by_rows(_finish(dataset, -(-count // batch_size)), order, read)
 
 
 def arrays_of(data: Split | Arrays | tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:

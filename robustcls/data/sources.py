@@ -70,10 +70,10 @@ def load(
             class is number 0 (bool, default False).
         data_dir: where TensorFlow Datasets keeps prepared sets; by default `$TFDS_DATA_DIR`, else
             `~/tensorflow_datasets` (default None).
-        memory: GiB that the decoded images of a split may take. A larger split of a folder stays
-            in its files, which are decoded when a batch asks for them; one of another set is a
-            memory map on disk. When None, larger than 4 GiB is a memory map for all (float > 0 or
-            None, default None).
+        memory: GiB that the decoded images of a split may take. A larger split of a folder or of a
+            TFDS set (TFRecord files on this machine) stays in its files, which are decoded when a
+            batch asks for them. When None, larger than 4 GiB is a memory map on
+            disk, decoded once (float > 0 or None, default None).
 
     Returns:
         `Splits` with uint8 images.

@@ -81,7 +81,7 @@ class Split(Briefly):
     Attributes:
         images: uint8 [N, H, W, C], C is 1 or 3. Any array that takes an index array works, so a
             set larger than memory can be a `numpy.memmap`, or decode its files when asked
-            (`robustcls.data.files.FileImages`).
+            (`robustcls.data.files.StreamedImages`).
         labels: int64 [N], class ids.
         ids: str [N], stable names: a file's path under its folder, or `split/index`.
     """

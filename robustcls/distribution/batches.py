@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from robustcls._validation import InputError
 from robustcls.distribution.replicas import part_of, worker_count
+
+_INDICES: weakref.WeakKeyDictionary[tf.data.Dataset, tuple[tf.data.Dataset, Callable[..., Any]]]
+_INDICES = weakref.WeakKeyDictionary()
+
+
+def read_by_rows(
+    dataset: tf.data.Dataset, indices: tf.data.Dataset, read: Callable[[tf.Tensor], Any]
+) -> tf.data.Dataset:
+    """Says how to read some rows of a dataset's batches alone, and returns the dataset.
+
+    Args:
+        dataset: of batches.
+        indices: int64 [B] for each of them, in the same order.
+        read: returns the rows of some indices.
+    """
+    _INDICES[dataset] = indices, read
+    return dataset
 
 
 def distribute_batches(
@@ -17,6 +36,7 @@ def distribute_batches(
 
     So the replicas together see, step by step, the batches that one process would see.
     (TensorFlow's own sharding gives whole batches to the workers in turn and then divides those.)
+    A worker reads its own rows alone where `read_by_rows` says how, else whole batches.
 
     Args:
         dataset: of the whole batches, the same for every worker.
@@ -33,6 +53,7 @@ def distribute_batches(
     def for_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
         first = context.input_pipeline_id * own
         parts = [part_of(first + local, replicas, workers) for local in range(own)]
+        whole, read = _INDICES.get(dataset, (dataset, None))
 
         def rows_of(part: int, batch: Any) -> Any:
             return tf.nest.map_structure(lambda x: _rows(x, part, replicas, even), batch)
@@ -45,9 +66,11 @@ def distribute_batches(
             return joined
 
         if own == 1:
-            worker = dataset.map(lambda *batch: rows_of(parts[0], batch))
+            worker = whole.map(lambda *batch: rows_of(parts[0], batch))
         else:
-            worker = dataset.flat_map(divided)
+            worker = whole.flat_map(divided)
+        if read is not None:
+            worker = worker.map(read, tf.data.AUTOTUNE)
         count = int(dataset.cardinality())
         if count >= 0:
             worker = worker.apply(tf.data.experimental.assert_cardinality(count * own))
@@ -57,7 +80,11 @@ def distribute_batches(
         options.experimental_warm_start = False
         return worker.prefetch(tf.data.AUTOTUNE).with_options(options)
 
-    return strategy.distribute_datasets_from_function(for_worker)
+    distributed = strategy.distribute_datasets_from_function(for_worker)
+    # Every replica has every batch, if without rows. TensorFlow would let the workers ask each
+    # other before each step whether it is so.
+    distributed._enable_get_next_as_optional = False
+    return distributed
 
 
 def array_batches(

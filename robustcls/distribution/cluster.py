@@ -53,7 +53,10 @@ class Cluster:
         try:
             config = json.loads(text)
             jobs = {name: list(hosts) for name, hosts in config["cluster"].items()}
-            kind, number = str(config["task"]["type"]), int(config["task"]["index"])
+            kind, index = str(config["task"]["type"]), config["task"]["index"]
+            if isinstance(index, bool | float):
+                raise TypeError(f"index {index!r}")
+            number = int(index)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise InputError(
                 'TF_CONFIG must be JSON with "cluster" and "task", as TensorFlow defines it; '

@@ -15,6 +15,7 @@ from robustcls.distribution.batches import array_batches, distribute_batches, wi
 from robustcls.distribution.collectives import is_chief
 from robustcls.distribution.fitting import Step, StopTogether, skip_no_rows, synchronized, with_last
 from robustcls.distribution.replicas import worker_count
+from robustcls.distribution.telling import telling
 
 if TYPE_CHECKING:
 
@@ -261,18 +262,11 @@ class MultiWorker(_Trainer):
 
         Keras averages each number by itself, and along an axis that it does not have.
         """
+        make = super()._make_function
         with self.distribute_strategy.scope():
             if worker_count() == 1:
-                return super()._make_function(step_function)
-        names: list[str] = []
-
-        def step(data: Any) -> tf.Tensor:
-            logs = step_function(data)
-            names[:] = logs
-            return tf.stack([tf.cast(value, tf.float32) for value in logs.values()])[None]
-
-        function = super()._make_function(step)
-        return lambda iterator: dict(zip(names, tf.unstack(function(iterator)), strict=True))
+                return make(step_function)
+            return telling(step_function, make, self)
 
 
 def for_workers(model: Model) -> Model:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import os
-import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from robustcls._validation import InputError
 from robustcls.distribution.cluster import difference, short
+from robustcls.distribution.ray_cluster import connected
 from robustcls.distribution.work import Piece, Work
 
 # Ends of an actor at one piece, after which it is the piece's fault.
@@ -55,7 +53,7 @@ def measure_on_ray(
     todo = [number for number, piece in enumerate(work.pieces) if not work.holds(piece)]
     if not todo:
         return
-    with _connected(address, (actors or os.cpu_count() or 1) * threads):
+    with connected(address, (actors or os.cpu_count() or 1) * threads):
         _Crew(work, open_work, actors, threads, tell).finish(todo)
 
 
@@ -199,74 +197,3 @@ class _Crew:
 
 def _facts(piece: Piece) -> dict[str, Any]:
     return {"title": piece.title} | dict(piece.depends_on)
-
-
-def require_ray(address: str | None) -> None:
-    """Makes sure that Ray is installed, and that something answers at an address.
-
-    Ray itself tries for minutes where nothing does.
-
-    Args:
-        address: of a cluster, as for `measure_on_ray`.
-
-    Raises:
-        InputError: Ray is not installed, or nothing answers.
-    """
-    try:
-        found = importlib.util.find_spec("ray") is not None
-    except ValueError:  # a module that is blocked
-        found = False
-    if not found:
-        raise InputError(
-            "engine ray must have the package ray; it is not installed. Install with: "
-            "pip install '.[ray]' in the checkout of robustcls."
-        )
-    if address in (None, "auto"):
-        return
-    host, _, port = str(address).removeprefix("ray://").rpartition(":")
-    try:
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise InputError(f"address must be host:port or auto; received {address!r}.")
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=5):
-            return
-    except OSError as error:
-        raise InputError(
-            f"address must be of a Ray cluster; none answers at {address} "
-            f"({error.strerror or error}). Start one with: ray start --head"
-        ) from None
-
-
-@contextlib.contextmanager
-def _connected(address: str | None, cpus: int) -> Iterator[None]:
-    """Connects to a cluster, or starts one here, unless there is a connection already."""
-    # Ray reads these when it is imported.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    require_ray(address)
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    folder = None
-    if address is None:
-        folder = tempfile.mkdtemp(prefix="ray-")
-        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
-        options |= {"_temp_dir": folder, "object_store_memory": 100 * 2**20}
-    else:
-        options["address"] = address
-    try:
-        try:
-            ray.init(**options)
-        except (Exception, SystemExit) as error:
-            # Ray ends the process where it cannot connect.
-            raise InputError(
-                f"address must be of a Ray cluster that takes this process; {address}: "
-                f"{short(str(error).splitlines()[0] if str(error) else type(error).__name__)}"
-            ) from None
-        yield
-    finally:
-        ray.shutdown()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -14,6 +14,8 @@ from robustcls.distribution.cluster import difference, short
 from robustcls.distribution.work import Work
 from robustcls.runs import read_json, write_json
 
+_LEFT = re.compile(r"shard_(\d+)_of_(\d+)\.json")
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -102,10 +104,13 @@ def require_shards(work: Work, folders: Sequence[Path | str] = ()) -> None:
 def _take_over(folder: Path, work: Work) -> None:
     if not folder.is_dir():
         raise InputError(f"folders must each have {folder.name}/ in them; {folder} is missing.")
-    shards = sorted(folder.glob("shard_*_of_*.json"))
+    shards = sorted(_shards_in(folder))
     facts = json.loads(json.dumps(dict(work.facts)))
     for file in shards:
-        found = difference(facts, read_json(file).get("facts", {}))
+        said = read_json(file)
+        if not isinstance(said, dict):
+            raise InputError(f"{file} must be what a shard has left; it is damaged.")
+        found = difference(facts, said.get("facts", {}))
         if found:
             name, here, there = found
             raise InputError(
@@ -117,10 +122,15 @@ def _take_over(folder: Path, work: Work) -> None:
         write_json(work.results.folder / file.relative_to(folder), read_json(file))
 
 
+def _shards_in(folder: Path) -> dict[Path, tuple[int, int]]:
+    """What shards have left in a folder: number and count by file."""
+    named = {file: _LEFT.fullmatch(file.name) for file in folder.glob("shard_*.json")}
+    return {file: (int(name[1]), int(name[2])) for file, name in named.items() if name}
+
+
 def _require_all(folder: Path) -> None:
     lacking: dict[int, set[int]] = {}
-    for file in folder.glob("shard_*_of_*.json"):
-        number, count = map(int, re.findall(r"\d+", file.name))
+    for number, count in _shards_in(folder).values():
         lacking.setdefault(count, set(range(1, count + 1))).discard(number)
     if not lacking:
         raise InputError(f"{folder} must hold the results of shards; it holds none.")

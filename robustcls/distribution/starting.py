@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.eager import context
 
+from robustcls._stopping import listen_again
 from robustcls._validation import InputError, check_choice
 from robustcls.distribution.cluster import Cluster
 from robustcls.runs import versions
@@ -66,12 +67,14 @@ def start(
     )
     try:
         _listen_longer(cluster)
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         raise InputError(
             "distribute must start before anything else of TensorFlow; received a process in "
             f"which it is running already ({error})."
         ) from None
+    listen_again()
+    return strategy
 
 
 @contextlib.contextmanager
@@ -115,6 +118,8 @@ def _listen_longer(cluster: Cluster) -> None:
 
 def _require(names: Sequence[str], devices: Sequence[Any]) -> None:
     known = [_name(device) for device in devices]
+    if len(set(names)) < len(names):
+        raise InputError(f"devices must each be named once; received {', '.join(names)}.")
     for name in names:
         if name not in known:
             raise InputError(f"devices must be among {', '.join(known)}; received {name!r}.")

@@ -48,9 +48,9 @@ class DataConfig:
         channels: 1 gray, 3 colour; null keeps theirs (int or None, default None).
         skip_bad_images: leave unreadable files out and list them (bool, default False).
         data_dir: where TFDS keeps prepared sets; null is its default (str or None, default None).
-        memory: GiB that the decoded images of a split may take; a larger split of a folder is
-            decoded file by file as batches ask for it, one of another set is read from the cache
-            disk. null is 4, on the cache disk for all (float > 0 or None, default None).
+        memory: GiB that the decoded images of a split may take; a larger split of a folder or a
+            TFDS set is decoded image by image as batches ask for it. null is 4, and what is larger
+            is decoded once, on the cache disk (float > 0 or None, default None).
     """
 
     name: str = "fashion_mnist_mini"

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from robustcls._memory import within_memory
+from robustcls._stopping import saving_first
 from robustcls._trackers import require_tracker, tracked
 from robustcls._validation import InputError, check_finite_weights
 from robustcls.data.pipeline import evaluation_batches
@@ -27,8 +28,9 @@ from robustcls.distribution.collectives import (
     together,
 )
 from robustcls.distribution.multi_worker import for_workers
-from robustcls.distribution.replicas import replica_count
+from robustcls.distribution.replicas import replica_count, worker_count
 from robustcls.distribution.starting import start, telling_losses
+from robustcls.distribution.timing import WorkerTimes
 from robustcls.models.stock import save_classifier
 from robustcls.runs import Run, atomic, versions
 from robustcls.training.assembling import Assembled, assemble
@@ -194,18 +196,23 @@ def _train_one(
     checkpoint = EpochCheckpoint(folder, unfreezing, beside, identity)
     first_epoch = checkpoint.restore(training.model)
     watch = _watch(training.model, config, splits, checkpoint)
-    if verbose and first_epoch:
-        print(f"Resuming after epoch {first_epoch}", flush=True)
+    if watch is not None:
+        checkpoint.keeping = watch.good_weights
+    reached = checkpoint.reached(first_epoch)
+    if verbose and reached:
+        print(f"Resuming after {reached}", flush=True)
     if not tf.distribute.has_strategy():
         _make_variables(training.model, splits.num_classes)
     bars, lines = shown(verbose)
+    times = WorkerTimes(folder / "workers.csv", bool(verbose)) if worker_count() > 1 else None
     board = None
     if is_chief():
         board = keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False)
-    callbacks = [training.epoch, unfreezing, average, FiniteLoss(), watch, checkpoint, board]
+    callbacks: list[keras.callbacks.Callback | None]
+    callbacks = [training.epoch, unfreezing, average, FiniteLoss(), watch, times, checkpoint, board]
     # A kill may have come after the epoch of a collapse, which is the last.
     epochs = first_epoch if watch and watch.collapsed else config.epochs
-    with within_memory(config.batch_size):
+    with within_memory(config.batch_size), saving_first():
         for_workers(training.model).fit(
             training.batches,
             validation_data=evaluation_batches(splits.validation),
@@ -268,5 +275,6 @@ def _watch(
         chosen.labels,
         epsilon=epsilon,
         history=[row[ROBUST_ACCURACY] for row in checkpoint.history if ROBUST_ACCURACY in row],
+        good_weights=checkpoint.kept,
         seed=config.seed,
     )

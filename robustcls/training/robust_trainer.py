@@ -231,7 +231,7 @@ class _Plan(keras.callbacks.Callback):
                 f"steps_per_epoch must be given for {objective.name}, whose schedule is in epochs, "
                 "with batches of unknown number; received None."
             )
-        if not int(trainer.optimizer.iterations):
+        if not int(keras.ops.convert_to_numpy(trainer.optimizer.iterations)):
             try:
                 objective.check_epochs(epochs)
             except InputError as error:  # further calls of `fit` may go on from here

@@ -85,6 +85,7 @@ class RobustnessWatch(keras.callbacks.Callback):
         collapse: robustness has collapsed when it falls below this share of the best so far, and by
             ten points (float in (0, 1), default 0.5).
         history: accuracies of the epochs before, when a training goes on (default ()).
+        good_weights: of the best of those epochs; the model's own when None (default None).
         seed: of the random start (int, default 0).
 
     Raises:
@@ -102,6 +103,7 @@ class RobustnessWatch(keras.callbacks.Callback):
         steps: PositiveInt = 10,
         collapse: Annotated[float, Range(above=0, below=1)] = 0.5,
         history: Sequence[float] = (),
+        good_weights: Sequence[np.ndarray] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -115,7 +117,7 @@ class RobustnessWatch(keras.callbacks.Callback):
             if self._has_fallen(accuracy):
                 self.collapsed = epoch
             self.best = max(self.best, accuracy)
-        self._weights: list[np.ndarray] | None = None
+        self._weights = None if good_weights is None else list(good_weights)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         model: Any = self.model
@@ -124,9 +126,13 @@ class RobustnessWatch(keras.callbacks.Callback):
         given = getattr(model, "input_range", None)
         self._before = preprocessing(self._base_model, input_range=given) or tf.identity
         self._attacked = tf.function(self._accuracy, autograph=False)
-        if self.best:
+        if self.best and self._weights is None:
             # What a training goes on from is good: it would have ended otherwise.
             self._weights = self._base_model.get_weights()
+
+    def good_weights(self) -> Sequence[np.ndarray]:
+        """Returns the weights of the best epoch so far; none before the first."""
+        return self._weights or ()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         accuracy = float(self._attacked())

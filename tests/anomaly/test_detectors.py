@@ -2,6 +2,7 @@
 
 import gc
 import json
+import signal
 import subprocess
 import sys
 import weakref
@@ -16,8 +17,10 @@ from anomaly import OneClassDetector
 from anomaly.detection.registry import METHODS, detector_class
 from anomaly.detection.training import Training
 from robustcls import AugmentationPolicy, InputError, save_classifier
+from robustcls._stopping import Stopped, stopping_on_signals
 from robustcls.serving.checking.fresh_process import check_case, read_cases
 from robustcls.serving.exports.cases import CASES_FILE
+from robustcls.training.checkpoints import EpochCheckpoint
 
 pytestmark = pytest.mark.usefixtures("few_blocks")
 
@@ -368,10 +371,6 @@ def test_a_detector_of_another_method_is_refused(plain, tmp_path):
 # Checkpoints.
 
 
-class StopError(Exception):
-    pass
-
-
 # One of one stage and one of several; the others train by the same loop.
 TYPICAL = [("autoencoder", None), ("ognet", "2_generator")]
 STOPPED = [pytest.param(*case, marks=pytest.mark.long) for case in TYPICAL] + [
@@ -385,23 +384,24 @@ STOPPED = [pytest.param(*case, marks=pytest.mark.long) for case in TYPICAL] + [
 def test_an_interrupted_fit_goes_on_to_the_same_result(
     method, stage, fitted_all, normal_images, anomalies, tmp_path, monkeypatch
 ):
-    """Interrupted in its last stage, or in the one that is named."""
+    """Told to end in the second epoch of its last stage, or of the one that is named."""
     # With noise and shuffling, so that a resumed epoch which draws others is found out.
     whole, folder = fitted_all(method)
     last = stage or sorted(path.parent.name for path in folder.glob("*/history.csv"))[-1]
-    original = keras.callbacks.TensorBoard.on_epoch_end
+    original = EpochCheckpoint.on_train_batch_end
 
-    def interrupt(self, epoch, logs=None):
-        original(self, epoch, logs)
-        if last in str(self.log_dir):
-            raise StopError
+    def interrupt(self, batch, logs=None):
+        if self.folder.name == last and len(self.history) == 1 and batch == 0:
+            signal.raise_signal(signal.SIGTERM)
+        original(self, batch, logs)
 
     known = {"anomalies": anomalies if method == "deep_sad" else None}
     broken = make(method)
-    with monkeypatch.context() as patch:
-        patch.setattr(keras.callbacks.TensorBoard, "on_epoch_end", interrupt)
-        with pytest.raises(StopError):
+    with monkeypatch.context() as patch, stopping_on_signals():
+        patch.setattr(EpochCheckpoint, "on_train_batch_end", interrupt)
+        with pytest.raises(Stopped) as stopped:
             broken.fit(normal_images, folder=tmp_path / "broken", verbose=0, **known)
+    assert stopped.value.kept == f"everything up to batch 1 of epoch 2 of {last}"
     with pytest.raises(InputError, match="must be fitted before score"):
         broken.score(normal_images)
     with pytest.raises(InputError, match="holds a run"):

@@ -4,10 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
+from robustcls import train_batches
 from robustcls._validation import InputError
 from robustcls.data import load, prepare
+from robustcls.data.tfds import sets
+from robustcls.data.tfds.records import RecordImages
 
 
 def _builders():
@@ -47,6 +51,32 @@ def test_splits_ids_and_pixels(data_dir):
     again = load("robustcls_varied/gray", data_dir=data_dir)
     assert again.train.ids.tolist() == splits.train.ids.tolist()
     assert again.fingerprint == splits.fingerprint
+
+
+def test_what_is_larger_than_memory_stays_in_its_files(tmp_path, monkeypatch):
+    """In several files, whose examples TFDS reads to and fro."""
+    monkeypatch.setattr(sets, "get_builder", lambda name, folder: builder)
+    builder = tfds.builder("robustcls_varied/gray", data_dir=tmp_path)
+    settings = tfds.download.DownloadConfig(num_shards=3)
+    builder.download_and_prepare(download_config=settings)
+    assert len(builder.info.splits["train"].filepaths) == 3
+    whole = load("robustcls_varied/gray", data_dir=tmp_path, image_size=(6, 7))
+    streamed = load("robustcls_varied/gray", data_dir=tmp_path, image_size=(6, 7), memory=1e-8)
+    assert streamed.fingerprint == whole.fingerprint
+    assert streamed.changes == whole.changes
+    images = streamed.train.images
+    assert isinstance(images, RecordImages)
+    assert images.nbytes == whole.train.images.nbytes
+    np.testing.assert_array_equal(images[[3, 1, 17]], whole.train.images[[3, 1, 17]])
+    orders = [
+        [labels.numpy() for _, labels in train_batches(each, batch_size=5, seed=1)]
+        for each in (whole, streamed)
+    ]
+    np.testing.assert_array_equal(*orders)
+    for path in builder.info.splits["train"].filepaths:
+        Path(path).write_bytes(b"other")
+    with pytest.raises(InputError, match=r"varied-train.* cannot be read at example"):
+        images[0]
 
 
 def test_default_folder_is_the_environment_s(data_dir, monkeypatch):

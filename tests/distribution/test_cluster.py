@@ -62,6 +62,8 @@ def test_the_chief_comes_first(monkeypatch):
         ("{}", "must be JSON"),
         (config(2), "worker 0 to 1; received worker 2"),
         (config(-1), "received worker -1"),
+        (config(0.5), "must be JSON"),
+        (config(True), "must be JSON"),
         (config(0, "chief"), "received chief 0"),
         (config(0, worker=TWO, ps=["a:1"]), "received 'ps'"),
         ('{"cluster": {"worker": ["a:1"]}, "task": {"type": [], "index": 0}}', "0 to 0; received"),
@@ -113,6 +115,8 @@ def test_a_device_that_is_not_there_is_one_line():
     for distribute in ("mirrored", None):
         with pytest.raises(InputError, match="devices must"):
             start(distribute, devices=["GPU:7"])
+    with pytest.raises(InputError, match=r"devices must each be named once; received CPU:0, CPU:0"):
+        start("mirrored", devices=["CPU:0", "/cpu:0"])
     with pytest.raises(InputError, match="distribute must be one of mirrored, multi_worker"):
         start("horovod")
 

@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import anomaly.cli
+import anomaly.detection.registry
 from robustcls import InputError, cli
+from robustcls.distribution import ray_cluster
+from robustcls.distribution.ray_cluster import connected
 from robustcls.distribution.work import Piece, Work
 from robustcls.evaluation.runs.comparison import evaluate_models
 from robustcls.evaluation.runs.config import EvaluationConfig
@@ -72,6 +76,74 @@ def test_two_actors_of_which_one_is_killed(model_and_images, tmp_path):
     assert evaluate_models(spread, CONFIG, resume=True) == metrics
     files = [folder / "metrics.json" for folder in (whole.folder, spread.folder)]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.fixture(scope="module")
+def ray_here():
+    """One Ray for all commands; each starts an actor of its own."""
+    pytest.importorskip("ray")
+    with connected(None, 1):
+        yield
+
+
+COMMANDS = {
+    "evaluate": (
+        *("evaluate", "{path}", "--data", "{data}", "--attack", "fgsm", "--curve_limit", "0"),
+        "metrics.json",
+    ),
+    "smoothing": (
+        *("certify", "{path}", "--data", "{data}", "--samples", "10", "--selection", "5"),
+        "certification.json",
+    ),
+    "bounds": (
+        *("certify", "{path}", "--data", "{data}", "--bound", "ibp", "--epsilon", "0.01"),
+        "bounds.json",
+    ),
+    "explain": (
+        *("explain", "{path}", "--data", "{data}", "--methods", "gradients", "--limit", "4"),
+        *("--quality_limit", "4", "--attack", "none", "explanations.jsonl"),
+    ),
+    "benchmark": (
+        *("benchmark", "--data", "fashion_mnist_mini", "--methods", "one_class_svm"),
+        *("--classes", "[1]", "--seeds", "1", "--oracle", "false", "results.csv"),
+    ),
+    "score": ("score", "{run}", "--images", "{data}", "scores.json"),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_that_is_spread_runs_on_ray(
+    name, ray_here, model_and_images, run_here, tmp_path
+):
+    *words, file = COMMANDS[name]
+    main = anomaly.cli.main if words[0] in ("benchmark", "score") else cli.main
+    if name == "score":
+        images = np.random.default_rng(0).random((40, 8, 8, 3), "float32")
+        detector = anomaly.detection.registry.detector_class("one_class_svm")(image_shape=(8, 8, 3))
+        detector.fit(images, verbose=0).save(tmp_path / "run/detector")
+    words = [word.format(**model_and_images, run=tmp_path / "run") for word in words]
+    found = []
+    for flags in ((), ("--engine", "ray", "--actors", "1")):
+        out = tmp_path / str(len(found))
+        done = run_here(main, *words, "--out", out, *flags)
+        assert done.returncode == 0, done.stderr
+        found.append(next(out.rglob(file)).read_bytes())
+    if name == "benchmark":  # what a clock measures is never the same
+        found = [[row.rsplit(b",", 2)[0] for row in table.splitlines()] for table in found]
+    assert found[0] == found[1]
+    assert "1/" in done.stdout
+
+
+def test_what_answers_must_be_a_cluster(run_here, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setattr(ray_cluster, "_PATIENCE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        done = run_here(cli.main, "evaluate", "RUN", "--engine", "ray", "--address", address)
+    assert done.returncode == 2
+    assert f"none does at {address} (none within 0.5 s)" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

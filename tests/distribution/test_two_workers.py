@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -71,6 +72,7 @@ def test_every_kind_trains_to_what_one_process_does(tmp_path):
 
 MINE = """
 import os
+import time
 import keras
 import robustcls as rc
 from robustcls.training.checkpoints import EpochCheckpoint
@@ -81,12 +83,18 @@ def tiny(images):
     x = keras.layers.BatchNormalization(name="block0_bn")(x)
     return keras.layers.ReLU(name="block0_relu")(x)
 
-def die(self, batch, logs=None):
-    if len(self.history) == 1 and batch == 1:
-        os.kill(os.getpid(), 9)
+checkpoint = EpochCheckpoint.on_train_batch_end
 
-if os.environ.get("DIE"):
-    EpochCheckpoint.on_train_batch_end = die
+def end(self, batch, logs=None):
+    if len(self.history) == 1 and batch == 1:
+        os.kill(os.getpid(), int(os.environ["END_BY"]))
+    checkpoint(self, batch, logs)
+
+if os.environ.get("END_BY"):
+    EpochCheckpoint.on_train_batch_end = end
+if os.environ.get("SLOW"):
+    slow = lambda self, batch, logs=None: time.sleep(1)
+    EpochCheckpoint.on_train_batch_begin = slow
 """
 SETTINGS = """
 data: {name: fashion_mnist_mini}
@@ -98,8 +106,12 @@ models: [base]
 
 
 @pytest.mark.exhaustive
-def test_a_killed_worker_costs_an_epoch(tmp_path, monkeypatch):
-    """A run goes on from its last checkpoint to what it would have come to without the kill."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_goes_on_when_one_of_two_workers_was_ended(number, tmp_path, monkeypatch):
+    """From its last checkpoint to what it would have come to otherwise.
+
+    A kill costs an epoch; a worker that is told to end lets the chief save in mid-epoch.
+    """
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "run.yaml").write_text(SETTINGS)
     monkeypatch.chdir(tmp_path)
@@ -117,12 +129,22 @@ def test_a_killed_worker_costs_an_epoch(tmp_path, monkeypatch):
     def command(index):
         return [*train, f"run{index}", "--distribute", "multi_worker"]
 
-    chief, worker = finish(start_two(command, DIE="1"))
-    assert (chief[0], worker[0]) == (2, -9), (chief, worker)
-    assert "one was lost. Start all of them again" in chief[2].splitlines()[-1]
+    chief, worker = finish(start_two(command, END_BY=str(int(number))))
+    if number == signal.SIGKILL:
+        assert (chief[0], worker[0]) == (2, -9), (chief, worker)
+        assert "one was lost. Start all of them again" in chief[2].splitlines()[-1]
+    else:
+        assert (chief[0], worker[0]) == (143, 143), (chief, worker)
+        kept, ended_by = chief[2].splitlines()[-2:]
+        assert "keeps everything up to batch 3 of epoch 2 of base; --resume goes on" in kept
+        assert ended_by == "robustcls: ended by SIGTERM"
     assert not (tmp_path / "run0/base/model.keras").exists()
-    ended = finish(start_two(lambda index: [*command(index), "--resume"]))
+    ended = finish(start_two(lambda index: [*command(index), "--resume"], SLOW="1"))
     assert [status for status, *_ in ended] == [0, 0], ended
+    assert "slower than the others: worker 1 (" in ended[0][1]
+    rows = [line.split(",") for line in (tmp_path / "run0/base/workers.csv").read_text().split()]
+    assert rows[0][:2] == ["epoch", "worker"]
+    assert {row[1] for row in rows[1:]} == {"0", "1"}
     # The chief alone writes.
     assert not (tmp_path / "run1").exists()
     status, _, errors = finish([alone])[0]

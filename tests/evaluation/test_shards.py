@@ -54,6 +54,13 @@ def test_merged_shards_are_one_process_bit_by_bit(evaluated, tmp_path):
     assert not (here.folder / "metrics.json").exists()
     with pytest.raises(InputError, match="missing are base/gaussian, base/poisson"):
         merge(here, dataclasses.replace(CONFIG, severity=1), [there.folder])
+    (here.folder / "evaluation/shard_3_of_3 (copy).json").write_text("{}")
+    left = there.folder / "evaluation/shard_3_of_3.json"
+    said = left.read_text()
+    left.write_text("[]")
+    with pytest.raises(InputError, match=r"shard_3_of_3.json must be what a shard has left"):
+        merge(here, CONFIG, [there.folder])
+    left.write_text(said)
     assert merge(here, CONFIG, [there.folder]) == whole
     files = [folder / "metrics.json" for folder in (evaluated.folder, here.folder)]
     assert files[0].read_bytes() == files[1].read_bytes()

@@ -1,6 +1,7 @@
 """Trainings that go wrong end with their last good state; averages of weights."""
 
 import shutil
+import signal
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from robustcls import InputError, Split, Splits
+from robustcls._stopping import Stopped, stopping_on_signals
 from robustcls.training.averaging import WeightAverage
 from robustcls.training.checkpoints import EpochCheckpoint
 from robustcls.training.config import TrainConfig
@@ -250,6 +252,67 @@ def test_an_averaged_training_goes_on_to_the_same_result(tiny, tmp_path):
     models = [keras.models.load_model(r.folder("free") / "model.keras") for r in (whole, again)]
     for first, second in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def told_to_end(monkeypatch, where, number=signal.SIGTERM):
+    """Lets the process be told to end in an epoch, after a batch of the kind."""
+    epoch, kind = where
+    original = getattr(EpochCheckpoint, f"on_{kind}_batch_end")
+
+    def ended(self, batch, logs=None):
+        if len(self.history) == epoch - 1 and batch == (kind == "train") and not seen:
+            seen.append(where)
+            signal.raise_signal(number)
+        original(self, batch, logs)
+
+    seen = []
+    monkeypatch.setattr(EpochCheckpoint, f"on_{kind}_batch_end", ended)
+
+
+STOPPED = [
+    ("base", {"average_decay": 0.9}, (2, "train")),
+    ("trades", {"objectives": {"trades": {"steps": 2}}, "watch_images": 16}, (1, "train")),
+    ("base", {}, (1, "test")),
+    ("adversarial", {}, (2, "train")),
+    ("free", {"objectives": {"free": {"replays": 2}}, "average_decay": 0.9}, (1, "test")),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "where"),
+    [*STOPPED[:2], *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in STOPPED[2:])],
+)
+def test_a_training_that_is_told_to_end_saves_in_mid_epoch(
+    name, settings, where, tiny, tmp_path, monkeypatch
+):
+    config = tiny(models=(name,), **settings)
+    whole = train(config, tmp_path / "whole", verbose=0)
+    with monkeypatch.context() as patch, stopping_on_signals():
+        told_to_end(patch, where)
+        with pytest.raises(Stopped) as stopped:
+            train(config, tmp_path / "again", verbose=0)
+    batch = 2 if where[1] == "train" else 3
+    assert stopped.value.kept == f"everything up to batch {batch} of epoch {where[0]} of {name}"
+    folder = tmp_path / "again" / name
+    *_, saved = sorted(path.name for path in folder.glob("checkpoints/*"))
+    assert saved == f"epoch-{where[0]:03d}-batch-{batch:06d}.npz"
+    again = train(config, tmp_path / "again", resume=True, verbose=0)
+    models = [keras.models.load_model(r.folder(name) / "model.keras") for r in (whole, again)]
+    for first, second in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(first, second)
+    tables = [(run.folder(name) / "history.csv").read_text() for run in (whole, again)]
+    assert tables[0] == tables[1]
+
+
+def test_the_good_weights_of_an_earlier_epoch_come_back_after_a_pause(data):
+    images, labels = data
+    good = [np.full((2, 2), 7.0, np.float32)]
+    watch = RobustnessWatch(
+        images[:4], labels[:4], epsilon=0.1, history=[0.9, 0.8], good_weights=good
+    )
+    watch.set_model(trainer_of("noise", sigma=0.001))
+    watch.on_train_begin()
+    assert watch.good_weights()[0] is good[0]
 
 
 def test_settings_of_runs():

@@ -14,7 +14,7 @@ from robustcls.data.held_out import assign
 from robustcls.data.preparing import prepare
 from robustcls.data.resizing import changes, fit_all
 from robustcls.data.splits import Reading, Split, Splits
-from robustcls.data.storage import allocate
+from robustcls.data.storage import allocate, exceeds
 from robustcls.data.tfds.lookup import (
     get_builder,
     image_and_label,
@@ -22,6 +22,7 @@ from robustcls.data.tfds.lookup import (
     one_line,
     quiet_tfds,
 )
+from robustcls.data.tfds.records import RecordImages, Records, records_of
 
 _ID_FEATURES = ("id", "file_name", "image/filename")
 
@@ -69,14 +70,30 @@ def _read(builder: Any, image: str, label: str, reading: Reading) -> Splits:
         height, width = next(_images(builder, next(iter(roles.values())), image)).shape[1:3]
     depth = channels or (1 if shape[2] == 1 else 3)
     before: set[tuple[int, ...]] = set()
-    arrays = {
-        part: allocate((len(indices), height, width, depth), reading.memory)
-        for part, (_, indices) in assignment.parts.items()
-    }
+    records: dict[str, Records | None] = {}
+    arrays: dict[str, Any] = {}
+    for part, (role, indices) in assignment.parts.items():
+        whole = (len(indices), height, width, depth)
+        # Without a limit of the user's, what is too large goes to disk, and is decoded once.
+        if reading.memory is not None and exceeds(whole, reading.memory):
+            if role not in records:
+                records[role] = records_of(builder, roles[role], image, label)
+            stored_in = records[role]
+            if stored_in is not None:
+                arrays[part] = RecordImages(stored_in, indices, whole[1:], size, _eight_bits)
+                continue
+        arrays[part] = allocate(whole, reading.memory)
     for role, split in roles.items():
-        wanted = [part for part, (source, _) in assignment.parts.items() if source == role]
+        wanted = [
+            part
+            for part, (source, _) in assignment.parts.items()
+            if source == role and not isinstance(arrays[part], RecordImages)
+        ]
+        if not wanted and None not in shape:
+            before.add(shape)
+            continue
         # Where each stored image goes: which part's array, and the place in it.
-        owner = np.zeros(len(stored[role][0]), np.int64)
+        owner = np.full(len(stored[role][0]), -1)
         places = np.zeros(len(owner), np.int64)
         for number, part in enumerate(wanted):
             indices = assignment.parts[part][1]
