@@ -119,8 +119,10 @@ def test_every_command_that_is_spread_runs_on_ray(
     *words, file = COMMANDS[name]
     main = anomaly.cli.main if words[0] in ("benchmark", "score") else cli.main
     if name == "score":
-        images = np.random.default_rng(0).random((40, 8, 8, 3), "float32")
-        detector = anomaly.detection.registry.detector_class("one_class_svm")(image_shape=(8, 8, 3))
+        images = np.random.default_rng(0).random((40, 16, 16, 3), "float32")
+        detector = anomaly.detection.registry.detector_class("one_class_svm")(
+            image_shape=(16, 16, 3)
+        )
         detector.fit(images, verbose=0).save(tmp_path / "run/detector")
     words = [word.format(**model_and_images, run=tmp_path / "run") for word in words]
     found = []
