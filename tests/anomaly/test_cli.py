@@ -55,8 +55,7 @@ def arguments(folder, out, *more):
 @pytest.mark.slow
 def test_train_and_evaluate(folder, tmp_path, run_command):
     out = tmp_path / "run"
-    command = [COMMAND, *map(str, arguments(folder, out, "--epochs", 15, "--seed", 3))]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    done = run_command(*arguments(folder, out, "--epochs", 15, "--seed", 3))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == str(out)
@@ -172,6 +171,12 @@ def test_help_answers_without_tensorflow(given):
     assert done.returncode == 0, done.stderr
     assert "usage: anomaly" in done.stdout
     assert done.stdout.splitlines()[-1] == "none"
+
+
+def test_the_command_is_installed():
+    done = subprocess.run([COMMAND, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage: anomaly" in done.stdout
 
 
 TRAIN = ["train", "--method", "autoencoder", "--data", "fashion_mnist_mini", "--out", "OUT"]
