@@ -384,14 +384,14 @@ STOPPED = [pytest.param(*case, marks=pytest.mark.long) for case in TYPICAL] + [
 def test_an_interrupted_fit_goes_on_to_the_same_result(
     method, stage, fitted_all, normal_images, anomalies, tmp_path, monkeypatch
 ):
-    """Told to end in the second epoch of its last stage, or of the one that is named."""
+    """Told to end in the first epoch of its last stage, or of the one that is named."""
     # With noise and shuffling, so that a resumed epoch which draws others is found out.
     whole, folder = fitted_all(method)
     last = stage or sorted(path.parent.name for path in folder.glob("*/history.csv"))[-1]
     original = EpochCheckpoint.on_train_batch_end
 
     def interrupt(self, batch, logs=None):
-        if self.folder.name == last and len(self.history) == 1 and batch == 0:
+        if self.folder.name == last and not self.history and batch == 1:
             signal.raise_signal(signal.SIGTERM)
         original(self, batch, logs)
 
@@ -401,7 +401,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_result(
         patch.setattr(EpochCheckpoint, "on_train_batch_end", interrupt)
         with pytest.raises(Stopped) as stopped:
             broken.fit(normal_images, folder=tmp_path / "broken", verbose=0, **known)
-    assert stopped.value.kept == f"everything up to batch 1 of epoch 2 of {last}"
+    assert stopped.value.kept == f"everything up to batch 2 of epoch 1 of {last}"
     with pytest.raises(InputError, match="must be fitted before score"):
         broken.score(normal_images)
     with pytest.raises(InputError, match="holds a run"):
