@@ -30,13 +30,16 @@ def fitted(model, images):
 NAMES = ["cat", "dog", "bird"]
 
 
-def test_saved_model(model, fitted, failed_checks, tmp_path):
-    version = rc.export(model, tmp_path / "e", class_names=NAMES, familiarity=fitted)
+def test_saved_model(model, images, fitted, failed_checks, tmp_path):
+    # From the least familiar ones on.
+    shown = images.images[np.argsort(fitted.score(images))[::4]]
+    version = rc.export(model, tmp_path / "e", class_names=NAMES, familiarity=fitted, images=shown)
     cases = read_cases(version / CASES_FILE)
     assert failed_checks(tf.saved_model.load(str(version)), cases) == []
     inputs, outputs = cases["serving_default"]
     np.testing.assert_array_equal(outputs["familiarity"], fitted.score(inputs["images"]))
     np.testing.assert_array_equal(outputs["familiar"], fitted.is_familiar(inputs["images"]))
+    assert set(outputs["familiar"].tolist()) == {True, False}
     assert "familiar" in cases["serving_bytes"][1]
     card = (version / "MODEL_CARD.md").read_text()
     assert "`familiarity` float32 [N]" in card
