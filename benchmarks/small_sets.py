@@ -13,7 +13,7 @@ comes, on 200 normal images (140 of a digit), and the distance to the mean norma
 
 Each row is in benchmarks/results/small_sets.csv as soon as it is measured, and is not measured
 again; small_sets.md is its table. The rows there took over three hours on two cores that others
-used too, `ognet` half an hour a set.
+used too.
 """
 
 from __future__ import annotations
