@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 import anomaly.cli
-import anomaly.detection.registry
 from robustcls import InputError, cli
 from robustcls.distribution import ray_cluster
 from robustcls.distribution.ray_cluster import connected
@@ -107,7 +106,6 @@ COMMANDS = {
         *("benchmark", "--data", "fashion_mnist_mini", "--methods", "one_class_svm"),
         *("--classes", "[1]", "--seeds", "1", "--oracle", "false", "results.csv"),
     ),
-    "score": ("score", "{run}", "--images", "{data}", "scores.json"),
 }
 
 
@@ -117,14 +115,8 @@ def test_every_command_that_is_spread_runs_on_ray(
     name, ray_here, model_and_images, run_here, tmp_path
 ):
     *words, file = COMMANDS[name]
-    main = anomaly.cli.main if words[0] in ("benchmark", "score") else cli.main
-    if name == "score":
-        images = np.random.default_rng(0).random((40, 16, 16, 3), "float32")
-        detector = anomaly.detection.registry.detector_class("one_class_svm")(
-            image_shape=(16, 16, 3)
-        )
-        detector.fit(images, verbose=0).save(tmp_path / "run/detector")
-    words = [word.format(**model_and_images, run=tmp_path / "run") for word in words]
+    main = anomaly.cli.main if words[0] == "benchmark" else cli.main
+    words = [word.format(**model_and_images) for word in words]
     found = []
     for flags in ((), ("--engine", "ray", "--actors", "1")):
         out = tmp_path / str(len(found))
