@@ -34,6 +34,8 @@ def start(code, *arguments):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A test under `nohup` inherits that hang-ups are ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     process.stdout.readline()
     return process

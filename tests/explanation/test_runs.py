@@ -99,7 +99,7 @@ def test_bad_input_is_one_line(run, capsys, tmp_path):
         (["--layer", "convolutoin"], "Did you mean 'convolution'"),
         (
             ["--attack", "cw"],
-            "attack must be one of apgd, autoattack, fab, fgsm, none",
+            "attack must be one of apgd, autoattack, ddn, fab, fast, fgsm, fmn, none",
         ),
         (["--epsilon", "8"], "Did you mean 8/255?"),
         (["--classes", "Shoe"], "classes must be one of Ankle boot"),
