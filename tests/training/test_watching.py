@@ -280,7 +280,11 @@ STOPPED = [
 
 @pytest.mark.parametrize(
     ("name", "settings", "where"),
-    [*STOPPED[:2], *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in STOPPED[2:])],
+    [
+        pytest.param(*STOPPED[0], marks=pytest.mark.long),
+        STOPPED[1],
+        *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in STOPPED[2:]),
+    ],
 )
 def test_a_training_that_is_told_to_end_saves_in_mid_epoch(
     name, settings, where, tiny, tmp_path, monkeypatch
