@@ -95,13 +95,20 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
             if address is None:
                 raise InputError(f"engine ray must start here; {_in_words(error)}") from None
             raise _no_cluster(address, _in_words(error)) from None
-        if callable(obey) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, obey)  # Ray's own would leave without a line
+        if callable(obey):  # Ray's own would leave without a line
+            _listen(obey)
         yield
     finally:
         ray.shutdown()
+        _listen(obey)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _listen(obey: Any) -> None:
+    """Gives SIGTERM its handler of before; None is one that Python does not know."""
+    if obey is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, obey)
 
 
 def _require_port(address: str) -> None:

@@ -69,6 +69,7 @@ def test_two_actors_of_which_one_is_killed(model_and_images, tmp_path):
     spread = find_models(**where)
     lines = []
     measure_on_ray(work_of(spread, CONFIG), open_dying, actors=2, tell=lines.append)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # Ray's own handler went with it
     assert f"{killed}: its actor is lost; another one does it again" in lines
     done = [line.split()[1].rstrip(":") for line in lines if "/6 " in line]
     assert sorted(done) == sorted(piece.title for piece in work_of(spread, CONFIG).pieces)
