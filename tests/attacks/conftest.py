@@ -1,3 +1,4 @@
+import contextlib
 import functools
 
 import keras
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 
 import robustcls as rc
+from robustcls.attacks import loop
 
 layers = keras.layers
 CLASSES = 5
@@ -65,3 +67,25 @@ def trained():
     train = splits.train
     model.fit(train.float_images()[:3000], train.labels[:3000], batch_size=64, epochs=4, verbose=0)
     return model, splits.test.float_images()[:128], splits.test.labels[:128]
+
+
+@pytest.fixture
+def stopped_at(monkeypatch):
+    """A context in which an attack is stopped before so many steps, its state saved."""
+
+    @contextlib.contextmanager
+    def stopped_at(step):
+        advance, left = loop.Loop._advance, [step]
+
+        def stop(self):
+            left[0] -= 1
+            if left[0] == 0:
+                self._save()
+                raise KeyboardInterrupt
+            advance(self)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(loop.Loop, "_advance", stop)
+            yield
+
+    return stopped_at

@@ -86,23 +86,12 @@ def test_spared_steps_are_in_the_bar(model, capsys):
     assert "spared=" in capsys.readouterr().err
 
 
-def test_a_stopped_run_finds_its_cycles_again(model, tmp_path, monkeypatch):
+def test_a_stopped_run_finds_its_cycles_again(model, tmp_path, stopped_at):
     labels = logits(IMAGES).numpy().argmax(1)
     attack = PGD(epsilon=0.02, steps=200)
     whole = attack(model, IMAGES, labels, batch_size=16)
-    advance, left = loop.Loop._advance, [30]
-
-    def stop(self):
-        left[0] -= 1
-        if left[0] == 0:
-            self._save()
-            raise KeyboardInterrupt
-        advance(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.Loop, "_advance", stop)
-        with pytest.raises(KeyboardInterrupt):
-            attack(model, IMAGES, labels, batch_size=16, checkpoint=tmp_path)
+    with stopped_at(30):
+        attack(model, IMAGES, labels, batch_size=16, checkpoint=tmp_path)
     for active_set in (True, False):
         again = attack(
             model, IMAGES, labels, batch_size=16, checkpoint=tmp_path, active_set=active_set

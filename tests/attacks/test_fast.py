@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from robustcls.attacks import APGD, AutoAttack, Fast, loop
+from robustcls.attacks import APGD, AutoAttack, Fast
 from robustcls.attacks.suites.search import Search
 from robustcls.attacks.task import Options, Task
 from robustcls.classifiers.classifier import Classifier
@@ -72,22 +72,11 @@ def test_statistics_leave_out_what_is_far_from_falling():
     assert search.doubtful.tolist() == [False, True, True, True, False]
 
 
-def test_a_stopped_suite_goes_on(problem, tmp_path, monkeypatch):
+def test_a_stopped_suite_goes_on(problem, tmp_path, stopped_at):
     model, images, labels = problem((8, 8, 1), count=16)
     whole = Fast(epsilon=0.03)(model, images, labels)
-    advance, left = loop.Loop._advance, [45]
-
-    def stop(self):
-        left[0] -= 1
-        if left[0] == 0:
-            self._save()
-            raise KeyboardInterrupt
-        advance(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.Loop, "_advance", stop)
-        with pytest.raises(KeyboardInterrupt):
-            Fast(epsilon=0.03)(model, images, labels, checkpoint=tmp_path)
+    with stopped_at(45):
+        Fast(epsilon=0.03)(model, images, labels, checkpoint=tmp_path)
     again = Fast(epsilon=0.03)(model, images, labels, checkpoint=tmp_path)
     np.testing.assert_array_equal(again.success, whole.success)
     np.testing.assert_array_equal(again.passes, whole.passes)

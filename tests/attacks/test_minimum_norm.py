@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from robustcls._validation import InputError
-from robustcls.attacks import DDN, FAB, FMN, PGD, loop
+from robustcls.attacks import DDN, FAB, FMN, PGD
 from robustcls.classifiers.classifier import Classifier
 
 ATTACKS = [FMN(norm=norm) for norm in ("inf", "2", "1", "0")] + [DDN(), FAB(norm="2")]
@@ -84,23 +84,12 @@ def test_one_run_gives_every_radius(problem):
     assert "median distance" in str(found)
 
 
-def test_a_stopped_run_goes_on(problem, tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on(problem, tmp_path, stopped_at):
     model, images, labels = problem((8, 8, 1), count=9)
     attack = FMN(norm="2", steps=30)
     whole = attack.nearest(model, images, labels)
-    advance, left = loop.Loop._advance, [12]
-
-    def stop(self):
-        left[0] -= 1
-        if left[0] == 0:
-            self._save()
-            raise KeyboardInterrupt
-        advance(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.Loop, "_advance", stop)
-        with pytest.raises(KeyboardInterrupt):
-            attack.nearest(model, images, labels, checkpoint=tmp_path)
+    with stopped_at(12):
+        attack.nearest(model, images, labels, checkpoint=tmp_path)
     # A call of the attack in the same folder is another thing.
     attack(model, images, labels, checkpoint=tmp_path)
     again = attack.nearest(model, images, labels, checkpoint=tmp_path)

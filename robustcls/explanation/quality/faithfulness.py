@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -222,10 +223,13 @@ def _curves(
         labels = np.tile(classes, len(mixtures))[:, None]
         return np.take_along_axis(found, labels, 1).reshape(len(mixtures), -1).astype(np.float64)
 
+    def height(end: np.ndarray) -> np.ndarray:
+        return heights([end])[0]
+
     # Both curves have the same ends, in turn, and so have all maps; what is between goes through
     # the model together.
     whole, *nothings = (
-        explainer.shared.once("heights", end, classes, lambda end=end: heights([end])[0])  # type: ignore[misc]
+        explainer.shared.once("heights", end, classes, functools.partial(height, end))
         for end in (images, *replacements)
     )
     nothing = np.mean(nothings, axis=0)
