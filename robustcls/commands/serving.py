@@ -122,7 +122,8 @@ def serve_models(
     """
     require_serving()
     from robustcls.serving.server.engine import Limits
-    from robustcls.serving.server.run import log_to_stderr, serve
+    from robustcls.serving.server.logs import log_to_stderr
+    from robustcls.serving.server.run import serve
 
     log_to_stderr()
     serve(

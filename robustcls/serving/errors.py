@@ -9,6 +9,7 @@ import tensorflow as tf
 
 _HTTP = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
     grpc.StatusCode.NOT_FOUND: 404,
     grpc.StatusCode.RESOURCE_EXHAUSTED: 413,
     grpc.StatusCode.UNIMPLEMENTED: 501,
@@ -45,7 +46,9 @@ def invalid(message: str) -> ServingError:
 def from_http(status: int, message: str) -> ServingError:
     """Returns the error that a REST answer stands for."""
     codes = {number: code for code, number in _HTTP.items()}
-    return ServingError(codes.get(status, grpc.StatusCode.UNKNOWN), message)
+    own_fault = 400 <= status < 500
+    other = grpc.StatusCode.INVALID_ARGUMENT if own_fault else grpc.StatusCode.UNKNOWN
+    return ServingError(codes.get(status, other), message)
 
 
 def from_tensorflow(error: Exception) -> ServingError:

@@ -35,8 +35,10 @@ def to_array(name: str, proto: tensor_pb2.TensorProto, max_bytes: int) -> np.nda
         if content and kind.size:  # what `tf.make_ndarray` does, in a fraction of its time
             return np.frombuffer(content, kind.as_numpy_dtype).reshape(sizes)
         return tf.make_ndarray(proto)
-    except (TypeError, ValueError, OverflowError, IndexError):
-        raise invalid(f"{name} must hold values of shape {sizes}; they do not fit.") from None
+    except (TypeError, ValueError, OverflowError, IndexError, KeyError):
+        raise invalid(
+            f"{name} must hold values of {kind.name} in shape {sizes}; they do not fit."
+        ) from None
 
 
 def fill_proto(proto: tensor_pb2.TensorProto, array: np.ndarray) -> None:

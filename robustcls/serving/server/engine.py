@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -32,11 +33,19 @@ class Limits:
             default 30).
         max_rows: images in a request (int >= 1, default 1024).
         max_bytes: of a request, packed or unpacked (int >= 1, default 2**26).
+        max_bytes_in_flight: of all requests that are being read or answered; a single one may
+            always have `max_bytes` (int >= 1, default 2**28).
+        header_seconds: until the header of a REST request, or gRPC's greeting, must be there
+            (float > 0, default 10).
+        max_connections: open at the same time, of REST and of gRPC each (int >= 1, default 256).
     """
 
     timeout: PositiveFloat = 30
     max_rows: PositiveInt = 1024
     max_bytes: PositiveInt = 64 << 20
+    max_bytes_in_flight: PositiveInt = 256 << 20
+    header_seconds: PositiveFloat = 10
+    max_connections: PositiveInt = 256
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -63,6 +72,7 @@ class Engine:
     def __init__(self, configs: list[ModelConfig], limits: Limits, *, batching: bool) -> None:
         self.limits = limits
         self.metrics = Metrics()
+        self._bytes_in_flight = 0
         self._batching = batching
         self._parameters = {config.name: _parameters(config) for config in configs}
         threads = max(entry.num_batch_threads for entry in self._parameters.values())
@@ -110,6 +120,31 @@ class Engine:
         finally:
             self.metrics.requests.labels(name, api, code).inc()
             self.metrics.seconds.labels(name, api).observe(time.perf_counter() - started)
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """Yields what is told of the bytes of one request as they come; they count till the end.
+
+        Raises:
+            ServingError: from what is yielded, when all requests hold too many.
+        """
+        held = 0
+
+        def take(size: int) -> None:
+            nonlocal held
+            limit = max(self.limits.max_bytes_in_flight, self.limits.max_bytes)
+            if self._bytes_in_flight + size > limit:
+                raise ServingError(
+                    grpc.StatusCode.UNAVAILABLE,
+                    f"requests under way must have at most {limit} bytes. Try again later.",
+                )
+            held += size
+            self._bytes_in_flight += size
+
+        try:
+            yield take
+        finally:
+            self._bytes_in_flight -= held
 
     def count_refusal(self, model: str, api: str, error: ServingError) -> None:
         """Counts a request that was refused before it came to `predict`.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 import numpy as np
@@ -13,44 +11,47 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_pb2,
-    model_service_pb2_grpc,
     predict_pb2,
-    prediction_service_pb2_grpc,
 )
 
-from robustcls.serving.errors import ServingError, invalid
+from robustcls.serving.errors import invalid
 from robustcls.serving.server.engine import Engine, Target
+from robustcls.serving.server.grpc_calls import Call, add_service, seconds_left
 from robustcls.serving.tensors import fill_proto, to_array
 
-LOG = logging.getLogger("robustcls.serving")
 SIGNATURE_DEF = "signature_def"
+#: What probes may ask the health of.
+SERVICES = ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
 
-Answer = TypeVar("Answer")
+
+def add_services(server: grpc.aio.Server, engine: Engine) -> None:
+    """Adds Predict, Classify, GetModelMetadata and GetModelStatus to a server."""
+    calls = _Calls(engine)
+    predicting = {
+        "Predict": Call(predict_pb2.PredictRequest, calls.predict, _model),
+        "Classify": Call(classification_pb2.ClassificationRequest, calls.classify, _model),
+        "GetModelMetadata": Call(
+            get_model_metadata_pb2.GetModelMetadataRequest, calls.metadata, _model
+        ),
+    }
+    status_request = get_model_status_pb2.GetModelStatusRequest
+    models = {"GetModelStatus": Call(status_request, calls.status, _model)}
+    for name, entries in zip(SERVICES, (predicting, models), strict=True):
+        add_service(server, engine, name, entries)
 
 
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict, Classify and GetModelMetadata."""
-
+class _Calls:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _or_abort(self._predict(request, context), context, self._engine, request)
-
-    async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _or_abort(self._classify(request, context), context, self._engine, request)
-
-    async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _or_abort(self._metadata(request), context, self._engine, request)
-
-    async def _predict(self, request: Any, context: Any) -> predict_pb2.PredictResponse:
+    async def predict(self, request: Any, context: Any) -> predict_pb2.PredictResponse:
         inputs = {
             name: to_array(name, proto, self._engine.limits.max_bytes)
             for name, proto in request.inputs.items()
         }
         spec = request.model_spec
         outputs, version = await self._engine.predict(
-            _target(spec), spec.signature_name, inputs, api="grpc", timeout=_seconds_left(context)
+            _target(spec), spec.signature_name, inputs, api="grpc", timeout=seconds_left(context)
         )
         unknown = sorted(set(request.output_filter) - set(outputs))
         if unknown:
@@ -63,7 +64,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             fill_proto(response.outputs[name], outputs[name])
         return response
 
-    async def _classify(self, request: Any, context: Any) -> Any:
+    async def classify(self, request: Any, context: Any) -> Any:
         if request.input.WhichOneof("kind") != "example_list":
             raise invalid("input must be an example_list; received another kind.")
         examples = [example.SerializeToString() for example in request.input.example_list.examples]
@@ -73,7 +74,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             spec.signature_name,
             {"inputs": np.array(examples, object)},
             api="grpc",
-            timeout=_seconds_left(context),
+            timeout=seconds_left(context),
             classify=True,
         )
         response = classification_pb2.ClassificationResponse()
@@ -84,24 +85,14 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 row.classes.add(label=label.decode(), score=score)
         return response
 
-    async def _metadata(self, request: Any) -> Any:
+    async def metadata(self, request: Any, context: Any) -> Any:
         fields = set(request.metadata_field)
         if fields != {SIGNATURE_DEF}:
             raise invalid(f"metadata_field must be {SIGNATURE_DEF}; received {sorted(fields)}.")
         target = _target(request.model_spec)
         return metadata(self._engine, target)
 
-
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _or_abort(self._status(request), context, self._engine, request)
-
-    async def _status(self, request: Any) -> Any:
+    async def status(self, request: Any, context: Any) -> Any:
         return status(self._engine, _target(request.model_spec))
 
 
@@ -145,22 +136,5 @@ def _answered_by(
     spec.version.value = version
 
 
-def _seconds_left(context: Any) -> float | None:
-    left = context.time_remaining()
-    return None if left is None else max(left, 0)
-
-
-async def _or_abort(
-    answer: Awaitable[Answer], context: Any, engine: Engine, request: Any
-) -> Answer:
-    """Turns a refusal into gRPC's status, and a bug into INTERNAL and a line in the log."""
-    try:
-        return await answer
-    except ServingError as error:
-        engine.count_refusal(request.model_spec.name, "grpc", error)
-        code, message = error.code, error.message
-    except Exception:
-        LOG.exception("a request failed")
-        code, message = grpc.StatusCode.INTERNAL, "internal error; see the server's log."
-    await context.abort(code, message)
-    raise AssertionError("abort raises")
+def _model(request: Any) -> str:
+    return str(request.model_spec.name)

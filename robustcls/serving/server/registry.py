@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import ctypes
 import gc
-import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -21,9 +20,8 @@ from robustcls.serving.exports.archive import SAVED_MODEL, version_folders
 from robustcls.serving.exports.configuration import ModelConfig
 from robustcls.serving.server.batching import Batcher
 from robustcls.serving.server.loading import LoadedVersion, load_version
+from robustcls.serving.server.logs import LOG
 from robustcls.serving.server.metrics import Metrics
-
-LOG = logging.getLogger("robustcls.serving")
 
 MakeBatcher = Callable[[str, LoadedVersion, str], Batcher]
 

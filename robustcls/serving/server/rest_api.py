@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import importlib.resources
 import json
-import logging
 import re
-import zlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import grpc
 from google.protobuf import json_format as proto_json
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,14 +19,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from robustcls.serving.errors import ServingError, invalid
+from robustcls.serving.errors import ServingError, from_http, invalid
 from robustcls.serving.exports.configuration import METRICS_PATH
 from robustcls.serving.server import json_format
+from robustcls.serving.server.bodies import SlowBodyError, read_body
 from robustcls.serving.server.engine import Engine, Target, find_signature
 from robustcls.serving.server.grpc_api import metadata, status
+from robustcls.serving.server.logs import LOG
 from robustcls.serving.server.openapi import describe
-
-LOG = logging.getLogger("robustcls.serving")
 
 _PATH = re.compile(
     r"(?P<model>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
@@ -74,6 +71,12 @@ def make_app(engine: Engine, *, loopback: bool = False) -> Starlette:
     async def show_openapi(request: Request) -> Response:
         return _json(describe(engine))
 
+    async def http_error(request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        message = f"{error.detail}: {request.method} {request.url.path[:200]}"
+        return api.refuse("", error.status_code, message, dict(error.headers or {}))
+
     return Starlette(
         routes=[
             Route("/", show_page),
@@ -82,11 +85,12 @@ def make_app(engine: Engine, *, loopback: bool = False) -> Starlette:
             Route(METRICS_PATH, show_metrics),
             Route("/v1/models/{path:path}", api.answer, methods=_METHODS),
         ],
-        exception_handlers={HTTPException: _http_error, Exception: _internal_error},
+        exception_handlers={HTTPException: http_error, Exception: _internal_error},
         middleware=[
             Middleware(
                 _WithHeaders,
                 own_pages=frozenset(["/", "/models.json", "/openapi.json"] if loopback else []),
+                refuse=api.refuse,
             )
         ],
     )
@@ -98,25 +102,44 @@ class _RestApi:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    def refuse(
+        self, path: str, code: int, message: str, headers: dict[str, str] | None = None
+    ) -> Response:
+        """Returns an error's answer, and counts it.
+
+        Args:
+            path: begins with the model's name, if with any.
+            code: of HTTP.
+            message: one line.
+            headers: further ones.
+        """
+        self._engine.count_refusal(path, "rest", from_http(code, message))
+        return _error(code, message, headers)
+
     async def answer(self, request: Request) -> Response:
+        path = request.path_params["path"]
         try:
-            match = _PATH.fullmatch(request.path_params["path"])
+            match = _PATH.fullmatch(path)
             if match is None:
-                return _error(404, f"no such address: {request.url.path[:200]}")
+                return self.refuse(path, 404, f"no such address: {request.url.path[:200]}")
             version = None if match["version"] is None else int(match["version"])
             target = Target(match["model"], version, match["label"])
             allowed = ["POST"] if match["verb"] else ["GET", "HEAD"]
             if request.method not in allowed:
                 message = f"method must be {allowed[0]}; received {request.method}."
-                return _error(405, message, {"Allow": ", ".join(allowed)})
+                return self.refuse(path, 405, message, {"Allow": ", ".join(allowed)})
             if match["verb"] is None:
                 message = (metadata if match["metadata"] else status)(self._engine, target)
                 return Response(_proto(message), media_type="application/json")
-            body = await self._body(request)
-            return await getattr(self, f"_{match['verb']}")(target, body)
+            with self._engine.holding() as take:
+                body = await read_body(request, self._engine.limits, take)
+                return await getattr(self, f"_{match['verb']}")(target, body)
         except ServingError as error:
-            self._engine.count_refusal(request.path_params["path"], "rest", error)
+            self._engine.count_refusal(path, "rest", error)
             return _error(error.http_status, error.message)
+        except SlowBodyError:
+            message = f"body must be whole within {self._engine.limits.timeout:.3g} s; it was not."
+            return self.refuse(path, 408, message, {"Connection": "close"})
         except ClientDisconnect:
             return Response(status_code=400)
 
@@ -146,37 +169,6 @@ class _RestApi:
     async def _regress(self, target: Target, body: bytes) -> Response:
         raise invalid(f"{target.model} has no signature for the Regress call.")
 
-    async def _body(self, request: Request) -> bytes:
-        parts, size, limit = [], 0, self._engine.limits.max_bytes
-        declared = request.headers.get("content-length", "")
-        if not (declared.isdecimal() and int(declared) > limit):
-            async for part in request.stream():
-                parts.append(part)
-                size += len(part)
-                if size > limit:
-                    break
-            else:
-                body = b"".join(parts)
-                if request.headers.get("content-encoding", "").strip().lower() == "gzip":
-                    body = await asyncio.to_thread(_unpacked, body, limit)
-                if len(body) <= limit:
-                    return body
-        raise ServingError(
-            grpc.StatusCode.RESOURCE_EXHAUSTED, f"body must be at most {limit} bytes; it is larger."
-        )
-
-
-def _unpacked(body: bytes, limit: int) -> bytes:
-    """Unpacks a gzip body, and no further than one byte above the limit."""
-    unpack = zlib.decompressobj(16 + zlib.MAX_WBITS)
-    try:
-        found = unpack.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise invalid(f"body must be gzip, as its Content-Encoding says; {error}.") from None
-    if len(found) <= limit and not unpack.eof:
-        raise invalid("body must be gzip, as its Content-Encoding says; it is cut off.")
-    return found
-
 
 class _WithHeaders:
     """Adds the headers that every answer has, and refuses pages to names of other hosts.
@@ -187,10 +179,14 @@ class _WithHeaders:
         app: answers.
         own_pages: addresses that loopback names alone may ask for; none where the server listens
             beyond this machine.
+        refuse: makes an error's answer of a path, a status and a message.
     """
 
-    def __init__(self, app: ASGIApp, own_pages: frozenset[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, own_pages: frozenset[str], refuse: Callable[[str, int, str], Response]
+    ) -> None:
         self._app = app
+        self._refuse = refuse
         self._own_pages = own_pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -204,7 +200,8 @@ class _WithHeaders:
         if scope["type"] == "http" and scope["path"] in self._own_pages:
             host = Headers(scope=scope).get("host", "")
             if not _LOOPBACK.fullmatch(host):
-                refused = _error(403, f"host must be localhost; received {host[:100]!r}.")
+                message = f"host must be localhost; received {host[:100]!r}."
+                refused = self._refuse("", 403, message)
                 await refused(scope, receive, send_with_headers)
                 return
         await self._app(scope, receive, send_with_headers)
@@ -231,14 +228,6 @@ def _json(value: Any) -> Response:
 def _error(code: int, message: str, headers: dict[str, str] | None = None) -> Response:
     text = json.dumps({"error": message})
     return Response(text, code, headers=headers, media_type="application/json")
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    headers = dict(error.headers) if error.headers else None
-    message = f"{error.detail}: {request.method} {request.url.path[:200]}"
-    return _error(error.status_code, message, headers)
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:

@@ -6,30 +6,34 @@ import asyncio
 import contextlib
 import gc
 import ipaddress
-import logging
 import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from robustcls._settings import Port, PositiveFloat, checked
 from robustcls._validation import InputError
 from robustcls.serving.exports.configuration import find_models
+from robustcls.serving.server.connections import connection_class
 from robustcls.serving.server.engine import Engine, Limits
-from robustcls.serving.server.grpc_api import ModelService, PredictionService
-from robustcls.serving.server.registry import LOG
+from robustcls.serving.server.grpc_api import SERVICES, add_services
+from robustcls.serving.server.logs import LOG
 from robustcls.serving.server.rest_api import make_app
 
 #: Seconds that requests have to end in when the server is told to stop.
 GRACE = 10
 #: Seconds in which it says that it is stopping and still takes requests that are on their way.
 LAME_DUCK = 1
+#: Seconds that a connection may stay open between two requests.
+IDLE = 75
+#: gRPC calls under way.
+MAX_CALLS = 1024
 
 
 @checked
@@ -84,18 +88,8 @@ async def _run(
     await engine.registry.scan()
     _check_any(engine)
     healthy = health.aio.HealthServicer()
-    server, grpc_port = await _start_grpc(engine, healthy, host, grpc_port)
-    rest = _RestServer(
-        uvicorn.Config(
-            make_app(engine, loopback=_is_loopback(host)),
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            # Clients keep connections open between requests.
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=GRACE,
-        )
-    )
+    server, grpc_port = await start_grpc(engine, healthy, host, grpc_port)
+    rest = rest_server(engine, host)
     serving = asyncio.create_task(rest.serve(sockets=[rest_socket]))
     watching = asyncio.create_task(engine.registry.watch(poll_seconds))
     name = f"[{host}]" if ":" in host else host
@@ -111,21 +105,48 @@ async def _run(
     await engine.close()
 
 
-async def _start_grpc(
+def rest_server(engine: Engine, host: str) -> uvicorn.Server:
+    """Returns the server of REST and the page, to be run on a socket.
+
+    Args:
+        engine: answers.
+        host: the address that it listens on.
+    """
+    config = uvicorn.Config(
+        make_app(engine, loopback=_is_loopback(host)),
+        http=connection_class(engine.limits, partial(engine.count_refusal, "", "rest")),
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        # Clients keep connections open between requests.
+        timeout_keep_alive=IDLE,
+        timeout_graceful_shutdown=GRACE,
+    )
+    return _RestServer(config)
+
+
+async def start_grpc(
     engine: Engine, healthy: Any, host: str, port: int
 ) -> tuple[grpc.aio.Server, int]:
+    """Starts gRPC on a port, a free one for 0, and returns the server and the port.
+
+    Raises:
+        InputError: the address is in use.
+    """
+    limits = engine.limits
     options = [
         ("grpc.so_reuseport", 0),  # Two servers would share a port in silence.
-        ("grpc.max_receive_message_length", engine.limits.max_bytes),
+        ("grpc.max_receive_message_length", limits.max_bytes),
         ("grpc.max_send_message_length", -1),
+        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        ("grpc.server_handshake_timeout_ms", int(1000 * limits.header_seconds)),
+        ("grpc.max_connection_idle_ms", 1000 * IDLE),
     ]
-    server = grpc.aio.server(options=options)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionService(engine), server
-    )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(engine), server)
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MAX_CALLS)
+    add_services(server, engine)
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    for service in ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"):
+    for service in ("", *SERVICES):
         await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
@@ -175,11 +196,3 @@ def _check_any(engine: Engine) -> None:
         raise InputError(
             "folder must hold a version that can be loaded; the log says why none can."
         )
-
-
-def log_to_stderr() -> None:
-    """Shows what the server logs, with the time."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    LOG.addHandler(handler)
-    LOG.setLevel(logging.INFO)
