@@ -1,19 +1,22 @@
 """Methods by measures on the models of a run: python benchmarks/explanation_table.py RUN.
 
 Twelve methods and eight measures with their intervals on 200 test pictures, for each model of the
-run. Writes explanation_table.json (seconds, peak memory) and explanation_table_MODEL.md and .csv
-into benchmarks/results. `--pictures N` only says what N take, `--profile FILE` also writes where
-time goes.
+run, each in a process of its own with its share of the cores. Writes explanation_table.json
+(seconds, peak memory) and explanation_table_MODEL.md and .csv into benchmarks/results.
+`--pictures N` only says what N take.
 """
 
 from __future__ import annotations
 
 import argparse
-import cProfile
+import multiprocessing
 import os
 import resource
+import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +53,31 @@ MEASURES = (
 )
 
 
-def explained(run: Run, name: str, pictures: int) -> QualityTable:
+def explained(folder: str, name: str, pictures: int) -> tuple[QualityTable, dict[str, float]]:
+    """The table of one model, and what it took."""
+    start, peaks, done = time.perf_counter(), [], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(1):
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        table = _table(Run(folder), name, pictures)
+    finally:
+        done.set()
+        watcher.join()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return table, {
+        "seconds": time.perf_counter() - start,
+        "processor_seconds": used.ru_utime + used.ru_stime,
+        "peak_mb_at_half_time": peaks[len(peaks) // 2],
+        "peak_mb": used.ru_maxrss / 1024,
+    }
+
+
+def _table(run: Run, name: str, pictures: int) -> QualityTable:
     test = rc.load(run.config["train"]["data"]["name"]).test
     chosen = np.random.default_rng(0).permutation(len(test))[:pictures]
     images = test.take(chosen).float_images()
@@ -63,27 +90,26 @@ def explained(run: Run, name: str, pictures: int) -> QualityTable:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run")
-    parser.add_argument("--profile", help="a file for cProfile's figures")
     parser.add_argument("--pictures", type=int, default=PICTURES)
     arguments = parser.parse_args()
-    run = Run(arguments.run)
-    profile = cProfile.Profile() if arguments.profile else None
-    seconds, processor = {}, {}
-    for name in run.trained:
-        start, busy = time.perf_counter(), time.process_time()
-        if profile:
-            profile.enable()
-        table = explained(run, name, arguments.pictures)
-        if profile:
-            profile.disable()
-            profile.dump_stats(arguments.profile)
-        seconds[name] = time.perf_counter() - start
-        processor[name] = time.process_time() - busy
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"{name}: {seconds[name]:.0f} s, processor {processor[name]:.0f} s, {peak:.0f} MB")
-        print(table.to_markdown(), flush=True)
-        if arguments.pictures == PICTURES:
-            table.save(RESULTS, f"explanation_table_{name}")
+    start, models = time.perf_counter(), Run(arguments.run).trained
+    processes = min(len(models), os.cpu_count() or 1)
+    threads = (os.cpu_count() or 1) // processes
+    # The processes read it as they start TensorFlow.
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
+    took: dict[str, Any] = {}
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        given = [(arguments.run, name, arguments.pictures) for name in models]
+        for name, (table, used) in zip(
+            models, pool.map(explained, *zip(*given, strict=True)), strict=True
+        ):
+            took[name] = {key: round(value, 1) for key, value in used.items()}
+            print(name, took[name])
+            print(table.to_markdown(), flush=True)
+            if arguments.pictures == PICTURES:
+                table.save(RESULTS, f"explanation_table_{name}")
+    seconds = time.perf_counter() - start
+    print(f"{len(models)} models: {seconds:.0f} s")
     if arguments.pictures != PICTURES:
         return
     write_json(
@@ -98,9 +124,10 @@ def main() -> None:
             "settings": SETTINGS,
             "methods": METHODS,
             "measures": MEASURES,
-            "seconds": seconds,
-            "processor_seconds": processor,
-            "peak_mb": peak,
+            "processes": processes,
+            "threads": threads,
+            "seconds": round(seconds, 1),
+            "models": took,
         },
     )
 

@@ -17,7 +17,7 @@ from robustcls._user_code import called
 from robustcls._validation import InputError, check_images, check_labels
 from robustcls.classifiers.adapters import classifier_of
 from robustcls.classifiers.compiling import compile_once
-from robustcls.classifiers.folded import fingerprint
+from robustcls.classifiers.folded import weights_of
 from robustcls.classifiers.loading import open_model
 from robustcls.classifiers.ranges import InputRange, Preprocess
 from robustcls.explanation.batching import in_batches
@@ -172,7 +172,7 @@ class Explainer:
 
     def _present_state(self, images: np.ndarray) -> tuple[Any, ...]:
         # What the network is made for, and the weights; None in their place if not known.
-        return images.shape[1:], self.classifier.outputs, fingerprint(self.model)
+        return images.shape[1:], self.classifier.outputs, weights_of(self.model)
 
     @property
     def layer(self) -> str:

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from robustcls.models.building import build_classifier
-from robustcls.models.folding import copy_folded, fold_batch_norm
+from robustcls.models.folding import copy_folded, faster_copy, fold_batch_norm
 from robustcls.models.normalization import FusedBatchNormalization
 
 layers = keras.layers
@@ -145,3 +145,58 @@ def test_layers_that_are_in_another_model_too():
     np.testing.assert_allclose(outputs(folded), outputs(model), rtol=1e-4, atol=1e-5)
     assert normalizations(fold_batch_norm(later)) == 0
     np.testing.assert_allclose(outputs(fold_batch_norm(later)), outputs(later), atol=1e-5)
+
+
+def padded(sides, padding, kernel, stride):
+    return [
+        keras.Input((*sides, 2)),
+        layers.ZeroPadding2D(padding),
+        layers.DepthwiseConv2D(kernel, strides=stride, depth_multiplier=2),
+        layers.BatchNormalization(),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sides", "padding", "kernel", "stride", "is_left_out"),
+    [
+        ((8, 6), ((1, 1), (1, 1)), 3, 2, True),  # torchvision's, a kernel of 4
+        ((7, 5), ((1, 1), (1, 1)), 3, 2, True),
+        ((8, 7), ((0, 1), (1, 1)), 3, 2, True),  # Keras'
+        ((8, 8), ((2, 2), (2, 2)), 5, 2, True),
+        ((8, 8), ((1, 1), (1, 1)), 3, 1, True),
+        ((9, 9), ((3, 3), (3, 3)), 3, 2, False),  # the result is larger
+        ((9, 9), ((2, 0), (2, 0)), 3, 2, True),
+        ((9, 9), ((4, 0), (4, 0)), 5, 2, False),
+        ((8, 8), ((0, 2), (0, 2)), 3, 1, False),
+    ],
+)
+def test_zeros_around_a_depthwise_convolution(sides, padding, kernel, stride, is_left_out):
+    model = randomize(keras.Sequential(padded(sides, padding, kernel, stride)))
+    faster = faster_copy(model)
+    left = any(isinstance(layer, layers.ZeroPadding2D) for layer in faster.layers)
+    assert left != is_left_out
+    np.testing.assert_allclose(outputs(faster), outputs(model), rtol=1e-4, atol=1e-5)
+    assert any(isinstance(layer, layers.ZeroPadding2D) for layer in fold_batch_norm(model).layers)
+
+
+@pytest.mark.parametrize("side", [16, 5])
+def test_pixels_are_scaled_where_they_are_fewer(side):
+    images = keras.Input((8, 8, 1))
+    x = layers.Resizing(side, side)(images)
+    x = layers.Rescaling([2.0, 3.0, 4.0], [-1.0, 0.5, 0.0])(layers.Concatenate()([x, x, x]))
+    x = layers.BatchNormalization()(layers.Conv2D(4, 3)(x))
+    model = randomize(keras.Model(images, layers.GlobalMaxPooling2D()(x)))
+    faster = faster_copy(model)
+    kinds = [type(layer) for layer in faster.layers]
+    assert (kinds.index(layers.Resizing) > kinds.index(layers.Rescaling)) == (side > 8)
+    np.testing.assert_allclose(outputs(faster), outputs(model), rtol=1e-4, atol=1e-5)
+
+
+def test_what_another_layer_asks_for_too_stays_where_it_is():
+    images = keras.Input((8, 8, 3))
+    large = layers.Resizing(16, 16)(images)
+    wide = layers.ZeroPadding2D(1)(layers.Rescaling(2.0)(large))
+    x = layers.BatchNormalization()(layers.DepthwiseConv2D(3, strides=2)(wide))
+    both = [layers.GlobalMaxPooling2D()(value) for value in (x, wide, large)]
+    model = randomize(keras.Model(images, layers.Concatenate()(both)))
+    np.testing.assert_allclose(outputs(faster_copy(model)), outputs(model), rtol=1e-4, atol=1e-5)
