@@ -8,6 +8,7 @@ import grpc
 import tensorflow as tf
 
 _HTTP = {
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.PERMISSION_DENIED: 403,
     grpc.StatusCode.NOT_FOUND: 404,

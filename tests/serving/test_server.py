@@ -114,6 +114,7 @@ def test_classify(server, predictions, cases):
     inputs, outputs = case(cases, "classify")
     request = classification_pb2.ClassificationRequest()
     request.model_spec.name = "tiny"
+    request.model_spec.signature_name = "classify"
     examples = [tf.train.Example.FromString(one) for one in inputs["inputs"].tolist()]
     request.input.example_list.examples.extend(examples)
     answer = predictions.Classify(request).result.classifications
@@ -121,7 +122,8 @@ def test_classify(server, predictions, cases):
         assert [entry.label.encode() for entry in row.classes] == names.tolist()
         np.testing.assert_allclose([entry.score for entry in row.classes], scores, atol=1e-5)
     encoded = examples[0].features.feature["image/encoded"].bytes_list.value[0]
-    body = {"examples": [{"image/encoded": {"b64": base64.b64encode(encoded).decode()}}]}
+    example = {"image/encoded": {"b64": base64.b64encode(encoded).decode()}}
+    body = {"signature_name": "classify", "examples": [example]}
     (result,) = requests.post(f"{server.model}:classify", json=body).json()["results"]
     assert [label.encode() for label, _ in result] == outputs["classes"][0].tolist()
 
@@ -192,8 +194,8 @@ def filtered():
     ("request_", "code", "message"),
     [
         (request_for("", GOOD, "tyni"), "NOT_FOUND", "model must be one of tiny"),
-        (request_for("explian", GOOD), "INVALID_ARGUMENT", "Did you mean 'explain'?"),
-        (request_for("classify", GOOD), "INVALID_ARGUMENT", "for the Classify call"),
+        (request_for("explian", GOOD), "FAILED_PRECONDITION", "Did you mean 'explain'?"),
+        (request_for("classify", GOOD), "INVALID_ARGUMENT", "inputs of classify must be among"),
         (request_for("", {"imgs": ZEROS}), "INVALID_ARGUMENT", "Did you mean 'images'?"),
         (request_for("", {}), "INVALID_ARGUMENT", "must have images; received none"),
         (request_for("", {"images": ZEROS[0]}), "INVALID_ARGUMENT", "shape [N, 12, 16, 1]"),
@@ -240,11 +242,11 @@ def predict(body):
         (predict("{}"), 400, "either instances or inputs"),
         (predict('{"instances": []}'), 400, "list of rows"),
         (predict('{"instances": [1], "inputs": [1]}'), 400, "either instances or inputs"),
-        (predict('{"instances": [[[[NaN]]]]}'), 400, "must be finite"),
+        (predict('{"instances": [[[[NaN]]]]}'), 400, "must have shape"),
         (predict('{"instances": [[1, [2]]]}'), 400, "images must be an array of float32"),
         (predict('{"instances": [true]}'), 400, "images must be an array of float32"),
         (predict('{"instances": ["x"]}'), 400, "images must be an array of float32"),
-        (predict('{"instances": [1e999]}'), 400, "must be finite"),
+        (predict('{"instances": [1e999]}'), 400, "must have shape"),
         (predict('{"instances": [{"images": 1}, {"imgs": 1}]}'), 400, "the same names"),
         (predict('{"signature_name": 3, "inputs": 1}'), 400, "must be a string"),
         (predict('{"signature_name": "decode", "inputs": [{"b64": "?"}]}'), 400, "base64"),
@@ -252,13 +254,17 @@ def predict(body):
         (predict('{"signature_name": "decode", "inputs": 7}'), 400, "list of strings"),
         (predict('{"inputs": {"imgs": 1}}'), 400, "Did you mean 'images'?"),
         (predict("x" * (1 << 21)), 413, "at most 1048576 bytes"),
-        (("POST", ":classify", '{"examples": [{"a": 1}]}'), 400, "image/encoded"),
+        (
+            ("POST", ":classify", '{"signature_name": "classify", "examples": [{"a": 1}]}'),
+            400,
+            "image/encoded",
+        ),
         (("POST", ":regress", "{}"), 400, "Regress"),
         (("POST", "/versions/9:predict", '{"instances": [1]}'), 404, "available (1)"),
         (("GET", "/versions/9", None), 404, "no version 9"),
-        (("GET", "/labels/stable", None), 404, "no version stable"),
-        (("GET", ":predict", None), 405, "method must be POST"),
-        (("GET", "/nowhere", None), 404, "no such address"),
+        (("GET", "/labels/stable/metadata", None), 400, "label must be one of none"),
+        (("GET", ":predict", None), 400, "malformed request: GET"),
+        (("GET", "/nowhere", None), 400, "malformed request: GET"),
         (("GET", "s", None), 404, "model must be one of tiny"),
     ],
 )

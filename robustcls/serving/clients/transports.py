@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import requests
 import tensorflow as tf
 from google.protobuf import json_format
+from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -64,19 +66,27 @@ class RestTransport:
         self._session = requests.Session()
         part = "" if version is None else f"/versions/{version}"
         self._url = f"{address}/v1/models/{model}{part}"
-        self._kinds: dict[str, dict[str, np.dtype]] = {}
+        self._signatures: Mapping[str, Any] = {}
 
     def call(
         self, signature: str, inputs: Mapping[str, np.ndarray], timeout: float
     ) -> dict[str, np.ndarray]:
-        if signature not in self._kinds:
-            self._kinds = self._read_kinds(timeout)
-        body = {
-            "signature_name": signature,
-            "inputs": {name: _json_value(array) for name, array in inputs.items()},
+        if signature not in self._signatures:
+            self._signatures = self._read_signatures(timeout)
+        # Another name gets its reason from the server.
+        known = self._signatures.get(signature, meta_graph_pb2.SignatureDef())
+        rows = len(next(iter(inputs.values()), ()))
+        # JSON must have every input; gRPC has the server fill in defaults.
+        defaults = {
+            name: np.repeat(tf.make_ndarray(proto), rows, axis=0)
+            for name, proto in known.defaults.items()
         }
-        outputs = self._ask("POST", ":predict", timeout, json=body)["outputs"]
-        kinds = self._kinds[signature]
+        columns = {name: _json_value(array) for name, array in {**defaults, **inputs}.items()}
+        body = json.dumps({"signature_name": signature, "inputs": columns})
+        outputs = self._ask("POST", ":predict", timeout, data=body)["outputs"]
+        kinds = {
+            name: tf.as_dtype(info.dtype).as_numpy_dtype for name, info in known.outputs.items()
+        }
         if len(kinds) == 1:
             outputs = {next(iter(kinds)): outputs}
         return {name: _array(name, value, kinds[name]) for name, value in outputs.items()}
@@ -88,19 +98,13 @@ class RestTransport:
     def close(self) -> None:
         self._session.close()
 
-    def _read_kinds(self, timeout: float) -> dict[str, dict[str, np.dtype]]:
+    def _read_signatures(self, timeout: float) -> Mapping[str, Any]:
         """JSON says nothing of types, so they come from the metadata."""
         answer = self._ask("GET", "/metadata", timeout)["metadata"][_METADATA]
-        signatures = json_format.ParseDict(
+        found = json_format.ParseDict(
             {"signature_def": answer["signature_def"]}, get_model_metadata_pb2.SignatureDefMap()
-        ).signature_def
-        return {
-            name: {
-                key: tf.as_dtype(info.dtype).as_numpy_dtype
-                for key, info in signature.outputs.items()
-            }
-            for name, signature in signatures.items()
-        }
+        )
+        return dict(found.signature_def)
 
     def _ask(self, method: str, path: str, timeout: float, **body: Any) -> Any:
         try:

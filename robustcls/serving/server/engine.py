@@ -181,15 +181,19 @@ def find_signature(served: ServedVersion, name: str, *, classify: bool = False) 
         ServingError: there is none, or it is for the other call.
     """
     known = served.loaded.signatures
-    name = name or ("classify" if classify and "classify" in known else "serving_default")
+    name = name or "serving_default"
     if name not in known:
-        raise invalid(
+        code = grpc.StatusCode.INVALID_ARGUMENT if classify else grpc.StatusCode.FAILED_PRECONDITION
+        raise ServingError(
+            code,
             f"signature_name must be one of {', '.join(sorted(known))}; "
-            f"received {name[:100]!r}.{nearest(name, known)}"
+            f"received {name[:100]!r}.{nearest(name, known)}",
         )
-    if known[name].is_classify != classify:
-        call = "Classify" if known[name].is_classify else "Predict"
-        raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, f"{name} is for the {call} call.")
+    if classify and not known[name].is_classify:
+        some = ", ".join(sorted(one for one in known if known[one].is_classify)) or "none there is"
+        raise invalid(
+            f"signature_name must be one for the Classify call ({some}); received {name}."
+        )
     return known[name]
 
 

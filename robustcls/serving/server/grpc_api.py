@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -14,12 +15,14 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
+from robustcls._validation import nearest
 from robustcls.serving.errors import invalid
-from robustcls.serving.server.engine import Engine, Target
+from robustcls.serving.server.engine import Engine, Target, find_signature
 from robustcls.serving.server.grpc_calls import Call, add_service, seconds_left
 from robustcls.serving.tensors import fill_proto, to_array
 
 SIGNATURE_DEF = "signature_def"
+_WITH_CONTEXT = "example_list_with_context"
 #: What probes may ask the health of.
 SERVICES = ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
 
@@ -50,24 +53,25 @@ class _Calls:
             for name, proto in request.inputs.items()
         }
         spec = request.model_spec
+        target = _target(spec)
+        _check_filter(self._engine, target, spec.signature_name, request.output_filter)
         outputs, version = await self._engine.predict(
-            _target(spec), spec.signature_name, inputs, api="grpc", timeout=seconds_left(context)
+            target, spec.signature_name, inputs, api="grpc", timeout=seconds_left(context)
         )
-        unknown = sorted(set(request.output_filter) - set(outputs))
-        if unknown:
-            raise invalid(
-                f"output_filter must be among {', '.join(sorted(outputs))}; received {unknown}."
-            )
         response = predict_pb2.PredictResponse()
-        _answered_by(response.model_spec, spec, version, "serving_default")
+        _answered_by(response.model_spec, spec, version)
         for name in request.output_filter or outputs:
             fill_proto(response.outputs[name], outputs[name])
         return response
 
     async def classify(self, request: Any, context: Any) -> Any:
-        if request.input.WhichOneof("kind") != "example_list":
-            raise invalid("input must be an example_list; received another kind.")
-        examples = [example.SerializeToString() for example in request.input.example_list.examples]
+        kind = request.input.WhichOneof("kind")
+        given = getattr(request.input, kind or "example_list")
+        if not given.examples:
+            raise invalid("input must have examples; received none.")
+        # Two serialized protos in a row are one with the fields of both.
+        context_of_all = given.context.SerializeToString() if kind == _WITH_CONTEXT else b""
+        examples = [context_of_all + example.SerializeToString() for example in given.examples]
         spec = request.model_spec
         outputs, version = await self._engine.predict(
             _target(spec),
@@ -78,7 +82,7 @@ class _Calls:
             classify=True,
         )
         response = classification_pb2.ClassificationResponse()
-        _answered_by(response.model_spec, spec, version, "classify")
+        _answered_by(response.model_spec, spec, version)
         for labels, scores in zip(outputs["classes"], outputs["scores"], strict=True):
             row = response.result.classifications.add()
             for label, score in zip(labels.tolist(), scores.tolist(), strict=True):
@@ -110,11 +114,9 @@ def metadata(engine: Engine, target: Target) -> get_model_metadata_pb2.GetModelM
 
 
 def status(engine: Engine, target: Target) -> get_model_status_pb2.GetModelStatusResponse:
-    """Returns the states of a model's versions."""
+    """Returns the states of a model's versions; a label asks for all, as in TensorFlow Serving."""
     response = get_model_status_pb2.GetModelStatusResponse()
-    for number, state, message in engine.registry.statuses(
-        target.model, target.version, target.label
-    ):
+    for number, state, message in engine.registry.statuses(target.model, target.version):
         entry = response.model_version_status.add(version=number, state=state)
         entry.status.error_code = grpc.StatusCode.UNKNOWN.value[0] if message else 0
         entry.status.error_message = message
@@ -127,12 +129,23 @@ def _target(spec: model_pb2.ModelSpec) -> Target:
     return Target(spec.name, version, spec.version_label if choice == "version_label" else None)
 
 
-def _answered_by(
-    spec: model_pb2.ModelSpec, asked: model_pb2.ModelSpec, version: int, signature: str
-) -> None:
-    """Fills in what answered: the default `signature` where none was asked for."""
+def _check_filter(engine: Engine, target: Target, signature: str, names: Sequence[str]) -> None:
+    with engine.registry.lease(target.model, target.version, target.label) as served:
+        known = find_signature(served, signature).outputs
+    for name in names:
+        if name not in known:
+            raise invalid(
+                f"output_filter must be among {', '.join(sorted(known))}; "
+                f"received {name[:100]!r}.{nearest(name, known)}"
+            )
+        if list(names).count(name) > 1:
+            raise invalid(f"output_filter must name each output once; {name} comes twice.")
+
+
+def _answered_by(spec: model_pb2.ModelSpec, asked: model_pb2.ModelSpec, version: int) -> None:
+    """Fills in what answered: the default signature where none was asked for."""
     spec.name = asked.name
-    spec.signature_name = asked.signature_name or signature
+    spec.signature_name = asked.signature_name or "serving_default"
     spec.version.value = version
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,8 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from robustcls._validation import nearest
-from robustcls.serving.errors import invalid
-from robustcls.serving.exports.endpoints import EXAMPLE_FEATURE
+from robustcls.serving.errors import ServingError, invalid
 from robustcls.serving.server.signature import Arrays, Signature
 
 
@@ -26,7 +24,8 @@ def parse_body(body: bytes, *keys: str) -> dict[str, Any]:
             keys of another meaning are passed over as by TensorFlow Serving.
     """
     try:
-        value = json.loads(body)
+        # What follows the object is passed over, as by TensorFlow Serving.
+        value, _ = json.JSONDecoder().raw_decode(body.decode("utf-8-sig").lstrip())
     except (ValueError, RecursionError) as error:
         reason = "too deep" if isinstance(error, RecursionError) else str(error)[:200]
         raise invalid(f"body must be JSON; {reason}.") from None
@@ -50,13 +49,20 @@ def signature_name(body: Mapping[str, Any]) -> str:
     return name
 
 
-def parse_inputs(body: Mapping[str, Any], signature: Signature) -> tuple[Arrays, bool]:
+def parse_inputs(
+    body: Mapping[str, Any], signature: Signature, *, flags: bool = False
+) -> tuple[Arrays, bool]:
     """Returns arrays by name, and whether the answer is wanted by row.
 
+    As in TensorFlow Serving, JSON must have every input of a signature, those with a default
+    too.
+
     Args:
-        body: with `instances`, a list of rows, or `inputs`, the columns. Where a signature
-            requires a single input its values may stand without a name.
+        body: with `instances`, a list of rows, or `inputs`, the columns. Where a signature has a
+            single input its values may stand without a name.
         signature: whose inputs they are.
+        flags: whether there may be true or false among the values, which NumPy takes for numbers
+            (bool, default False).
 
     Raises:
         ServingError: neither or both, or values of another type or shape.
@@ -66,38 +72,70 @@ def parse_inputs(body: Mapping[str, Any], signature: Signature) -> tuple[Arrays,
     by_row = "instances" in body
     columns = _columns(body["instances"], signature) if by_row else body["inputs"]
     if not _is_named(columns, signature):
-        if len(signature.required) != 1:
+        if len(signature.inputs) != 1:
             raise invalid(f"inputs must be named: {', '.join(sorted(signature.inputs))}.")
-        columns = {signature.required[0]: columns}
-    if not by_row and all(name in columns for name in signature.required):
-        # What else stands among the columns is passed over, as by TensorFlow Serving.
-        columns = {name: value for name, value in columns.items() if name in signature.inputs}
-    arrays = {
-        name: _array(name, value, signature.inputs[name]) if name in signature.inputs else value
-        for name, value in columns.items()
+        columns = {next(iter(signature.inputs)): columns}
+    for name in columns if by_row else ():
+        if name not in signature.inputs:
+            raise signature.unknown_input(name)
+    missing = sorted(set(signature.inputs) - set(columns))
+    if missing:
+        some = [signature.unknown_input(name) for name in columns if name not in signature.inputs]
+        raise some[0] if some else _missing(missing, signature)
+    # What else stands among the columns is passed over, as by TensorFlow Serving.
+    return {
+        name: _array(name, columns[name], signature.inputs[name], flags)
+        for name in columns
+        if name in signature.inputs
+    }, by_row
+
+
+def _missing(names: list[str], signature: Signature) -> ServingError:
+    text = f"inputs of {signature.name} must have {', '.join(names)}; received none."
+    values = {
+        name: signature.defaults[name].tolist()[0] for name in names if name in signature.defaults
     }
-    unknown = {name: np.empty(0) for name in arrays if name not in signature.inputs}
-    return {**arrays, **unknown}, by_row
+    if values:
+        said = ", ".join(f"{name} {value}" for name, value in values.items())
+        text += f" JSON has no defaults, of which gRPC takes {said}."
+    return invalid(text)
 
 
 def parse_examples(body: Mapping[str, Any]) -> Arrays:
     """Returns the input of a Classify signature from `examples`, objects by feature.
 
+    Args:
+        body: with `examples`; the features of `context`, where there are some, are those of each.
+
     Raises:
-        ServingError: no list of objects with the feature `image/encoded`.
+        ServingError: no list of objects, or features that no Example can hold.
     """
     examples = body.get("examples")
     if not isinstance(examples, list) or not examples:
         raise invalid("examples must be a list of objects; received none.")
-    rows = []
-    for example in examples:
-        if not isinstance(example, dict) or set(example) != {EXAMPLE_FEATURE}:
-            raise invalid(f"examples must each have the feature {EXAMPLE_FEATURE} and no other.")
-        value = tf.train.BytesList(value=[_bytes(EXAMPLE_FEATURE, example[EXAMPLE_FEATURE])])
-        feature = {EXAMPLE_FEATURE: tf.train.Feature(bytes_list=value)}
-        proto = tf.train.Example(features=tf.train.Features(feature=feature))
-        rows.append(proto.SerializeToString())
+    context = _example(body.get("context", {}))
+    rows = [context + _example(example) for example in examples]
     return {"inputs": np.array(rows, object)}
+
+
+def _example(features: Any) -> bytes:
+    """Returns a serialized `tf.train.Example`; two in a row are one with the features of both."""
+    if not isinstance(features, dict):
+        raise invalid(f"examples must be objects; received {type(features).__name__}.")
+    proto = tf.train.Example()
+    for name, value in features.items():
+        values = value if isinstance(value, list) else [value]
+        feature = proto.features.feature[name]
+        try:
+            if all(isinstance(one, int) for one in values):
+                feature.int64_list.value.extend(values)
+            elif all(isinstance(one, float) for one in values):
+                feature.float_list.value.extend(values)
+            else:
+                feature.bytes_list.value.extend([_bytes(name, one) for one in values])
+        except ValueError:  # an integer beyond 64 bits
+            raise invalid(f"{name[:100]} must hold integers of 64 bits.") from None
+    return proto.SerializeToString()
 
 
 def format_outputs(outputs: Arrays, by_row: bool) -> bytes:
@@ -140,7 +178,7 @@ def _is_named(value: Any, signature: Signature) -> bool:
     return isinstance(value, dict) and (set(value) != {"b64"} or "b64" in signature.inputs)
 
 
-def _array(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray:
+def _array(name: str, value: Any, spec: tf.TensorSpec, flags: bool) -> np.ndarray:
     if spec.dtype == tf.string:
         if not isinstance(value, list):
             raise invalid(f"{name} must be a list of strings; received {type(value).__name__}.")
@@ -151,15 +189,23 @@ def _array(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray:
         array = np.asarray(value)
     except (ValueError, OverflowError):  # rows of different lengths, too many dimensions
         array = np.empty(0, object)
-    kinds = "iu" if spec.dtype.is_integer else "iuf"
-    if array.dtype.kind not in kinds and array.size:
+    kinds = "b" if spec.dtype == tf.bool else "iu" if spec.dtype.is_integer else "iuf"
+    mixed = flags and kinds != "b" and _has_flag(value)
+    if (array.dtype.kind not in kinds or mixed) and array.size:
         raise invalid(f"{name} must be an array of {spec.dtype.name}; received other values.")
-    if array.dtype.kind in "iuf" and array.size and not math.isfinite(float(np.abs(array).max())):
-        raise invalid(f"{name} must be finite; received NaN or infinity.")
     if array.dtype.kind == "O":
         raise invalid(f"{name} must be an array of {spec.dtype.name} with rows of one shape.")
+    kind = spec.dtype.as_numpy_dtype
+    if spec.dtype.is_integer and array.size:
+        limits = np.iinfo(kind)
+        if int(array.min()) < limits.min or int(array.max()) > limits.max:
+            raise invalid(f"{name} must be in [{limits.min}, {limits.max}]; it is not.")
     with np.errstate(over="ignore"):
-        return array.astype(spec.dtype.as_numpy_dtype)
+        return array.astype(kind)
+
+
+def _has_flag(value: Any) -> bool:
+    return any(map(_has_flag, value)) if isinstance(value, list) else isinstance(value, bool)
 
 
 def _bytes(name: str, value: Any) -> bytes:

@@ -66,7 +66,7 @@ _CLASSIFY_BODY = {
             },
         },
     },
-    "required": ["examples"],
+    "required": ["signature_name", "examples"],
 }
 
 
@@ -77,7 +77,7 @@ def _predict_body(signature: Signature) -> dict[str, Any]:
             name: _array(name, spec, spec.shape.as_list()[1:])
             for name, spec in signature.inputs.items()
         },
-        "required": signature.required,
+        "required": sorted(signature.inputs),
         "additionalProperties": False,
     }
     default = [] if signature.name == "serving_default" else ["signature_name"]

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import grpc
 
-from robustcls._validation import InputError
-from robustcls.serving.errors import ServingError
+from robustcls._validation import InputError, nearest
+from robustcls.serving.errors import ServingError, invalid
 from robustcls.serving.exports.archive import SAVED_MODEL, version_folders
 from robustcls.serving.exports.configuration import ModelConfig
 from robustcls.serving.server.batching import Batcher
@@ -83,7 +83,9 @@ class Registry:
             ServingError: no such model, version or label.
         """
         model = self.model(name)
-        number = self._number(model, version, label)
+        if label is not None:
+            version = self._labelled(model, label)
+        number = max(model.versions, default=None) if version is None else version
         if number is None or number not in model.versions:
             available = ", ".join(map(str, sorted(model.versions))) or "none"
             raise ServingError(
@@ -100,6 +102,8 @@ class Registry:
 
     def model(self, name: str) -> ServedModel:
         """Returns a model by its name, else raises `ServingError`."""
+        if not name:
+            raise invalid(f"model must be named, one of {', '.join(sorted(self.models))}.")
         if name not in self.models:
             raise ServingError(
                 grpc.StatusCode.NOT_FOUND,
@@ -113,13 +117,11 @@ class Registry:
             served.batchers[signature] = self._make_batcher(model, served.loaded, signature)
         return served.batchers[signature]
 
-    def statuses(
-        self, name: str, version: int | None, label: str | None
-    ) -> list[tuple[int, str, str]]:
+    def statuses(self, name: str, version: int | None) -> list[tuple[int, str, str]]:
         """Returns (version, state, message) of a model's versions, the newest first.
 
         Raises:
-            ServingError: no such model, version or label.
+            ServingError: no such model or version.
         """
         model = self.model(name)
         known = {number: (number, "AVAILABLE", "") for number in model.versions}
@@ -127,14 +129,11 @@ class Registry:
             known[number] = (number, "END", message)
         if model.loading is not None:
             known[model.loading] = (model.loading, "LOADING", "")
-        if version is None and label is None:
+        if version is None:
             return [known[number] for number in sorted(known, reverse=True)]
-        named = self._number(model, version, label)
-        if named is None or named not in known:
-            raise ServingError(
-                grpc.StatusCode.NOT_FOUND, f"{name} has no version {label or version}."
-            )
-        return [known[named]]
+        if version not in known:
+            raise ServingError(grpc.StatusCode.NOT_FOUND, f"{name} has no version {version}.")
+        return [known[version]]
 
     async def watch(self, seconds: float) -> None:
         """Looks for new versions for ever."""
@@ -157,12 +156,14 @@ class Registry:
                 await self._unload(model, number)
         self._loader.shutdown(wait=True)
 
-    def _number(self, model: ServedModel, version: int | None, label: str | None) -> int | None:
-        if label is not None:
-            return dict(model.config.labels).get(label)
-        if version is not None:
-            return version
-        return max(model.versions, default=None)
+    def _labelled(self, model: ServedModel, label: str) -> int:
+        labels = dict(model.config.labels)
+        if label not in labels:
+            raise invalid(
+                f"label must be one of {', '.join(sorted(labels)) or 'none'}; "
+                f"received {label[:100]!r}.{nearest(label, labels)}"
+            )
+        return labels[label]
 
     async def _scan(self, model: ServedModel) -> None:
         found = {

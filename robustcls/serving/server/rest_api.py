@@ -28,10 +28,17 @@ from robustcls.serving.server.grpc_api import metadata, status
 from robustcls.serving.server.logs import LOG
 from robustcls.serving.server.openapi import describe
 
-_PATH = re.compile(
-    r"(?P<model>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
-    r"(?:/(?P<metadata>metadata)|:(?P<verb>predict|classify|regress))?"
-)
+# As `http_rest_api_util.cc` of TensorFlow Serving has them: fixed words in any case, and all that
+# does not fit, another method too, is a malformed request.
+_VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_PATHS = {
+    "GET": re.compile(rf"models(?:/(?P<model>[^/:]+))?{_VERSION}(?:/(?P<ask>metadata))?", re.I),
+    "POST": re.compile(
+        rf"models/(?P<model>[^/:]+){_VERSION}:(?P<ask>classify|regress|predict)", re.I
+    ),
+}
+_PATHS["HEAD"] = _PATHS["GET"]
+_LARGEST_VERSION = 2**63 - 1
 # Which of them an address takes is said by the address.
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 _LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
@@ -83,7 +90,8 @@ def make_app(engine: Engine, *, loopback: bool = False) -> Starlette:
             Route("/models.json", show_models),
             Route("/openapi.json", show_openapi),
             Route(METRICS_PATH, show_metrics),
-            Route("/v1/models/{path:path}", api.answer, methods=_METHODS),
+            Route("/v1/{path:path}", api.answer, methods=_METHODS),
+            Route("/V1/{path:path}", api.answer, methods=_METHODS),
         ],
         exception_handlers={HTTPException: http_error, Exception: _internal_error},
         middleware=[
@@ -97,7 +105,7 @@ def make_app(engine: Engine, *, loopback: bool = False) -> Starlette:
 
 
 class _RestApi:
-    """The addresses below /v1/models/."""
+    """The addresses below /v1/."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -117,23 +125,22 @@ class _RestApi:
         return _error(code, message, headers)
 
     async def answer(self, request: Request) -> Response:
-        path = request.path_params["path"]
+        path = request.path_params["path"].partition("/")[2]
         try:
-            match = _PATH.fullmatch(path)
-            if match is None:
-                return self.refuse(path, 404, f"no such address: {request.url.path[:200]}")
+            pattern = _PATHS.get(request.method)
+            match = pattern and pattern.fullmatch(request.path_params["path"])
+            ask = match and match["ask"]
+            if request.method != "POST" and ask != "metadata":
+                ask = "status"
+            if not match or not hasattr(self, f"_{ask}"):
+                raise invalid(f"malformed request: {request.method} {request.url.path[:200]}")
             version = None if match["version"] is None else int(match["version"])
-            target = Target(match["model"], version, match["label"])
-            allowed = ["POST"] if match["verb"] else ["GET", "HEAD"]
-            if request.method not in allowed:
-                message = f"method must be {allowed[0]}; received {request.method}."
-                return self.refuse(path, 405, message, {"Allow": ", ".join(allowed)})
-            if match["verb"] is None:
-                message = (metadata if match["metadata"] else status)(self._engine, target)
-                return Response(_proto(message), media_type="application/json")
+            if version is not None and version > _LARGEST_VERSION:
+                raise invalid("version must be a number of 64 bits.")
+            target = Target(match["model"] or "", version, match["label"])
             with self._engine.holding() as take:
                 body = await read_body(request, self._engine.limits, take)
-                return await getattr(self, f"_{match['verb']}")(target, body)
+                return await getattr(self, f"_{ask}")(target, body)
         except ServingError as error:
             self._engine.count_refusal(path, "rest", error)
             return _error(error.http_status, error.message)
@@ -143,6 +150,12 @@ class _RestApi:
         except ClientDisconnect:
             return Response(status_code=400)
 
+    async def _status(self, target: Target, body: bytes) -> Response:
+        return _answer(_proto(status(self._engine, target)))
+
+    async def _metadata(self, target: Target, body: bytes) -> Response:
+        return _answer(_proto(metadata(self._engine, target)))
+
     async def _predict(self, target: Target, body: bytes) -> Response:
         parsed = await _in_turn(
             lambda: json_format.parse_body(body, "instances", "inputs"), len(body)
@@ -151,7 +164,10 @@ class _RestApi:
         with self._engine.registry.lease(target.model, target.version, target.label) as served:
             signature = find_signature(served, name)
         inputs, by_row = await _in_turn(
-            lambda: json_format.parse_inputs(parsed, signature), len(body)
+            lambda: json_format.parse_inputs(
+                parsed, signature, flags=b"true" in body or b"false" in body
+            ),
+            len(body),
         )
         outputs, _ = await self._engine.predict(target, name, inputs, api="rest")
         size = sum(array.size for array in outputs.values())
@@ -159,7 +175,7 @@ class _RestApi:
 
     async def _classify(self, target: Target, body: bytes) -> Response:
         def parse() -> tuple[str, Any]:
-            parsed = json_format.parse_body(body, "examples")
+            parsed = json_format.parse_body(body, "examples", "context")
             return json_format.signature_name(parsed), json_format.parse_examples(parsed)
 
         name, inputs = await _in_turn(parse, len(body))
@@ -217,7 +233,7 @@ def _proto(message: Any) -> str:
     )
 
 
-def _answer(body: bytes) -> Response:
+def _answer(body: bytes | str) -> Response:
     return Response(body, media_type="application/json")
 
 

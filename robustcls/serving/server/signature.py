@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from robustcls._validation import InputError, check_images, nearest
-from robustcls.serving.errors import invalid
+from robustcls.serving.errors import ServingError, invalid
 
 Arrays = dict[str, np.ndarray]
 
@@ -62,6 +62,13 @@ class Signature:
         outputs = self.function(**{key: tf.constant(value) for key, value in inputs.items()})
         return {key: value.numpy() for key, value in outputs.items()}
 
+    def unknown_input(self, name: str) -> ServingError:
+        """Returns the error of an input that there is not."""
+        return invalid(
+            f"inputs of {self.name} must be among {', '.join(sorted(self.inputs))}; "
+            f"received {name[:100]!r}.{nearest(name, self.inputs)}"
+        )
+
     def check(self, inputs: Mapping[str, np.ndarray], max_rows: int) -> Arrays:
         """Returns the inputs with defaults filled in.
 
@@ -71,10 +78,7 @@ class Signature:
         """
         for name in inputs:
             if name not in self.inputs:
-                raise invalid(
-                    f"inputs of {self.name} must be among {', '.join(sorted(self.inputs))}; "
-                    f"received {name[:100]!r}.{nearest(name, self.inputs)}"
-                )
+                raise self.unknown_input(name)
         missing = [name for name in self.required if name not in inputs]
         if missing:
             raise invalid(f"inputs of {self.name} must have {', '.join(missing)}; received none.")
