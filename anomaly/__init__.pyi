@@ -18,7 +18,7 @@ from .memae.detector import MemAE as MemAE
 from .memae.memory import MemoryModule as MemoryModule
 from .ognet.detector import OGNet as OGNet
 from .one_class_svm import OneClassSVM as OneClassSVM
-from .patch_memory import PatchMemory as PatchMemory
+from .patch_memory.detector import PatchMemory as PatchMemory
 
 __all__ = [
     "EBGAN",

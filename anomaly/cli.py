@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
+
 from anomaly.commands import evaluate_command, export_command, frames_command, video_command
 from anomaly.detection.registry import METHODS
 from anomaly.experiments.config import BenchmarkConfig, DetectorConfig
@@ -30,6 +32,7 @@ from robustcls._command_line import (
     first_line,
     import_named_modules,
     import_tensorflow,
+    naming_flags,
     new_parser,
     resumable,
     run_command,
@@ -176,12 +179,10 @@ def parser() -> CommandParser:
     _add_image_arguments(boxing)
     add_skipping_argument(boxing)
     commands.add_subcommand("boxes", boxing, help=boxes_command.__doc__)
-    scoring = new_parser(
-        f"{score_command.__doc__} Writes scores.csv and scores.json into --out; files that cannot "
-        "be read are named there."
-    )
+    scoring = new_parser(f"{score_command.__doc__} Writes scores.csv and scores.json into --out.")
     scoring.add_argument("run", type=str, help="the run folder of a detector")
     _add_image_arguments(scoring)
+    add_skipping_argument(scoring)
     scoring.add_argument("--resume", action="store_true", help="keep the scores that are there")
     add_spreading_arguments(scoring)
     commands.add_subcommand("score", scoring, help=score_command.__doc__)
@@ -222,7 +223,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: Sequence[str]) -> None:
     given = import_named_modules(arguments)
-    values = parser().parse_args(given)
+    top = parser()
+    values = top.parse_args(given)
+    with naming_flags(top, values):
+        _run_command(values)
+
+
+def _run_command(values: Namespace) -> None:
     flags = values[values.subcommand].as_dict()
     if values.subcommand in _COMMANDS:
         import_tensorflow()

@@ -14,6 +14,7 @@ from anomaly.detection.detector import OneClassDetector
 from anomaly.detection.training import Training
 from robustcls._settings import PositiveFloat, Range
 from robustcls._validation import InputError
+from robustcls.models.stock import weighted
 
 
 @dataclass(kw_only=True, eq=False)
@@ -102,6 +103,19 @@ class KernelScore(keras.layers.Layer):
         squares = tf.reduce_sum(inputs**2, -1, keepdims=True) + tf.reduce_sum(vectors**2, -1)
         distances = tf.maximum(squares - 2 * tf.matmul(inputs, vectors, transpose_b=True), 0)
         return self.offset - tf.linalg.matvec(tf.exp(-self.gamma * distances), self.alphas)
+
+    def in_stock_layers(self, inputs: Any) -> Any:
+        """As `call`, for `save_classifier`; unused vectors are left out."""
+        used = np.flatnonzero(self.alphas)
+        used = used if len(used) else np.arange(1)
+        vectors, alphas = np.asarray(self.vectors)[used], np.asarray(self.alphas)[used]
+        settings = {"dtype": self.dtype_policy, "trainable": False}
+        distance = keras.layers.Dense(len(used), name=f"{self.name}_vectors", **settings)
+        squares = weighted(distance, inputs, -2 * vectors.T, np.sum(vectors**2, -1))
+        squares = squares + keras.ops.sum(keras.ops.square(inputs), -1, keepdims=True)
+        kernel = keras.ops.exp(-self.gamma * keras.ops.maximum(squares, 0.0))
+        score = keras.layers.Dense(1, name=self.name, **settings)
+        return keras.ops.squeeze(weighted(score, kernel, -alphas[:, None], [self.offset]), -1)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
         return tuple(input_shape[:-1])

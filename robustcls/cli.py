@@ -15,6 +15,7 @@ from robustcls._command_line import (
     command_parser,
     import_named_modules,
     import_tensorflow,
+    naming_flags,
     run_command,
     with_underscores,
 )
@@ -54,4 +55,5 @@ def _run(arguments: Sequence[str]) -> None:
     top, runners = parser()
     values = top.instantiate(top.parse_args(given))
     import_tensorflow()
-    runners[values.subcommand](values[values.subcommand])
+    with naming_flags(top, values):
+        runners[values.subcommand](values[values.subcommand])

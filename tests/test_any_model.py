@@ -459,7 +459,7 @@ def test_a_file_through_the_commands(tmp_path, capsys):
         with pytest.raises(SystemExit) as stopped:
             main([command[0], str(path), *command[1:]])
         assert stopped.value.code == 2
-        assert "input_range=(0, 255)" in capsys.readouterr().err
+        assert "--input_range 0 255" in capsys.readouterr().err
         main([command[0], str(path), *command[1:], "--input_range", "0", "255"])
     records = (tmp_path / "ten-explanation" / "explanations.jsonl").read_text().splitlines()
     assert len(records) == 2

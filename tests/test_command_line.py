@@ -12,6 +12,7 @@ import yaml
 import anomaly.cli
 import robustcls
 import robustcls.cli
+from robustcls._command_line.naming import in_flags
 from robustcls._command_line.values import is_list, is_mapping, kind_of_entries, kinds_of
 from robustcls._validation import InputError
 
@@ -388,3 +389,71 @@ def test_settings_of_objectives_have_a_flag_that_is_not_a_letter_away():
     for flag in ("--objective_settings", "--objectives"):
         settings = parse(("robustcls", "train"), flag, "{trades: {beta: 6}}")
         assert settings.objectives == {"trades": {"beta": 6}}
+
+
+# Commands that read images without the flag: a run does as it was trained, its settings say it, or
+# there are no files of the user's.
+AS_TRAINED = {
+    *(("robustcls", name) for name in ("merge", "figure")),
+    *(("anomaly", name) for name in ("evaluate", "export", "frames", "merge", "video")),
+    ("robustcls", "data", "list"),
+    ("robustcls", "data", "prepare"),
+}
+
+
+def test_every_command_that_reads_images_can_skip_bad_ones():
+    def reads(parser):
+        names = {action.dest.rpartition(".")[2] for action in parser._actions}
+        return bool(names & {"data", "images", "far"} or {"name", "image_size"} <= names)
+
+    without = [
+        command
+        for command, parser in PARSERS.items()
+        if reads(parser)
+        and not any(flag.endswith("skip_bad_images") for flag in parser._option_string_actions)
+    ]
+    assert set(without) <= AS_TRAINED
+    assert len(PARSERS) - len(without) >= 12
+
+
+FLAGS = {name: f"--{name}" for name in ("input_range", "output", "skip_bad_images", "methods")}
+FLAGS |= {"weights": "--model.weights", "image_size": "--image_size", "version": "--version"}
+
+
+@pytest.mark.parametrize(
+    ("message", "typed"),
+    [
+        ("Did you mean input_range=(0, 255)?", "Did you mean --input_range 0 255?"),
+        ("Did you mean input_range=(-1, 1)?", "Did you mean --input_range -1 1?"),
+        ("Did you mean output='scores'?", "Did you mean --output scores?"),
+        ("methods=['gradients', 'rise']?", "--methods gradients rise?"),
+        ("or pass weights=None.", "or pass --model.weights null."),
+        ("or set skip_bad_images to go on", "or set --skip_bad_images to go on"),
+        ("Pass a smaller image_size.", "Pass a smaller --image_size."),
+        ("use skip_bad_images=True.", "use --skip_bad_images."),
+        ("use skip_bad_images=False.", "use --skip_bad_images false."),
+        # Neither a call of Python's, nor what has no flag, nor a word, nor a path.
+        *(
+            2 * (words,)
+            for words in ("AutoAttack(version='rand')", "loss=None", "set output aside")
+        ),
+        *(2 * (words,) for words in ("input_range must be two numbers", "runs/output=a/x")),
+    ],
+)
+def test_messages_say_what_to_type(message, typed):
+    assert in_flags(message, FLAGS) == typed
+
+
+@pytest.mark.parametrize("program", MAINS)
+def test_a_command_names_its_own_flags(program, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise InputError("Did you mean input_range=(0, 255), or skip_bad_images=True?")
+
+    monkeypatch.setattr("robustcls.commands.explanation._arguments", fail)
+    monkeypatch.setitem(anomaly.cli._COMMANDS, "score", fail)
+    given = {"robustcls": "explain RUN", "anomaly": "score RUN --images a --out b"}[program]
+    with pytest.raises(SystemExit):
+        MAINS[program](given.split())
+    printed = capsys.readouterr().err
+    assert "or --skip_bad_images?" in printed
+    assert ("--input_range 0 255" in printed) == (program == "robustcls")

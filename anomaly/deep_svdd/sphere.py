@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from robustcls.models.stock import shift
+
 # A centre at zero could be reached by weights that are all zero.
 _FARTHEST_FROM_ZERO = 0.1
 
@@ -28,6 +30,11 @@ class DistanceToCenter(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.reduce_sum(tf.math.squared_difference(inputs, self.center), -1)
+
+    def in_stock_layers(self, inputs: Any) -> Any:
+        """As `call`, for `save_classifier`."""
+        offset = shift(inputs, -np.asarray(self.center), self.name, self.dtype_policy)
+        return keras.ops.sum(keras.ops.square(offset), -1)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
         return tuple(input_shape[:-1])

@@ -40,6 +40,14 @@ class ContrastNormalization(keras.layers.Layer):
         scaled = ((inputs - mean) / contrast - self.low) / (self.high - self.low)
         return tf.clip_by_value(scaled, 0.0, 1.0)
 
+    def in_stock_layers(self, inputs: Any) -> Any:
+        """As `call`, for `save_classifier`."""
+        offset = inputs - keras.ops.mean(inputs, [1, 2, 3], keepdims=True)
+        contrast = keras.ops.mean(keras.ops.abs(offset), [1, 2, 3], keepdims=True)
+        low, high = float(self.low), float(self.high)
+        scaled = offset / keras.ops.maximum(contrast, _SMALLEST) - low
+        return keras.ops.clip(scaled / float(np.float32(high) - np.float32(low)), 0.0, 1.0)
+
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
         return input_shape
 

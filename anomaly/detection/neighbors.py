@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from robustcls.models.stock import shift, weighted
+
 # Farther than any code is, and its square still a float.
 _UNUSED = 1e18
 
@@ -43,6 +45,20 @@ class NeighborDistance(keras.layers.Layer):
         # The difference anew: squares would leave little more than rounding of small distances.
         found = tf.norm(queries - tf.gather(codes, nearest[:, -1]), axis=-1)
         return tf.where(self.used > 0, found, tf.ones_like(found))
+
+    def in_stock_layers(self, inputs: Any) -> Any:
+        """As `call`, for `save_classifier`; unused codes are left out."""
+        codes = np.asarray(self.codes)[: int(self.used)]
+        if not len(codes):
+            return keras.ops.ones_like(keras.ops.sum(inputs, -1))
+        settings = {"dtype": self.dtype_policy, "trainable": False}
+        queries = shift(inputs, -np.asarray(self.center), self.name, self.dtype_policy)
+        nearness = keras.layers.Dense(len(codes), name=f"{self.name}_nearness", **settings)
+        near = weighted(nearness, queries, 2 * codes.T, -np.sum(codes**2, -1))
+        _, nearest = keras.ops.top_k(near, self.neighbors)
+        items = keras.layers.Embedding(*codes.shape, name=f"{self.name}_codes", **settings)
+        found = weighted(items, keras.ops.take(nearest, self.neighbors - 1, -1), codes)
+        return keras.ops.norm(queries - found, axis=-1)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
         return tuple(input_shape[:-1])

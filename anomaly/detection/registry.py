@@ -17,7 +17,7 @@ METHODS: Registry[Any] = Registry(
         "memae": "anomaly.memae.detector:MemAE",
         "ognet": "anomaly.ognet.detector:OGNet",
         "one_class_svm": "anomaly.one_class_svm:OneClassSVM",
-        "patch_memory": "anomaly.patch_memory:PatchMemory",
+        "patch_memory": "anomaly.patch_memory.detector:PatchMemory",
     },
 )
 """The class of each method. Those of the package are imported when they are first asked for; a

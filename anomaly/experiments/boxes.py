@@ -18,7 +18,7 @@ from anomaly.experiments.runs import load_detector
 from anomaly.localization.boxes import Box, picture_of
 from robustcls._progress import tqdm
 from robustcls._validation import InputError
-from robustcls.data.decoding import FileReader, read_image
+from robustcls.data.decoding import BadImageError, FileReader, read_image
 from robustcls.data.files import named_files
 from robustcls.runs import Run, atomic, write_json, write_text
 
@@ -45,7 +45,8 @@ def box_images(
         images: files, or folders whose image files are taken at any depth.
         out: where the PNGs, `boxes.json` and `boxes.csv` go.
         batch_size: images a forward pass.
-        skip_bad_images: leave unreadable files out and name them (bool, default False).
+        skip_bad_images: unreadable files have an entry that says so, and no picture, instead of an
+            error that lists them (bool, default False).
         progress: show a progress bar.
 
     Returns:
@@ -60,7 +61,7 @@ def box_images(
         raise InputError(
             f"run must be of a method that makes anomaly maps; {detector.method} makes none."
         )
-    paths = _readable(images, skip_bad_images)
+    paths, files = _readable(images, skip_bad_images)
     out, size, channels = Path(out), detector.image_shape[:2], detector.image_shape[2]
     entries: list[dict[str, Any]] = []
     for start in tqdm(range(0, len(paths), batch_size), "Boxes", disable=not progress):
@@ -89,6 +90,7 @@ def box_images(
                     temporary, "PNG"
                 )
             entries.append(entry)
+    entries += [_unreadable(error) for error in files.bad]
     write_text(out / "boxes.csv", _csv(entries))
     write_json(out / "boxes.json", entries)
     return out / "boxes.json"
@@ -141,8 +143,14 @@ def _csv(entries: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _readable(images: Sequence[str], skip: bool) -> list[Path]:
-    """Returns the files that can be read; all others are named in one line."""
+def _unreadable(error: BadImageError) -> dict[str, Any]:
+    nothing = dict.fromkeys(("picture", "width", "height", "score", "threshold"))
+    said = {"verdict": "unreadable", "reason": error.reason, "boxes": []}
+    return {"image": str(error.path), **nothing, **said}
+
+
+def _readable(images: Sequence[str], skip: bool) -> tuple[list[Path], FileReader]:
+    """Returns the files that can be read, and the account of all; others are named in a line."""
     paths, files = named_files(images), FileReader(skip=skip)
     fine = files.each(lambda path: bool(read_image(path, None, 1).size), paths, "Checking")
     files.require_readable()
@@ -153,4 +161,4 @@ def _readable(images: Sequence[str], skip: bool) -> list[Path]:
         raise InputError(
             f"images must name at least one readable image file; received {list(images)}."
         )
-    return readable
+    return readable, files

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import hashlib
 import io
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -17,15 +18,17 @@ import numpy as np
 from anomaly.detection.detector import OneClassDetector
 from anomaly.experiments.runs import load_detector
 from robustcls._progress import tqdm
-from robustcls._settings import PositiveInt, check_settings
+from robustcls._settings import Flag, PositiveInt, check_settings
 from robustcls._validation import InputError
-from robustcls.data.decoding import BadImageError, read_image
+from robustcls.data.decoding import BadImageError, FileReader, read_image
 from robustcls.data.files import named_files
 from robustcls.distribution.parts import Ledger
 from robustcls.distribution.work import Piece, Work
 from robustcls.runs import read_json, write_json, write_text
 
 SETTINGS = "score_settings.json"
+#: The verdict on a file that was left out.
+UNREADABLE = "unreadable"
 # Files of a piece: minutes for a detector on large pictures, seconds on small ones.
 _FILES = 512
 _COLUMNS = ("image", "score", "threshold", "verdict")
@@ -39,6 +42,8 @@ class ScoreConfig:
         run: folder of a run of `anomaly train` (str).
         images: files, or folders whose image files are taken at any depth (tuple of str).
         batch_size: images a forward pass (int >= 1, default 64).
+        skip_bad_images: unreadable files have a row that says so, instead of an error that lists
+            them (bool, default False).
 
     Raises:
         InputError: a setting is unusable.
@@ -47,6 +52,7 @@ class ScoreConfig:
     run: str
     images: tuple[str, ...]
     batch_size: PositiveInt = 64
+    skip_bad_images: Flag = False
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -87,7 +93,8 @@ def score_files(
         The path of `scores.json`.
 
     Raises:
-        InputError: no trained detector, or no images.
+        InputError: no trained detector, no images, or unreadable ones, all of which are named
+            after the others were scored: what was found is kept for `resume`.
     """
     out, work = Path(out), score_work(config, out)
     if not resume:
@@ -96,6 +103,7 @@ def score_files(
     entries: list[dict[str, Any]] = []
     for piece in tqdm(work.pieces, "Scoring", disable=not progress):
         entries += work.do(piece)["entries"]
+    _require_readable(config, entries)
     table = io.StringIO()
     writer = csv.DictWriter(table, _COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -103,6 +111,19 @@ def score_files(
     write_text(out / "scores.csv", table.getvalue())
     write_json(out / "scores.json", entries)
     return out / "scores.json"
+
+
+def _require_readable(config: ScoreConfig, entries: Sequence[dict[str, Any]]) -> None:
+    files = FileReader(skip=config.skip_bad_images)
+    bad = [entry for entry in entries if entry["verdict"] == UNREADABLE]
+    files.bad += [BadImageError(entry["image"], entry["reason"]) for entry in bad]
+    files.require_readable()
+    for words in files.left_out:
+        print(words, file=sys.stderr)
+    if len(bad) == len(entries):
+        raise InputError(
+            f"images must name at least one readable image file; received {list(config.images)}."
+        )
 
 
 def score_work(config: ScoreConfig, out: Path | str) -> Work:
@@ -170,7 +191,7 @@ class _Scorer:
             try:
                 seen[path] = read_image(path, (height, width), channels)
             except BadImageError as error:
-                entries[path] = {"score": None, "verdict": "unreadable", "reason": error.reason}
+                entries[path] = {"score": None, "verdict": UNREADABLE, "reason": error.reason}
         if seen:
             images = np.stack(list(seen.values())).astype(np.float32) / np.float32(255)
             scores = detector.score(images, batch_size=self._config.batch_size)

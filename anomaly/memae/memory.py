@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from robustcls._settings import Choice, Range, checked
+from robustcls.models.stock import weighted
 
 _SMALLEST = 1e-12
 
@@ -84,6 +86,27 @@ class MemoryModule(keras.layers.Layer):
             total = tf.reduce_sum(addresses, -1, keepdims=True)
             addresses = addresses / tf.maximum(total, _SMALLEST)
         return tf.tensordot(addresses, memory, [[-1], [0]]), addresses
+
+    def in_stock_layers(self, inputs: Any) -> tuple[Any, Any]:
+        """As `call`, for `save_classifier`."""
+        queries, keys = inputs, self.memory
+        if self.similarity == "cosine":
+            keys = tf.nn.l2_normalize(tf.convert_to_tensor(keys), -1)
+            length = keras.ops.sum(keras.ops.square(queries), -1, keepdims=True)
+            queries = queries * keras.ops.rsqrt(keras.ops.maximum(length, _SMALLEST))
+        likeness = keras.layers.Dense(
+            self.items, use_bias=False, dtype=self.dtype_policy, name=f"{self.name}_likeness"
+        )
+        addresses = keras.ops.softmax(weighted(likeness, queries, np.transpose(keys)))
+        if self.shrinkage:
+            above = addresses - self.shrinkage
+            addresses = keras.ops.relu(above) * addresses / (keras.ops.abs(above) + _SMALLEST)
+            total = keras.ops.sum(addresses, -1, keepdims=True)
+            addresses = addresses / keras.ops.maximum(total, _SMALLEST)
+        reading = keras.layers.Dense(
+            inputs.shape[-1], use_bias=False, dtype=self.dtype_policy, name=self.name
+        )
+        return weighted(reading, addresses, self.memory), addresses
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
         return tuple(input_shape), (*input_shape[:-1], self.items)

@@ -1,6 +1,7 @@
 """What the command lines of both packages share: parsers, flags, exits, a quiet TensorFlow."""
 
 from robustcls._command_line.modules import import_named_modules
+from robustcls._command_line.naming import naming_flags
 from robustcls._command_line.parser import (
     CommandParser,
     Runners,
@@ -41,6 +42,7 @@ __all__ = [
     "import_named_modules",
     "import_tensorflow",
     "list_names",
+    "naming_flags",
     "new_parser",
     "resumable",
     "run_command",

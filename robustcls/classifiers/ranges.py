@@ -197,7 +197,8 @@ def require_fitting_range(
                     "model must be given the pixels it was made for: of "
                     f"{len(labels)} images it is right on {own.sum()} in [0, 1] and on "
                     f"{other.sum()} of the same in [{low:g}, {high:g}]. Did you mean "
-                    f"input_range=({low:g}, {high:g})? Pass (0, 1) to measure it as it is."
+                    f"input_range=({low:g}, {high:g})? With input_range=(0, 1) it is measured as "
+                    "it is."
                 )
     classifier.range_is_known = True
 
@@ -208,8 +209,8 @@ def _require_unit_range(model: Any) -> None:
         raise InputError(
             f"model must be given the pixels it was made for: its first layers ({found[1]}) take "
             f"{found[0][0]:g} to {found[0][1]:g}, and images here are in [0, 1]. Did you mean "
-            f"input_range=({found[0][0]:g}, {found[0][1]:g})? Pass (0, 1) if it was trained on "
-            "images in [0, 1]."
+            f"input_range=({found[0][0]:g}, {found[0][1]:g})? Or input_range=(0, 1), if it was "
+            "trained on images in [0, 1]."
         )
 
 

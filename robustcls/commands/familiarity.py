@@ -46,6 +46,7 @@ def judge_models(
     out: str | None = None,
     input_range: tuple[float, float] | None = None,
     output: str | None = None,
+    skip_bad_images: bool = False,
 ) -> None:
     """Fit what tells images like the training images from others, and measure it.
 
@@ -71,6 +72,7 @@ def judge_models(
         out: for a model file, the folder of the results; NAME-familiarity beside it when left out.
         input_range: what a model file wants 0 and 1 to be, for example 0 255.
         output: which output of a model file to take, by name or number.
+        skip_bad_images: leave unreadable files of --far, --near and --data out and list them.
     """
     check_choice("attack", attack, ("none", *ATTACKS))
     ball = {"epsilon": epsilon, "norm": norm, "seed": seed, "steps": steps}
@@ -85,6 +87,7 @@ def judge_models(
         "batch_size": batch_size,
         "seed": seed,
         "progress": sys.stderr.isatty(),
+        "skip_bad_images": skip_bad_images,
     }
     from robustcls.familiarity.runs import judge_model_file, judge_run
 
@@ -109,4 +112,6 @@ def judge_models(
         console.print(table)
         for words in report.findings:
             console.print(words, highlight=False)
+    for words in written.left_out:
+        print(words, file=sys.stderr)
     print(written.page)

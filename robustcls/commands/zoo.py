@@ -107,6 +107,7 @@ def _enter(
     epsilon: float,
     norm: str = "inf",
     input_range: tuple[float, float] | None = None,
+    skip_bad_images: bool = False,
     limit: int | None = None,
     objective: str = "not told",
     command: str = "not told",
@@ -124,6 +125,7 @@ def _enter(
         epsilon: radius of the ball for images in [0, 1], for example 8/255.
         norm: of the ball, inf or 2.
         input_range: what the model wants 0 and 1 to be, for example 0 255.
+        skip_bad_images: leave unreadable files of --data out and name them in the card.
         limit: test images, drawn; all when not given.
         objective: what it was trained with, in words.
         command: what made it.

@@ -60,6 +60,7 @@ def enter(
     epsilon: float,
     norm: str = "inf",
     input_range: tuple[float, float] | None = None,
+    skip_bad_images: bool = False,
     limit: PositiveInt | None = None,
     objective: str = "not told",
     command: str = "not told",
@@ -78,6 +79,8 @@ def enter(
         epsilon: radius of the ball, > 0, for images in [0, 1].
         norm: of the ball, "inf" or "2" (str, default "inf").
         input_range: what the model wants 0 and 1 to be, for example (0, 255) (default None).
+        skip_bad_images: leave unreadable files of `data` out and name them in the card (bool,
+            default False).
         limit: test images, drawn; None takes all (int >= 1 or None, default None).
         objective: what it was trained with, in words (str, default "not told").
         command: what made it (str, default "not told").
@@ -104,7 +107,7 @@ def enter(
     target = place / f"{name}.keras"
     if target.exists():
         raise InputError(f"name must be free; {target} exists. Give another name.")
-    loaded, test = load_classifier(path), load(data).test
+    loaded, splits = load_classifier(path), load(data, skip_bad_images=skip_bad_images)
     card = Card(
         name=name,
         data=data,
@@ -118,8 +121,9 @@ def enter(
         parameters=loaded.count_params(),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         results={},
-        images=min(limit or len(test), len(test)),
+        images=min(limit or len(splits.test), len(splits.test)),
         input_range=input_range,
+        skipped=splits.skipped,
         folder=place,
     )
     found = _measure(loaded, card, seed, progress)
@@ -131,7 +135,7 @@ def enter(
 
 
 def _measure(model: Any, card: Card, seed: int, progress: bool) -> dict[str, Measurement]:
-    test = load(card.data).test
+    test = load(card.data, skip_bad_images=bool(card.skipped)).test
     if card.images < len(test):
         drawn = np.random.default_rng(0).permutation(len(test))[: card.images]
         test = test.take(np.sort(drawn))

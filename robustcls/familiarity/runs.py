@@ -37,10 +37,12 @@ class FamiliarityFiles:
     Attributes:
         page: the page.
         judged: the models with their figures.
+        left_out: sentences that name the unreadable files that were left out (default ()).
     """
 
     page: Path
     judged: tuple[Judged, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def judge_run(run: Run | Path | str, **settings: Any) -> FamiliarityFiles:
@@ -73,6 +75,7 @@ def judge_model_file(
     out: Path | str | None = None,
     input_range: InputRange | None = None,
     output: str | None = None,
+    skip_bad_images: bool = False,
     **settings: Any,
 ) -> FamiliarityFiles:
     """The same for a saved model.
@@ -83,6 +86,7 @@ def judge_model_file(
         out: the folder of the results; NAME-familiarity beside the model by default (default None).
         input_range: as for `fit` (default None).
         output: as for `fit` (str or None, default None).
+        skip_bad_images: leave unreadable files out and name them (bool, default False).
         **settings: of `judge`.
 
     Raises:
@@ -92,8 +96,9 @@ def judge_model_file(
     classifier = adapt(path, input_range=input_range, output=output)
     folder = Path(f"{path.with_suffix('')}-familiarity") if out is None else Path(out)
     kept = {"model": folder / FILE}
-    splits = load(data, **resizing(classifier))
-    return judge({"model": classifier}, splits, folder, kept, title=path.name, **settings)
+    splits = load(data, skip_bad_images=skip_bad_images, **resizing(classifier))
+    settings |= {"title": path.name, "skip_bad_images": skip_bad_images}
+    return judge({"model": classifier}, splits, folder, kept, **settings)
 
 
 @checked
@@ -113,6 +118,7 @@ def judge(
     limit: PositiveInt | None = 1000,
     batch_size: PositiveInt = 128,
     seed: NonNegativeInt = 0,
+    skip_bad_images: bool = False,
     progress: bool = False,
 ) -> FamiliarityFiles:
     """Fits and measures, and writes what was found.
@@ -134,6 +140,8 @@ def judge(
             default 1000).
         batch_size: images a forward pass (int >= 1, default 128).
         seed: of everything random (int >= 0, default 0).
+        skip_bad_images: leave unreadable files of the unfamiliar sets out and name them (bool,
+            default False).
         progress: show a bar (bool, default False).
 
     Raises:
@@ -145,7 +153,11 @@ def judge(
     if not far and not near:
         raise InputError("far or near must name a set; received none.")
     shape = splits.image_shape
-    both = [load_sets(names, shape, limit=limit, seed=seed) for names in (far, near)]
+    both, left_out = [], list(splits.left_out)
+    for given in (far, near):
+        found = load_sets(given, shape, limit=limit, seed=seed, skip_bad_images=skip_bad_images)
+        both.append(found.splits)
+        left_out += found.left_out
     if both[0].keys() & both[1].keys():
         name = min(both[0].keys() & both[1].keys())
         raise InputError(f"a set must be far or near; received {name!r} for both.")
@@ -186,10 +198,11 @@ def judge(
             "attack": "none" if attack is None else str(judged[0].report.attack),
             "images of a set at most": str(limit),
             "seed": str(seed),
+            "unreadable files": " ".join(left_out) or "none left out",
         },
     )
     write_gallery(page, folder / PAGE)
-    return FamiliarityFiles(page=folder / PAGE, judged=tuple(judged))
+    return FamiliarityFiles(page=folder / PAGE, judged=tuple(judged), left_out=tuple(left_out))
 
 
 def _titled(test: Split, far: dict[str, Split], near: dict[str, Split]) -> dict[str, Split]:

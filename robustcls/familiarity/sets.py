@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +32,27 @@ MADE: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = 
 }
 
 
+@dataclass(frozen=True, eq=False)
+class UnfamiliarSets:
+    """What `load_sets` found.
+
+    Attributes:
+        splits: the images by the name of the set.
+        left_out: sentences that name the unreadable files that were left out.
+    """
+
+    splits: dict[str, Split]
+    left_out: tuple[str, ...]
+
+
 def load_sets(
-    names: Sequence[str], image_shape: tuple[int, int, int], *, limit: int | None, seed: int
-) -> dict[str, Split]:
+    names: Sequence[str],
+    image_shape: tuple[int, int, int],
+    *,
+    limit: int | None,
+    seed: int,
+    skip_bad_images: bool = False,
+) -> UnfamiliarSets:
     """Returns sets of images of one shape, by name.
 
     Args:
@@ -41,11 +60,13 @@ def load_sets(
         image_shape: (height, width, channels) to resize to.
         limit: images of each at most, drawn by `seed`; None takes all.
         seed: of the draws.
+        skip_bad_images: leave unreadable files out and name them (bool, default False).
 
     Raises:
         InputError: there is no such set, or two have the same name.
     """
     found: dict[str, Split] = {}
+    left_out: list[str] = []
     height, width, channels = image_shape
     for name in names:
         title = name if name in MADE else Path(name).name or str(name)
@@ -57,6 +78,12 @@ def load_sets(
             ids = np.array([f"{name}/{place:04d}" for place in range(count)])
             found[title] = Split(images, np.zeros(count, np.int64), ids)
             continue
-        test = load(name, image_size=(height, width), channels=channels).test
-        found[title] = test.take(subset(len(test), limit, seed))
-    return found
+        read = load(
+            name,
+            image_size=(height, width),
+            channels=channels,
+            skip_bad_images=skip_bad_images,
+        )
+        left_out += read.left_out
+        found[title] = read.test.take(subset(len(read.test), limit, seed))
+    return UnfamiliarSets(found, tuple(left_out))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from robustcls._validation import InputError
+from robustcls._validation import InputError, nearest
 
 
 @dataclass(frozen=True)
@@ -141,29 +141,80 @@ def packed(tensors: Mapping[Any, Any], like: Any) -> Any:
     return tensors[""]
 
 
-def arranged(model: Any, inputs: Mapping[str, Any]) -> Any:
-    """Returns those entries of a dictionary that a functional or sequential model takes.
+def arranged(model: Any, inputs: Any) -> Any:
+    """Returns the inputs of a functional or sequential model in the form that it takes.
 
     Args:
-        model: of inputs that have names; others get the dictionary as it is.
-        inputs: by name; a single one may have any.
+        model: of inputs that have names; others get theirs as they are.
+        inputs: a tensor, a list of tensors or a dictionary by name, of which a single one may have
+            any, and what the model does not take is left out.
 
     Raises:
-        InputError: one is missing.
+        InputError: one is missing or of another shape, or they are in another form.
     """
     graph = getattr(model, "inputs", None)
     if not graph:
-        return dict(inputs)
+        return inputs
     structure: Any = getattr(model, "input", None)
     in_dictionary = isinstance(structure, Mapping)
     names = list(structure) if in_dictionary else [tensor.name for tensor in graph]
-    if len(names) == len(inputs) == 1:
+    by_name = isinstance(inputs, Mapping)
+    if not by_name:
+        parts = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+        # Keras would take a list for a dictionary in the order of its names.
+        if len(parts) != len(names) or (in_dictionary and len(names) > 1):
+            raise InputError(
+                f"inputs must be {_form(names, in_dictionary)} for the model {model.name}; "
+                f"received {_received(inputs)}."
+            )
+        inputs = dict(zip(names, parts, strict=True))
+    elif len(names) == len(inputs) == 1:
         inputs = dict(zip(names, inputs.values(), strict=True))
-    if any(name not in inputs for name in names):
+    lacking = [name for name in names if name not in inputs]
+    if lacking:
         raise InputError(
             f"a dictionary batch must hold the inputs of {model.name}, {', '.join(names)}; "
-            f"received {', '.join(sorted(inputs))}."
+            f"received {', '.join(sorted(inputs))}." + nearest(lacking[0], inputs)
         )
+    for name, tensor in zip(names, graph, strict=True):
+        _check_shape(model, name, inputs[name], tensor.shape)
     if len(names) == 1 and not in_dictionary:
         return inputs[names[0]]
-    return {name: inputs[name] for name in names}
+    found = {name: inputs[name] for name in names}
+    return found if in_dictionary or by_name else list(found.values())
+
+
+def _check_shape(model: Any, name: str, given: Any, wanted: Sequence[int | None]) -> None:
+    """Refuses what Keras does not take, which adds or drops a last side of 1 by itself."""
+    shape = getattr(given, "shape", None)
+    if shape is None or getattr(shape, "rank", 0) is None:
+        return
+    sides, expected = list(shape), list(wanted)
+    if len(sides) == len(expected) - 1 and expected[-1] == 1:
+        sides.append(1)
+    elif len(sides) == len(expected) + 1 and sides[-1] in (None, 1):
+        sides.pop()
+    pairs = zip(sides[1:], expected[1:], strict=False)
+    fits = all(None in pair or pair[0] == pair[1] for pair in pairs)
+    if len(sides) != len(expected) or not fits:
+        raise InputError(
+            f"input {name} of the model {model.name} must have the shape {_sides(wanted)}; "
+            f"received {_sides(shape)}."
+        )
+
+
+def _sides(shape: Iterable[int | None]) -> str:
+    return f"({', '.join('N' if side is None else str(side) for side in shape)})"
+
+
+def _form(names: Sequence[str], in_dictionary: bool) -> str:
+    listed = ", ".join(names)
+    if in_dictionary:
+        return f"a dictionary of {listed}"
+    return f"a list of {len(names)}, {listed}," if len(names) > 1 else "one array"
+
+
+def _received(inputs: Any) -> str:
+    if isinstance(inputs, list | tuple):
+        return f"a {type(inputs).__name__} of {len(inputs)}"
+    return "one array" if hasattr(inputs, "shape") else type(inputs).__name__

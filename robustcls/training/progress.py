@@ -1,9 +1,11 @@
-"""Training told in lines, where no terminal can show bars."""
+"""What a training tells: lines where no terminal can show bars, no warning of retracing."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -24,3 +26,25 @@ class EpochLines(keras.callbacks.Callback):
 def shown(verbose: int) -> tuple[int, list[keras.callbacks.Callback]]:
     """Returns Keras' own `verbose` and the callbacks for 0 nothing, 1 bars or 2 lines."""
     return (1, []) if verbose == 1 else (0, [EpochLines()] if verbose else [])
+
+
+@contextmanager
+def quiet_tracing() -> Iterator[None]:
+    """Silences TensorFlow's warning of retracing.
+
+    It counts calls by line of code, and so takes the one trace of each model in a row for one
+    function that is traced again and again.
+    """
+    logger = logging.getLogger("tensorflow")
+    # One of its own for each call: `fit` calls `evaluate`.
+    silent = _NoRetracing()
+    logger.addFilter(silent)
+    try:
+        yield
+    finally:
+        logger.removeFilter(silent)
+
+
+class _NoRetracing(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -14,10 +13,11 @@ import tensorflow as tf
 
 from robustcls._validation import InputError
 from robustcls.classifiers.ranges import UNIT, InputRange, check_input_range, preprocessing
-from robustcls.models.stock import with_stock_layers
+from robustcls.models.stock import parts_of_weights, with_stock_layers
 from robustcls.training.batches import BatchForm, arranged
 from robustcls.training.checks import out_of_range, plain_errors, within
 from robustcls.training.losses import Losses, no_logits, no_probabilities
+from robustcls.training.progress import quiet_tracing
 
 
 class Trainer(keras.Model):
@@ -132,7 +132,7 @@ class Trainer(keras.Model):
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.predict`."""
-        with _quiet_tracing():
+        with self._traced():
             return super().predict(*args, **kwargs)
 
     def predict_step(self, data: Any) -> Any:
@@ -150,8 +150,48 @@ class Trainer(keras.Model):
         """Saves the base model, with stock Keras layers; arguments as for `keras.Model.save`."""
         with_stock_layers(self.base_model).save(*args, **kwargs)
 
+    def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves the base model's weights, and the state of this trainer's optimizer beside them.
+
+        `base_model.load_weights` takes the file, and so does the trainer's, which goes on as it
+        was: `keras.callbacks.BackupAndRestore` and `ModelCheckpoint` need both.
+
+        Args:
+            filepath: the file, which ends in `.weights.h5`.
+            *args: as for `keras.Model.save_weights`.
+            **kwargs: as for `keras.Model.save_weights`.
+        """
+        with self._lent_optimizer():
+            self.base_model.save_weights(filepath, *args, **kwargs)
+
+    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Loads weights of the base model, whoever saved them; the optimizer's where they are.
+
+        Args:
+            filepath: a file that the base model or a trainer of it saved.
+            *args: as for `keras.Model.load_weights`.
+            **kwargs: as for `keras.Model.load_weights`.
+        """
+        parts = parts_of_weights(filepath)
+        if "base_model" in parts and not hasattr(self.base_model, "base_model"):
+            # As trainers of version 0.1 saved them.
+            super().load_weights(filepath, *args, **kwargs)
+            return
+        with self._lent_optimizer() if "optimizer" in parts else nullcontext():
+            self.base_model.load_weights(filepath, *args, **kwargs)
+
+    @contextmanager
+    def _lent_optimizer(self) -> Iterator[None]:
+        """Gives the base model this trainer's optimizer, for its file of weights."""
+        own = vars(self.base_model).get("optimizer")
+        self.base_model.optimizer = getattr(self, "optimizer", None)
+        try:
+            yield
+        finally:
+            self.base_model.optimizer = own
+
     def export(self, *args: Any, **kwargs: Any) -> None:
-        """Exports the base model."""
+        """Exports the base model; arguments as for `keras.Model.export`."""
         self.base_model.export(*args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
@@ -166,8 +206,18 @@ class Trainer(keras.Model):
         )
 
     def _in_plain_words(self, method: Any, *args: Any, **kwargs: Any) -> Any:
-        with self._plainly(), _quiet_tracing():
+        with self._plainly(), self._traced():
             return self.batch_form.call(method, *args, **kwargs)
+
+    @contextmanager
+    def _traced(self) -> Iterator[None]:
+        try:
+            with quiet_tracing():
+                yield
+        except Exception:
+            # Half traced, they would fail on the next call too, however it is meant.
+            self.train_function = self.test_function = self.predict_function = None
+            raise
 
     def _plainly(self) -> AbstractContextManager[None]:
         return plain_errors(
@@ -213,10 +263,10 @@ class Trainer(keras.Model):
 
     def _arranged(self, inputs: Any) -> Any:
         """The inputs in the form that the base model takes."""
-        if not isinstance(inputs, Mapping):
-            return inputs
         if getattr(self.base_model, "inputs", None):
             return arranged(self.base_model, inputs)
+        if not isinstance(inputs, Mapping):
+            return inputs
         if len(inputs) > 1:
             return dict(inputs)
         (only,) = inputs.values()
@@ -237,28 +287,6 @@ class Trainer(keras.Model):
                 raise error from None
             return False
         return True
-
-
-@contextmanager
-def _quiet_tracing() -> Iterator[None]:
-    """Silences TensorFlow's warning of retracing.
-
-    It counts calls by line of code, and so takes the one trace of each model in a row for one
-    function that is traced again and again.
-    """
-    logger = logging.getLogger("tensorflow")
-    # One of its own for each call: `fit` calls `evaluate`.
-    silent = _NoRetracing()
-    logger.addFilter(silent)
-    try:
-        yield
-    finally:
-        logger.removeFilter(silent)
-
-
-class _NoRetracing(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "triggered tf.function retracing" not in record.getMessage()
 
 
 def base_model_of(model: keras.Model) -> keras.Model:

@@ -3,6 +3,7 @@
 import csv
 import json
 import tracemalloc
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -94,8 +95,15 @@ def test_unreadable_files_are_all_named_or_left_out(detector, tmp_path, capsys):
         box_images("run", [str(files)], out)
     assert not out.exists()
     box_images("run", [str(files)], out, skip_bad_images=True)
-    (entry,) = json.loads((out / "boxes.json").read_text())
+    entry, *bad = json.loads((out / "boxes.json").read_text())
     assert entry["image"].endswith("good.png")
+    assert {(Path(skipped["image"]).name, skipped["verdict"]) for skipped in bad} == {
+        ("cut.png", "unreadable"),
+        ("none.jpg", "unreadable"),
+    }
+    assert all(skipped["reason"] for skipped in bad)
+    with (out / "boxes.csv").open(encoding="utf-8") as file:
+        assert [row["verdict"] for row in csv.DictReader(file)].count("unreadable") == 2
     assert "Left out, as unreadable: " in capsys.readouterr().err
     with pytest.raises(InputError, match="at least one readable image file"):
         box_images("run", [str(files / "none.jpg")], out, skip_bad_images=True)

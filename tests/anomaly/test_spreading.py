@@ -40,7 +40,13 @@ def test_scores_of_files_in_shards(run, run_here):
         files, out = run.parent / "files", run.parent / out
         return run_here(cli.main, "score", run, "--images", files, "--out", out, *flags)
 
-    assert score("whole").returncode == 0
+    refused = score("whole")
+    assert refused.returncode == 2
+    assert "3.png cannot be read: not an image" in refused.stderr
+    assert not (run.parent / "whole/scores.csv").exists()
+    whole = score("whole", "--skip_bad_images", "--resume")
+    assert whole.returncode == 0
+    assert "Left out, as unreadable: " in whole.stderr
     entries = json.loads((run.parent / "whole/scores.json").read_text())
     assert [entry["verdict"] for entry in entries] == [
         *("normal", "normal", "normal"),
@@ -51,11 +57,11 @@ def test_scores_of_files_in_shards(run, run_here):
     with (run.parent / "whole/scores.csv").open() as file:
         assert [row["score"] for row in csv.DictReader(file)][3] == ""
 
-    assert score("here", "--shards", "1/2").returncode == 0
+    assert score("here", "--skip_bad_images", "--shards", "1/2").returncode == 0
     missing = run_here(cli.main, "merge", run.parent / "here")
     assert missing.returncode == 2
     assert "Run --shards 2/2" in missing.stderr
-    assert score("there", "--shards", "2/2").returncode == 0
+    assert score("there", "--skip_bad_images", "--shards", "2/2").returncode == 0
     merged = run_here(cli.main, "merge", run.parent / "here", "--folders", run.parent / "there")
     assert merged.returncode == 0, merged.stderr
     for name in ("scores.json", "scores.csv"):

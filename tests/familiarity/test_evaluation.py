@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 import robustcls as rc
@@ -38,11 +39,11 @@ def test_false_positives_where_95_percent_of_the_known_pass():
 
 
 def test_made_sets():
-    found = load_sets(["noise", "flat"], (6, 5, 3), limit=7, seed=1)
+    found = load_sets(["noise", "flat"], (6, 5, 3), limit=7, seed=1).splits
     assert found["noise"].images.shape == (7, 6, 5, 3)
     assert (found["flat"].images == found["flat"].images[:, :1, :1]).all()
     assert len(np.unique(found["flat"].images.reshape(7, -1, 3)[:, 0], axis=0)) == 7
-    again = load_sets(["noise"], (6, 5, 3), limit=7, seed=1)["noise"].images
+    again = load_sets(["noise"], (6, 5, 3), limit=7, seed=1).splits["noise"].images
     np.testing.assert_array_equal(found["noise"].images, again)
     with pytest.raises(rc.InputError, match="different names"):
         load_sets(["noise", "noise"], (6, 5, 3), limit=7, seed=1)
@@ -167,3 +168,17 @@ def test_the_export_of_a_run_carries_it(model, splits, tmp_path, monkeypatch):
     (tmp_path / "base/familiarity.npz").write_bytes(b"damaged")
     with pytest.raises(rc.InputError, match=r"familiarity\.npz"):
         export_run(tmp_path)
+
+
+def test_bad_files_of_unfamiliar_sets_are_skipped_on_request(tmp_path):
+    for number in range(20):
+        file = tmp_path / "sets" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (6, 6), 10 * number).save(file)
+    file.write_bytes(b"broken")
+    name, settings = str(tmp_path / "sets"), {"limit": None, "seed": 0}
+    with pytest.raises(rc.InputError, match=r"19\.png cannot be read"):
+        load_sets([name], (6, 6, 1), **settings)
+    found = load_sets([name], (6, 6, 1), skip_bad_images=True, **settings)
+    assert "19.png" in found.left_out[0]
+    assert len(found.splits["sets"]) == 4

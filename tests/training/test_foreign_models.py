@@ -3,6 +3,7 @@
 import copy
 import logging
 import pickle
+from functools import partial
 
 import keras
 import numpy as np
@@ -336,6 +337,34 @@ def test_a_trainer_is_not_saved_in_place_of_its_model(data, tmp_path):
                 act(trainer)
         trainer.save(tmp_path / "base.keras")
         assert type(keras.models.load_model(tmp_path / "base.keras")) is keras.Sequential
+
+
+def test_weights_of_a_trainer_are_those_of_its_model(data, tmp_path):
+    images, labels = data
+    for trainer in trainers(model()):
+        trainer.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+        trainer.fit(images, labels, verbose=0)
+        path = tmp_path / "model.weights.h5"
+        trainer.save_weights(path)
+        assert getattr(trainer.base_model, "optimizer", None) is None
+        bare, again = model(), next(t for t in trainers(model()) if type(t) is type(trainer))
+        bare.load_weights(path)
+        again.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+        again.optimizer.build(again.trainable_variables)
+        again.load_weights(path)
+        for other in (bare, again.base_model):
+            for a, b in zip(other.get_weights(), trainer.base_model.get_weights(), strict=True):
+                np.testing.assert_array_equal(a, b)
+        for a, b in zip(again.optimizer.variables, trainer.optimizer.variables, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert again.optimizer.iterations > 0
+        # Without an optimizer, and as version 0.1 saved them.
+        other = tmp_path / "other.weights.h5"
+        for save in (bare.save_weights, partial(keras.Model.save_weights, trainer)):
+            save(other, overwrite=True)
+            again.load_weights(other)
+            for a, b in zip(again.base_model.get_weights(), bare.get_weights(), strict=True):
+                np.testing.assert_array_equal(a, b)
 
 
 MODES = [

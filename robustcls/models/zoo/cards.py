@@ -33,6 +33,7 @@ class Card:
             bounds), and attacks.
         images: how many test images that is.
         input_range: what the model wants 0 and 1 to be, when not these (default None).
+        skipped: unreadable files of `data` that were left out on request (default ()).
         folder: of the zoo (default the package's own).
     """
 
@@ -50,6 +51,7 @@ class Card:
     results: dict[str, float]
     images: int
     input_range: tuple[float, float] | None = None
+    skipped: tuple[str, ...] = ()
     folder: Path = FOLDER
 
     @property
