@@ -105,6 +105,7 @@ setup(
             "pytest-xdist>=3.6,<4",
             "ruff>=0.9",
             "tf-keras>=2.21,<2.22",
+            "tritonclient[http]>=2.60,<2.70",
             "types-PyYAML",
             "uv>=0.13,<1",
         ],

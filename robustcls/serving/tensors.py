@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -39,6 +40,41 @@ def to_array(name: str, proto: tensor_pb2.TensorProto, max_bytes: int) -> np.nda
         raise invalid(
             f"{name} must hold values of {kind.name} in shape {sizes}; they do not fit."
         ) from None
+
+
+def from_values(name: str, values: Any, kind: tf.DType, *, flags: bool = False) -> np.ndarray:
+    """Returns the array of numbers, or of true and false, that JSON or a list holds.
+
+    Args:
+        name: of the tensor, for messages.
+        values: numbers in lists in lists.
+        kind: its type, no string.
+        flags: whether there may be true or false among the values, which NumPy takes for numbers
+            (bool, default False).
+
+    Raises:
+        ServingError: values of another type, that do not fit, or rows of several shapes.
+    """
+    try:
+        array = np.asarray(values)
+    except (ValueError, OverflowError):  # rows of different lengths, too many dimensions
+        array = np.empty(0, object)
+    kinds = "b" if kind == tf.bool else "iu" if kind.is_integer else "iuf"
+    mixed = flags and kinds != "b" and _has_flag(values)
+    if (array.dtype.kind not in kinds or mixed) and array.size:
+        raise invalid(f"{name} must be an array of {kind.name}; received other values.")
+    if array.dtype.kind == "O":
+        raise invalid(f"{name} must be an array of {kind.name} with rows of one shape.")
+    if kind.is_integer and array.size:
+        lowest, highest = kind.min, kind.max
+        if int(array.min()) < lowest or int(array.max()) > highest:
+            raise invalid(f"{name} must be in [{lowest}, {highest}]; it is not.")
+    with np.errstate(over="ignore"):
+        return array.astype(kind.as_numpy_dtype)
+
+
+def _has_flag(value: Any) -> bool:
+    return any(map(_has_flag, value)) if isinstance(value, list) else isinstance(value, bool)
 
 
 def fill_proto(proto: tensor_pb2.TensorProto, array: np.ndarray) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -15,7 +14,6 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
-from robustcls._validation import nearest
 from robustcls.serving.errors import invalid
 from robustcls.serving.server.engine import Engine, Target, find_signature
 from robustcls.serving.server.grpc_calls import Call, add_service, seconds_left
@@ -54,7 +52,9 @@ class _Calls:
         }
         spec = request.model_spec
         target = _target(spec)
-        _check_filter(self._engine, target, spec.signature_name, request.output_filter)
+        with self._engine.registry.lease(target.model, target.version, target.label) as served:
+            signature = find_signature(served, spec.signature_name)
+        signature.check_outputs("output_filter", request.output_filter)
         outputs, version = await self._engine.predict(
             target, spec.signature_name, inputs, api="grpc", timeout=seconds_left(context)
         )
@@ -127,19 +127,6 @@ def _target(spec: model_pb2.ModelSpec) -> Target:
     choice = spec.WhichOneof("version_choice")
     version = spec.version.value if choice == "version" else None
     return Target(spec.name, version, spec.version_label if choice == "version_label" else None)
-
-
-def _check_filter(engine: Engine, target: Target, signature: str, names: Sequence[str]) -> None:
-    with engine.registry.lease(target.model, target.version, target.label) as served:
-        known = find_signature(served, signature).outputs
-    for name in names:
-        if name not in known:
-            raise invalid(
-                f"output_filter must be among {', '.join(sorted(known))}; "
-                f"received {name[:100]!r}.{nearest(name, known)}"
-            )
-        if list(names).count(name) > 1:
-            raise invalid(f"output_filter must name each output once; {name} comes twice.")
 
 
 def _answered_by(spec: model_pb2.ModelSpec, asked: model_pb2.ModelSpec, version: int) -> None:

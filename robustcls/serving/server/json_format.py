@@ -14,6 +14,7 @@ import tensorflow as tf
 from robustcls._validation import nearest
 from robustcls.serving.errors import ServingError, invalid
 from robustcls.serving.server.signature import Arrays, Signature
+from robustcls.serving.tensors import from_values
 
 
 def parse_body(body: bytes, *keys: str) -> dict[str, Any]:
@@ -185,27 +186,7 @@ def _array(name: str, value: Any, spec: tf.TensorSpec, flags: bool) -> np.ndarra
         array = np.empty(len(value), object)
         array[:] = [_bytes(name, one) for one in value]
         return array
-    try:
-        array = np.asarray(value)
-    except (ValueError, OverflowError):  # rows of different lengths, too many dimensions
-        array = np.empty(0, object)
-    kinds = "b" if spec.dtype == tf.bool else "iu" if spec.dtype.is_integer else "iuf"
-    mixed = flags and kinds != "b" and _has_flag(value)
-    if (array.dtype.kind not in kinds or mixed) and array.size:
-        raise invalid(f"{name} must be an array of {spec.dtype.name}; received other values.")
-    if array.dtype.kind == "O":
-        raise invalid(f"{name} must be an array of {spec.dtype.name} with rows of one shape.")
-    kind = spec.dtype.as_numpy_dtype
-    if spec.dtype.is_integer and array.size:
-        limits = np.iinfo(kind)
-        if int(array.min()) < limits.min or int(array.max()) > limits.max:
-            raise invalid(f"{name} must be in [{limits.min}, {limits.max}]; it is not.")
-    with np.errstate(over="ignore"):
-        return array.astype(kind)
-
-
-def _has_flag(value: Any) -> bool:
-    return any(map(_has_flag, value)) if isinstance(value, list) else isinstance(value, bool)
+    return from_values(name, value, spec.dtype, flags=flags)
 
 
 def _bytes(name: str, value: Any) -> bytes:

@@ -1,31 +1,32 @@
-"""TensorFlow Serving's REST interface, and the page at `/`."""
+"""TensorFlow Serving's REST interface, the open protocol beside it, and the page at `/`."""
 
 from __future__ import annotations
 
-import asyncio
 import importlib.resources
-import json
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 from google.protobuf import json_format as proto_json
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from robustcls.serving.errors import ServingError, from_http, invalid
+from robustcls.serving.errors import invalid
 from robustcls.serving.exports.configuration import METRICS_PATH
 from robustcls.serving.server import json_format
-from robustcls.serving.server.bodies import SlowBodyError, read_body
+from robustcls.serving.server.answers import in_turn, json_answer, or_refused, refused
+from robustcls.serving.server.bodies import read_body
 from robustcls.serving.server.engine import Engine, Target, find_signature
 from robustcls.serving.server.grpc_api import metadata, status
 from robustcls.serving.server.logs import LOG
+from robustcls.serving.server.open_inference import rest as open_inference
 from robustcls.serving.server.openapi import describe
 
 # As `http_rest_api_util.cc` of TensorFlow Serving has them: fixed words in any case, and all that
@@ -42,8 +43,6 @@ _LARGEST_VERSION = 2**63 - 1
 # Which of them an address takes is said by the address.
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 _LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
-# JSON above this is read and written in a thread, so that other requests go on.
-_LARGE = 1 << 15
 #: Of every answer: what it says it is, and in no frame of another page.
 _HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
 _PAGE_HEADERS = {
@@ -51,8 +50,6 @@ _PAGE_HEADERS = {
     "style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'",
     "Cache-Control": "no-store",
 }
-
-Value = TypeVar("Value")
 
 
 def make_app(engine: Engine, *, loopback: bool = False) -> Starlette:
@@ -73,16 +70,16 @@ def make_app(engine: Engine, *, loopback: bool = False) -> Starlette:
         return Response(engine.metrics.text(), media_type="text/plain; version=0.0.4")
 
     async def show_models(request: Request) -> Response:
-        return _json({"models": sorted(engine.registry.models)})
+        return json_answer({"models": sorted(engine.registry.models)})
 
     async def show_openapi(request: Request) -> Response:
-        return _json(describe(engine))
+        return json_answer(describe(engine))
 
     async def http_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise error
         message = f"{error.detail}: {request.method} {request.url.path[:200]}"
-        return api.refuse("", error.status_code, message, dict(error.headers or {}))
+        return refused(engine, "", error.status_code, message, dict(error.headers or {}))
 
     return Starlette(
         routes=[
@@ -92,13 +89,14 @@ def make_app(engine: Engine, *, loopback: bool = False) -> Starlette:
             Route(METRICS_PATH, show_metrics),
             Route("/v1/{path:path}", api.answer, methods=_METHODS),
             Route("/V1/{path:path}", api.answer, methods=_METHODS),
+            *open_inference.routes(engine),
         ],
         exception_handlers={HTTPException: http_error, Exception: _internal_error},
         middleware=[
             Middleware(
                 _WithHeaders,
                 own_pages=frozenset(["/", "/models.json", "/openapi.json"] if loopback else []),
-                refuse=api.refuse,
+                refuse=partial(refused, engine),
             )
         ],
     )
@@ -110,60 +108,40 @@ class _RestApi:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def refuse(
-        self, path: str, code: int, message: str, headers: dict[str, str] | None = None
-    ) -> Response:
-        """Returns an error's answer, and counts it.
-
-        Args:
-            path: begins with the model's name, if with any.
-            code: of HTTP.
-            message: one line.
-            headers: further ones.
-        """
-        self._engine.count_refusal(path, "rest", from_http(code, message))
-        return _error(code, message, headers)
-
     async def answer(self, request: Request) -> Response:
         path = request.path_params["path"].partition("/")[2]
-        try:
-            pattern = _PATHS.get(request.method)
-            match = pattern and pattern.fullmatch(request.path_params["path"])
-            ask = match and match["ask"]
-            if request.method != "POST" and ask != "metadata":
-                ask = "status"
-            if not match or not hasattr(self, f"_{ask}"):
-                raise invalid(f"malformed request: {request.method} {request.url.path[:200]}")
-            version = None if match["version"] is None else int(match["version"])
-            if version is not None and version > _LARGEST_VERSION:
-                raise invalid("version must be a number of 64 bits.")
-            target = Target(match["model"] or "", version, match["label"])
-            with self._engine.holding() as take:
-                body = await read_body(request, self._engine.limits, take)
-                return await getattr(self, f"_{ask}")(target, body)
-        except ServingError as error:
-            self._engine.count_refusal(path, "rest", error)
-            return _error(error.http_status, error.message)
-        except SlowBodyError:
-            message = f"body must be whole within {self._engine.limits.timeout:.3g} s; it was not."
-            return self.refuse(path, 408, message, {"Connection": "close"})
-        except ClientDisconnect:
-            return Response(status_code=400)
+        return await or_refused(self._engine, path, self._answer(request))
+
+    async def _answer(self, request: Request) -> Response:
+        pattern = _PATHS.get(request.method)
+        match = pattern and pattern.fullmatch(request.path_params["path"])
+        ask = match and match["ask"]
+        if request.method != "POST" and ask != "metadata":
+            ask = "status"
+        if not match or not hasattr(self, f"_{ask}"):
+            raise invalid(f"malformed request: {request.method} {request.url.path[:200]}")
+        version = None if match["version"] is None else int(match["version"])
+        if version is not None and version > _LARGEST_VERSION:
+            raise invalid("version must be a number of 64 bits.")
+        target = Target(match["model"] or "", version, match["label"])
+        with self._engine.holding() as take:
+            body = await read_body(request, self._engine.limits, take)
+            return await getattr(self, f"_{ask}")(target, body)
 
     async def _status(self, target: Target, body: bytes) -> Response:
-        return _answer(_proto(status(self._engine, target)))
+        return json_answer(_proto(status(self._engine, target)))
 
     async def _metadata(self, target: Target, body: bytes) -> Response:
-        return _answer(_proto(metadata(self._engine, target)))
+        return json_answer(_proto(metadata(self._engine, target)))
 
     async def _predict(self, target: Target, body: bytes) -> Response:
-        parsed = await _in_turn(
+        parsed = await in_turn(
             lambda: json_format.parse_body(body, "instances", "inputs"), len(body)
         )
         name = json_format.signature_name(parsed)
         with self._engine.registry.lease(target.model, target.version, target.label) as served:
             signature = find_signature(served, name)
-        inputs, by_row = await _in_turn(
+        inputs, by_row = await in_turn(
             lambda: json_format.parse_inputs(
                 parsed, signature, flags=b"true" in body or b"false" in body
             ),
@@ -171,16 +149,16 @@ class _RestApi:
         )
         outputs, _ = await self._engine.predict(target, name, inputs, api="rest")
         size = sum(array.size for array in outputs.values())
-        return _answer(await _in_turn(lambda: json_format.format_outputs(outputs, by_row), size))
+        return json_answer(await in_turn(lambda: json_format.format_outputs(outputs, by_row), size))
 
     async def _classify(self, target: Target, body: bytes) -> Response:
         def parse() -> tuple[str, Any]:
             parsed = json_format.parse_body(body, "examples", "context")
             return json_format.signature_name(parsed), json_format.parse_examples(parsed)
 
-        name, inputs = await _in_turn(parse, len(body))
+        name, inputs = await in_turn(parse, len(body))
         outputs, _ = await self._engine.predict(target, name, inputs, api="rest", classify=True)
-        return _answer(json_format.format_classes(outputs))
+        return json_answer(json_format.format_classes(outputs))
 
     async def _regress(self, target: Target, body: bytes) -> Response:
         raise invalid(f"{target.model} has no signature for the Regress call.")
@@ -223,29 +201,12 @@ class _WithHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-async def _in_turn(function: Callable[[], Value], size: int) -> Value:
-    return function() if size < _LARGE else await asyncio.to_thread(function)
-
-
 def _proto(message: Any) -> str:
     return proto_json.MessageToJson(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
 
 
-def _answer(body: bytes | str) -> Response:
-    return Response(body, media_type="application/json")
-
-
-def _json(value: Any) -> Response:
-    return Response(json.dumps(value), media_type="application/json")
-
-
-def _error(code: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    text = json.dumps({"error": message})
-    return Response(text, code, headers=headers, media_type="application/json")
-
-
 async def _internal_error(request: Request, error: Exception) -> Response:
     LOG.error("a request failed", exc_info=error)
-    return _error(500, "internal error; see the server's log.")
+    return json_answer({"error": "internal error; see the server's log."}, 500)

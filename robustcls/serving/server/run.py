@@ -24,6 +24,7 @@ from robustcls.serving.server.connections import connection_class
 from robustcls.serving.server.engine import Engine, Limits
 from robustcls.serving.server.grpc_api import SERVICES, add_services
 from robustcls.serving.server.logs import LOG
+from robustcls.serving.server.open_inference.grpc_calls import SERVICE, add_open_inference
 from robustcls.serving.server.rest_api import make_app
 
 #: Seconds that requests have to end in when the server is told to stop.
@@ -145,8 +146,9 @@ async def start_grpc(
     ]
     server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MAX_CALLS)
     add_services(server, engine)
+    add_open_inference(server, engine)
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    for service in ("", *SERVICES):
+    for service in ("", *SERVICES, SERVICE):
         await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:

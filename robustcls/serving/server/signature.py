@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,17 @@ class Signature:
             f"inputs of {self.name} must be among {', '.join(sorted(self.inputs))}; "
             f"received {name[:100]!r}.{nearest(name, self.inputs)}"
         )
+
+    def check_outputs(self, argument: str, names: Sequence[str]) -> None:
+        """Raises `ServingError` where `names` are not each an output, or name one twice."""
+        for name in names:
+            if name not in self.outputs:
+                raise invalid(
+                    f"{argument} must be among {', '.join(sorted(self.outputs))}; "
+                    f"received {name[:100]!r}.{nearest(name, self.outputs)}"
+                )
+            if list(names).count(name) > 1:
+                raise invalid(f"{argument} must name each output once; {name} comes twice.")
 
     def check(self, inputs: Mapping[str, np.ndarray], max_rows: int) -> Arrays:
         """Returns the inputs with defaults filled in.
