@@ -298,7 +298,7 @@ def test_one_of_several_outputs(tmp_path):
         assert found.accuracies == {"clean": 21 / 24, "fgsm": STANDS.mean()}
     explainer = rc.Explainer(model, output="scores", batch_size=4)
     assert explainer("grad_cam", IMAGES[:4], LABELS[:4]).positive.any()
-    version = rc.export(model, tmp_path, class_names=("a", "b"), output="scores", images=SAMPLES)
+    version = rc.export(model, tmp_path, class_names=("a", "b"), output="scores", images=IMAGES)
     answer = tf.saved_model.load(str(version)).signatures["serving_default"](images=IMAGES)
     np.testing.assert_array_equal(answer["classes"], DIFFERENCE > 0)
 

@@ -430,6 +430,10 @@ FLAGS |= {"weights": "--model.weights", "image_size": "--image_size", "version":
         ("or pass weights=None.", "or pass --model.weights null."),
         ("or set skip_bad_images to go on", "or set --skip_bad_images to go on"),
         ("Pass a smaller image_size.", "Pass a smaller --image_size."),
+        (
+            "input_range must be two, unless image_size is",
+            "--input_range must be two, unless --image_size is",
+        ),
         ("use skip_bad_images=True.", "use --skip_bad_images."),
         ("use skip_bad_images=False.", "use --skip_bad_images false."),
         # Neither a call of Python's, nor what has no flag, nor a word, nor a path.
@@ -437,7 +441,7 @@ FLAGS |= {"weights": "--model.weights", "image_size": "--image_size", "version":
             2 * (words,)
             for words in ("AutoAttack(version='rand')", "loss=None", "set output aside")
         ),
-        *(2 * (words,) for words in ("input_range must be two numbers", "runs/output=a/x")),
+        *(2 * (words,) for words in ("it is output", "runs/output=a/x")),
     ],
 )
 def test_messages_say_what_to_type(message, typed):

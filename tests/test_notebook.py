@@ -3,17 +3,23 @@
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
 from anomaly.experiments.protocol import one_class_splits
 from robustcls._notebook import MOST_ROWS, Brief, Briefly
 from robustcls.attacks import AttackResult
+from robustcls.classifiers.adapters import classifier_of
 from robustcls.data.splits import Split, Splits
+from robustcls.evaluation.calibration import Calibration
 from robustcls.evaluation.corruptions.report import CorruptionReport
 from robustcls.evaluation.intervals import measurement
 from robustcls.evaluation.robustness import Evaluation
 from robustcls.evaluation.smoothing import Certification
+from robustcls.evaluation.trust.assessment import Verdicts
+from robustcls.evaluation.trust.verdict import Verdict
+from robustcls.explanation.explainer import Explainer
 from robustcls.explanation.methods.maps import Maps
 
 
@@ -24,6 +30,9 @@ def split(count):
 
 NAMES = tuple(f"<class {at}>" for at in range(100))
 SPLITS = Splits(split(90), split(9), split(2000), NAMES, "a folder", ("a.png",))
+MODEL = keras.Sequential(
+    [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(3)], name="mine"
+)
 SHORT = [
     (split(2000), "Split(2,000 images of 16 x 8 pixels, colour, 2 classes)"),
     (SPLITS, "Splits(a folder; 90 + 9 + 2,000 images of 16 x 8 pixels, colour, 100 classes)"),
@@ -39,6 +48,13 @@ SHORT = [
     (
         Certification(np.zeros(4), np.array([0, 0, 1, -1]), np.array([0.5, 0.1, 0.2, 0])),
         "Certification(4 images, right 50.0 %, abstained 25.0 %)",
+    ),
+    (Verdicts([Verdict("x", True, "e", "a", 1)] * 2), "Verdicts(2 of 2 checks passed)"),
+    (classifier_of(MODEL), "Classifier(mine: images 8 x 8 x 1)"),
+    (Explainer(MODEL), "Explainer(of mine: images 8 x 8 x 1)"),
+    (
+        Calibration(4, 0.75, 0.5, 0.25, None, (0, 4), (0, 0.5), (0, 0.75)),
+        "Calibration(4 answers, 75.0 % right, 50.0 % sure, 25.0 % apart)",
     ),
     (Maps(np.zeros((3, 8, 16))), "Maps(3 maps of 16 x 8)"),
     (

@@ -13,8 +13,8 @@ from robustcls._validation import InputError
 
 # An argument with its value, in a message: input_range=(0, 255), output='scores'.
 _ASSIGNED = r"(?<![\w.(\[{{/-])({names})=(\([^()]*\)|\[[^\[\]]*\]|'[^']*'|\.{{3}}|[\w.+-]*\w)"
-# One that is to be set, without its value.
-_ASKED = r"(?i)\b(set|pass|give|smaller|larger) ({names})\b(?!=|\.\w)"
+# One without its value: of several words, or any word could be one.
+_NAMED = r"(?<![\w.'\"/\\-])({names})(?![\w='\"/-]|\.\w)"
 
 
 @contextmanager
@@ -43,17 +43,15 @@ def in_flags(message: str, flags: Mapping[str, str]) -> str:
     """
     if not flags:
         return message
-    names = "|".join(map(re.escape, flags))
 
     def typed(found: re.Match[str]) -> str:
         return f"{flags[found[1]]} {_words(found[2])}".rstrip()
 
-    def asked(found: re.Match[str]) -> str:
-        # A plain word may be none of ours: "set data aside".
-        return f"{found[1]} {flags[found[2]]}" if "_" in found[2] else found[0]
-
-    message = re.sub(_ASSIGNED.format(names=names), typed, message)
-    return re.sub(_ASKED.format(names=names), asked, message)
+    message = re.sub(_ASSIGNED.format(names="|".join(map(re.escape, flags))), typed, message)
+    several = "|".join(re.escape(name) for name in flags if "_" in name)
+    if not several:
+        return message
+    return re.sub(_NAMED.format(names=several), lambda found: flags[found[1]], message)
 
 
 def _words(value: str) -> str:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from robustcls._notebook import Brief, Briefly
 from robustcls._validation import InputError
 from robustcls.classifiers.compiling import compile_once
 from robustcls.classifiers.outputs import Outputs, read_outputs
@@ -22,7 +23,7 @@ _SUMS = {1: 2e-2, 2: 2e-2, 4: 1e-3}
 _FAR = 1e3
 
 
-class Classifier:
+class Classifier(Briefly):
     """A model as a function from images in [0, 1] to logits.
 
     Made by `adapt`; every attack makes one of whatever model it is given.
@@ -77,6 +78,11 @@ class Classifier:
         self._function, self._refresh = function, refresh
         self._tolerance = _SUMS[4]
         self.range_is_known = range_is_known
+
+    def brief(self) -> Brief:
+        sides = " x ".join("any" if side is None else str(side) for side in self.image_shape or ())
+        classes = f", {self.num_classes} classes" if self.num_classes else ""
+        return Brief(f"{self.name}: images {sides or 'of any shape'}{classes}")
 
     @property
     def fixed_shape(self) -> tuple[int, ...] | None:

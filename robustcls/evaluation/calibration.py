@@ -8,14 +8,15 @@ import numpy as np
 from scipy.special import expit, softmax
 from sklearn.metrics import roc_auc_score
 
+from robustcls._notebook import Brief, Briefly
 from robustcls._validation import InputError, MultiHot, check_labels
 from robustcls.classifiers.answers import is_right
 
 BINS = 15
 
 
-@dataclass(frozen=True)
-class Calibration:
+@dataclass(frozen=True, repr=False)
+class Calibration(Briefly):
     """Confidence against accuracy; confidence is the largest probability.
 
     Attributes:
@@ -39,6 +40,13 @@ class Calibration:
     bin_count: tuple[int, ...]
     bin_confidence: tuple[float, ...]
     bin_accuracy: tuple[float, ...]
+
+    def brief(self) -> Brief:
+        bins = zip(self.bin_count, self.bin_confidence, self.bin_accuracy, strict=True)
+        rows = [[str(n), f"{100 * c:.1f}", f"{100 * a:.1f}"] for n, c, a in bins if n]
+        shares = {"right": self.accuracy, "sure": self.mean_confidence, "apart": self.ece}
+        words = ", ".join(f"{100 * share:.1f} % {name}" for name, share in shares.items())
+        return Brief(f"{self.count} answers, {words}", ("answers", "confidence %", "right %"), rows)
 
 
 def calibration(

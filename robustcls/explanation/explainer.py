@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from robustcls._notebook import Brief, Briefly
 from robustcls._settings import NonNegativeInt, PositiveFloat, PositiveInt, checked
 from robustcls._user_code import called
 from robustcls._validation import InputError, check_images, check_labels
@@ -33,7 +34,7 @@ _MOST_VALUES = 1 << 23
 Method = str | Callable[[np.ndarray, np.ndarray], Maps]
 
 
-class Explainer:
+class Explainer(Briefly):
     """Maps of a classifier, by any of `METHODS`.
 
     The class explained is given with each image; maps are about its logit, those of `rise` and
@@ -86,13 +87,8 @@ class Explainer:
         self._given = dict[str, Any](preprocess=preprocess, input_range=input_range, output=output)
         given = opened if isinstance(model, str | Path) else model
         self.classifier = classifier_of(given, **self._given)
-        self.batch_size = batch_size
-        self.samples = samples
-        self.noise = noise
-        self.steps = steps
-        self.masks = masks
-        self.window = window
-        self.seed = seed
+        self.batch_size, self.samples, self.noise = batch_size, samples, noise
+        self.steps, self.masks, self.window, self.seed = steps, masks, window, seed
         self.model = opened if isinstance(opened, keras.Model) else self.classifier
         self._network: Network | None = None
         self._state: tuple[Any, ...] | None = None
@@ -102,6 +98,9 @@ class Explainer:
         self.shared = Shared()
         if layer is not None and self.classifier.fixed_shape is not None:
             self.network_and_layer()  # a wrong name is better told now
+
+    def brief(self) -> Brief:
+        return Brief(f"of {self.classifier.brief().line}")
 
     def __call__(
         self,

@@ -198,10 +198,11 @@ def judge(
             "attack": "none" if attack is None else str(judged[0].report.attack),
             "images of a set at most": str(limit),
             "seed": str(seed),
-            "unreadable files": " ".join(left_out) or "none left out",
+            "unreadable files": " ".join(dict.fromkeys(left_out)) or "none left out",
         },
     )
     write_gallery(page, folder / PAGE)
+    left_out = list(dict.fromkeys(left_out))
     return FamiliarityFiles(page=folder / PAGE, judged=tuple(judged), left_out=tuple(left_out))
 
 

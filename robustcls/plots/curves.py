@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import numbers
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,9 @@ def robustness_curve(
     """Returns how accuracy falls, a line for each model.
 
     Args:
-        curves: (epsilon or severity, accuracy in [0, 1]) points by model; `robust_accuracy` by
-            epsilon as `Attack.over` returns results; a `CorruptionReport`; or the metrics of
-            `evaluate_models`.
+        curves: (epsilon or severity, accuracy in [0, 1]) points by model, or for one model alone
+            accuracies by epsilon in a dictionary; `robust_accuracy` by epsilon as `Attack.over`
+            returns results; a `CorruptionReport`; or the metrics of `evaluate_models`.
         x_label: below the axis; "severity" for corruptions, else "epsilon" (str or None, default
             None).
         y_label: beside the axis (str, default "accuracy in %").
@@ -164,4 +165,18 @@ def _lines(curves: Any) -> tuple[dict[str, list[tuple[float, float]]], str]:
     if all(hasattr(result, "robust_accuracy") for result in curves.values()):
         points = [(epsilon, result.robust_accuracy) for epsilon, result in sorted(curves.items())]
         return {"": points}, "epsilon"
-    return {name: list(points) for name, points in curves.items()}, "epsilon"
+    alone = all(isinstance(accuracy, numbers.Real) for accuracy in curves.values())
+    by_model = {"": curves} if alone else curves
+    return {str(name): _points(points) for name, points in by_model.items()}, "epsilon"
+
+
+def _points(points: Any) -> list[tuple[float, float]]:
+    """Pairs of a list or of a dictionary."""
+    try:
+        pairs = points.items() if isinstance(points, Mapping) else points
+        return sorted((float(place), float(accuracy)) for place, accuracy in pairs)
+    except (TypeError, ValueError):
+        raise InputError(
+            "curves must hold (epsilon, accuracy) points or a dictionary of them for each model; "
+            f"received {points!r:.80}."
+        ) from None

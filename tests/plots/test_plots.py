@@ -59,8 +59,17 @@ def test_robustness_curve():
     assert axes.get_xlabel() == "severity"
     metrics = {"accuracy_over_epsilon": {"base": [[0, 1.0]], "robust": [[0, 0.9]]}}
     assert len(plots.robustness_curve(metrics).axes[0].lines) == 2
+    for curves in (
+        {0.1: 0.5, 0: 0.9},
+        {"mine": {0.1: 0.5, 0: 0.9}},
+        {"mine": [(0, 0.9), (0.1, 0.5)]},
+    ):
+        (line,) = plots.robustness_curve(curves).axes[0].lines
+        assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([0, 0.1], [90, 50])
     with pytest.raises(InputError, match="at least one point"):
         plots.robustness_curve({"accuracy_over_epsilon": {}})
+    with pytest.raises(InputError, match=r"must hold \(epsilon, accuracy\) points"):
+        plots.robustness_curve({"mine": [0.9, 0.5]})
 
 
 def test_confusion_matrix():

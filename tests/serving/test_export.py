@@ -25,6 +25,7 @@ from robustcls.serving.exports.configuration import (
     write_configuration,
 )
 from robustcls.serving.exports.endpoints import Endpoint
+from robustcls.serving.exports.samples import bytes_of
 from robustcls.serving.exports.warmup import read_warmup
 
 CLASS_NAMES = ["cat", "dog", "<b>bird</b>"]
@@ -196,6 +197,17 @@ def test_graphs_that_would_serve_badly(tmp_path):
     with pytest.raises(InputError, match="jit_compile"):
         write(tmp_path, tf.function(lambda x: {"y": tf.sin(x)}, jit_compile=True))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_images_given_are_bytes_or_in_the_unit_range():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
+    for images in (pixels, pixels / 255, (pixels / 255).astype(np.float32)):
+        found = bytes_of(images)
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, pixels)
+    for images, line in ((pixels[0], r"\[N, H, W, C\]"), (pixels * 1.0, r"must be in \[0, 1\]")):
+        with pytest.raises(InputError, match=line):
+            bytes_of(images)
 
 
 def test_configuration_of_the_users_stays(tmp_path):

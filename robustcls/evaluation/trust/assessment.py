@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from robustcls._notebook import Brief, Briefly
 from robustcls._settings import Choice, Epsilon, NonNegativeInt, PositiveInt, checked
 from robustcls._validation import check_images, check_labels
 from robustcls.attacks.norms import NORMS
@@ -42,7 +43,7 @@ def check(
     input_range: InputRange | None = None,
     output: str | int | None = None,
     progress: bool = False,
-) -> list[Verdict]:
+) -> Verdicts:
     """Says whether robust accuracies measured on a model can be believed.
 
     A model can look robust because attacks fail on it: its outputs saturate, its gradients are
@@ -128,7 +129,15 @@ def check(
         batch_size=batch_size,
     )
     require_fitting_range(classifier, images[chosen], labels[chosen])
-    return judge(collector.run(progress=progress))
+    return Verdicts(judge(collector.run(progress=progress)))
+
+
+class Verdicts(Briefly, list[Verdict]):
+    """What `check` returns: a list of verdicts that shows its summary."""
+
+    def brief(self) -> Brief:
+        rows = [[str(v.number), v.name, v.status, v.evidence] for v in self]
+        return Brief(summary(self), ("", "check", "verdict", "evidence"), rows)
 
 
 def believable(checks: Iterable[Verdict]) -> bool:

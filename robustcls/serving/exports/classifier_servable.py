@@ -26,7 +26,7 @@ from robustcls.serving.exports.explanations import DEFINITIONS, Explainer
 from robustcls.serving.exports.familiar import USE as USE_FAMILIAR
 from robustcls.serving.exports.familiar import familiar_answers, familiar_meanings
 from robustcls.serving.exports.model_card import ModelCard
-from robustcls.serving.exports.samples import Samples, embedded_images, make_samples
+from robustcls.serving.exports.samples import Samples, bytes_of, embedded_images, make_samples
 from robustcls.serving.exports.servable import Servable
 
 CLASS_NAMES = "class_names.txt"
@@ -92,11 +92,12 @@ def served_classifier(
     Args:
         model: a Keras classifier of any form that `attacks.adapt` takes, or what it returned.
         class_names: K names.
-        images: uint8 [N, H, W, C], to try it with; some that come with the package by default.
+        images: uint8 [N, H, W, C], or float in [0, 1], to try it with; some that come with the
+            package by default.
 
     Raises:
-        InputError: not a Keras classifier of images of one size, weights that are not finite, or
-            not as many names as classes.
+        InputError: not a Keras classifier of images of one size, unusable images, weights that are
+            not finite, or not as many names as classes.
     """
     classifier = classifier_of(model)
     if classifier.graph is None:
@@ -104,6 +105,7 @@ def served_classifier(
             f"model must be a Keras model to be exported; received {classifier.name}, of which "
             "only outputs can be had. A SavedModel can be served as it is."
         )
+    images = None if images is None else bytes_of(images)
     shape = classifier.fixed_shape or (None if images is None else images.shape[1:])
     if shape is None:
         raise InputError(

@@ -63,8 +63,9 @@ def export(
         class_names: K names.
         name: the model's name in requests; that of `model` by default (str or None, default None).
         version: its number; None takes the next (int or None, default None).
-        images: uint8 [N, H, W, C], real images whose answers are kept with the export for
-            `check_export`; some that come with the package by default (default None).
+        images: uint8 [N, H, W, C], or float in [0, 1], a few real images whose answers are kept
+            with the export for `check_export`; some that come with the package by default (default
+            None).
         card: fields of the model card to replace: summary, data, metrics, config (default None).
         bfloat16: store the weights in bfloat16, half the size; they are computed with in float32
             (bool, default False).

@@ -6,11 +6,13 @@ import io
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from robustcls._validation import check_images
 from robustcls.data.decoding import read_image
 from robustcls.data.resizing import fit_all
 from robustcls.data.sources import load
@@ -43,6 +45,21 @@ def embedded_images(image_shape: tuple[int, int, int]) -> np.ndarray:
     """Returns uint8 [COUNT, H, W, C], real images that come with the package."""
     images = load("fashion_mnist_mini").test.images[:COUNT]
     return fit_all(images, image_shape[:2], image_shape[2])
+
+
+def bytes_of(images: Any) -> np.ndarray:
+    """Returns uint8 images [N, H, W, C] of these or of floats in [0, 1].
+
+    Args:
+        images: an array.
+
+    Raises:
+        InputError: it is neither.
+    """
+    array = np.asarray(images)
+    if array.dtype == np.uint8 and array.ndim == 4 and array.size:
+        return array
+    return np.round(255 * check_images(images)).astype(np.uint8)
 
 
 def make_samples(images: np.ndarray) -> Samples:
