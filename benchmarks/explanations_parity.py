@@ -165,7 +165,7 @@ def beside_xplique(
         noise=(explainer.noise * ranges * np.stack(noise)).astype(np.float32),
         rise=RandomMasks(explainer.masks, SIDE, SIDE, explainer.seed).make(0, explainer.masks),
         coalitions=coalitions(49, explainer.masks, explainer.seed),
-        subsets=fidelity._subsets(trial)[0],
+        subsets=fidelity._subsets(trial)[0].astype(np.float32),
         maps=attribution.signed,
         window=explainer.window,
         steps=explainer.steps,

@@ -109,7 +109,7 @@ def tf_keras_vis(
 
 
 def passes(model: keras.Model, images: np.ndarray) -> dict[str, float]:
-    """Seconds a picture of the passes alone: compiled, in batches of 32, by Keras' own layers."""
+    """Seconds a picture of the passes alone, compiled, by Keras' own layers."""
     signature = [tf.TensorSpec([None, SIDE, SIDE, 3])]
     forward = tf.function(lambda x: model(x, training=False), input_signature=signature)
 
@@ -120,21 +120,25 @@ def passes(model: keras.Model, images: np.ndarray) -> dict[str, float]:
             score = tf.reduce_max(model(x, training=False), 1)
         return tape.gradient(score, x)
 
-    batch = np.resize(images, (BATCH, SIDE, SIDE, 3))
-    one, back = (timed(lambda f=f: f(batch))[0] * PICTURES / BATCH for f in (forward, gradient))
+    # One pass is of the pictures given, of more a batch.
+    sizes = {PICTURES: images, BATCH: np.resize(images, (BATCH, SIDE, SIDE, 3))}
+    (one_given, one), (back_given, back) = (
+        [timed(lambda f=f, x=x: f(x))[0] * PICTURES / size for size, x in sizes.items()]
+        for f in (forward, gradient)
+    )
     windows = (2 * SIDE // SETTINGS["window"] - 1) ** 2
     lower = keras.Model(model.inputs[0], model.get_layer(LAYER).output)
     channels = float(lower(images).numpy().any(axis=(1, 2)).sum() / len(images))
     return {
-        "gradients": back,
-        "gradient_times_input": back,
+        "gradients": back_given,
+        "gradient_times_input": back_given,
         "integrated_gradients": SETTINGS["steps"] * back,
         "smoothgrad": SETTINGS["samples"] * back,
         "vargrad": SETTINGS["samples"] * back,
-        "guided_backpropagation": back,
-        "grad_cam": one,
-        "grad_cam_plus_plus": one,
-        "layer_cam": one,
+        "guided_backpropagation": back_given,
+        "grad_cam": one_given,
+        "grad_cam_plus_plus": one_given,
+        "layer_cam": one_given,
         "score_cam": channels * one,
         "occlusion": windows * one,
         "rise": SETTINGS["masks"] * one,

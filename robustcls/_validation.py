@@ -35,6 +35,15 @@ def check_choice(argument: str, value: str, known: Iterable[str]) -> str:
     return value
 
 
+def as_names(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Returns several names, of which one alone may come without brackets.
+
+    Args:
+        given: names.
+    """
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
 def check_number(
     argument: str,
     value: Any,

@@ -28,7 +28,7 @@ from robustcls.explanation.methods.registry import METHODS
 from robustcls.explanation.network import Network
 from robustcls.explanation.sharing import Shared
 
-# Of the images that go forward at once, 32 MB; more are no quicker.
+# Of the images that go forward at once, 32 MB; more are no quicker, and large ones fill memory.
 _MOST_VALUES = 1 << 23
 #: One of `METHODS`, or (images, classes) to maps.
 Method = str | Callable[[np.ndarray, np.ndarray], Maps]
@@ -125,7 +125,8 @@ class Explainer(Briefly):
         classes = check_labels(classes, len(images), self.prepare(images), "classes")
         if callable(method):
             with called("explanation method", method):
-                return method(images, classes)
+                name = getattr(method, "__name__", "given")
+                return check_maps(name, method(images, classes), images)
         registered = METHODS.find(method, "method")
         kinds: list[Maps] = []
 
@@ -138,7 +139,7 @@ class Explainer(Briefly):
         size = 1 if registered.one_by_one else min(self.batch_size, len(images))
         bar = method if progress else None
         found = in_batches(planes, images, classes, batch_size=size, progress=bar)
-        negative = found[:, 1] if found.shape[1] == 2 else None
+        negative = None if found.shape[1] == 1 else found[:, 1]
         return dataclasses.replace(kinds[0], positive=found[:, 0], negative=negative)
 
     def prepare(self, images: np.ndarray) -> int:
@@ -154,8 +155,7 @@ class Explainer(Briefly):
         # What is known of the model is not to be learnt of a random one.
         if self._is_shuffled or (known and known[0] == shape and self.shared.is_open):
             return self.classifier.num_classes
-        now = self._present_state(images)
-        if now == known and now[-1] is not None:
+        if (now := self._present_state(images)) == known and now[-1] is not None:
             return self.classifier.num_classes
         count = self.classifier.prepare(images)
         if not self.classifier.is_graph and getattr(self.model, "inputs", None):
@@ -197,8 +197,8 @@ class Explainer(Briefly):
             images: float32 [N, H, W, C] in [0, 1].
         """
         known, size = self._network or self.classifier, self.passes_at_a_time(images)
-        starts = range(0, len(images), size)
-        return np.concatenate([known.predict(images[at : at + size]) for at in starts])
+        parts = np.split(images, range(size, len(images), size))
+        return np.concatenate([known.predict(part) for part in parts])
 
     def passes_at_a_time(self, images: np.ndarray) -> int:
         """Returns how many images go forward at once, where no gradient is asked for.
@@ -206,8 +206,7 @@ class Explainer(Briefly):
         Args:
             images: float32 [N, H, W, C], for their shape.
         """
-        values = self.batch_size * int(np.prod(images.shape[1:]))
-        return self.batch_size * max(1, min(4, _MOST_VALUES // values))
+        return max(1, min(4 * self.batch_size, _MOST_VALUES // int(np.prod(images.shape[1:]))))
 
     @contextlib.contextmanager
     def random_weights(self, seed: int = 0) -> Iterator[None]:

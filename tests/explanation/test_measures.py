@@ -341,12 +341,21 @@ def test_bad_input(explainer, pictures, masks):
         ({"masks": ~masks & masks}, "masks must mark something"),
         ({"measures": ["pointing_game"]}, "masks must be given for the measure pointing_game"),
         ({"measures": ["gian"]}, "Did you mean 'gain'"),
+        ({"measures": "gian"}, "Did you mean 'gain'"),
     ]
     for settings, message in cases:
         with pytest.raises(InputError, match=message):
             quality_table(explainer, ["gradients"], *pictures, **settings)
-    with pytest.raises(InputError, match="Did you mean 'gradients'"):
-        quality_table(explainer, ["gradient"], *pictures)
+    for methods in (["gradient"], "gradient"):
+        with pytest.raises(InputError, match="Did you mean 'gradients'"):
+            quality_table(explainer, methods, *pictures)
+    for returned in (1, Maps(pictures[0][:, :4, :, 0]), Maps(pictures[0][..., 0] * np.nan)):
+        with pytest.raises(InputError, match="method 'own' must return Maps"):
+
+            def own(images, classes, returned=returned):
+                return returned
+
+            explainer(own, *pictures)
     with pytest.raises(InputError, match="methods must be one or more of"):
         quality_table(explainer, [], *pictures)
     with pytest.raises(InputError, match="images must be a non-empty array"):

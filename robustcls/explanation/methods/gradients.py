@@ -75,7 +75,7 @@ def gradients_of_copies(
     """Yields the gradients of copies of images, float32 [n, H, W, C] each.
 
     As many copies go through the model at once as fill a batch, so that one image with many copies
-    is as quick as many images.
+    is as quick as many images; of large images fewer.
 
     Args:
         explainer: an `Explainer`.
@@ -83,12 +83,16 @@ def gradients_of_copies(
         copy: the number of a copy to its images, float32 [n, H, W, C].
         classes: int64 [n].
     """
-    some = max(1, explainer.batch_size // len(classes))
+    points = [copy(0)]
+    size = min(explainer.batch_size, explainer.passes_at_a_time(points[0]))
+    some = max(1, size // len(classes))
     for first in range(0, count, some):
-        points = [copy(number) for number in range(first, min(first + some, count))]
+        last = min(first + some, count)
+        points = [*points, *(copy(number) for number in range(first + len(points), last))]
         together = np.concatenate(points), np.tile(classes, len(points))
         found = _gradients(explainer, *together)
         yield from np.split(found, len(points))
+        points = []
 
 
 def class_gradients(explainer: Any, images: np.ndarray, classes: np.ndarray) -> np.ndarray:

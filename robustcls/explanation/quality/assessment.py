@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from robustcls._progress import tqdm
-from robustcls._validation import check_images, check_labels
+from robustcls._validation import as_names, check_images, check_labels
 from robustcls.attacks import draws
 from robustcls.evaluation.intervals import Estimate, estimate
 from robustcls.explanation.explainer import Explainer, Method
@@ -95,7 +95,7 @@ def assess(
         InputError: as calling `explainer`.
     """
     if not isinstance(methods, Mapping):
-        methods = {name: name for name in methods}
+        methods = {name: name for name in as_names(methods)}
     images = check_images(images)
     classes = check_labels(classes, len(images), explainer.prepare(images), "classes")
     has_weights = not answers_alike(explainer, images, seed)

@@ -13,7 +13,13 @@ import numpy as np
 
 from robustcls._notebook import Brief, Briefly
 from robustcls._progress import tqdm
-from robustcls._validation import InputError, check_choice, check_images, check_labels
+from robustcls._validation import (
+    InputError,
+    as_names,
+    check_choice,
+    check_images,
+    check_labels,
+)
 from robustcls.evaluation.intervals import Estimate, estimate
 from robustcls.explanation.explainer import Explainer, Method
 from robustcls.explanation.methods.registry import METHODS
@@ -141,10 +147,11 @@ def quality_table(
     if masks is not None:
         masks = check_masks(masks, len(images), images.shape[1:3])
     if not isinstance(methods, Mapping):
-        methods = {name: check_choice("methods", name, METHODS) for name in methods}
+        names = as_names(methods)
+        methods = {name: check_choice("methods", name, METHODS) for name in names}
     if not methods:
         raise InputError(f"methods must be one or more of {', '.join(METHODS)}; received none.")
-    names = _measures(measures, masks is not None)
+    names = _measures(as_names(measures), masks is not None)
     found: dict[str, dict[str, list[np.ndarray]]] = {
         name: {measure: [] for measure in names} for name in methods
     }

@@ -13,7 +13,7 @@ import numpy as np
 
 from robustcls._notebook import Brief, Briefly
 from robustcls._settings import Choice, NonNegativeInt, PositiveInt, checked
-from robustcls._validation import InputError, check_choice
+from robustcls._validation import InputError, as_names, check_choice
 from robustcls.attacks import Attack
 from robustcls.classifiers.ranges import InputRange, Preprocess
 from robustcls.data.splits import Split, Splits
@@ -172,7 +172,7 @@ def explain(
         InputError: an unusable argument, a folder that cannot be written, or no image is left.
     """
     models = named_models(model)
-    methods = tuple(check_choice("methods", method, METHODS) for method in methods)
+    methods = tuple(check_choice("methods", name, METHODS) for name in as_names(methods))
     if not methods:
         raise InputError(f"methods must be one or more of {', '.join(METHODS)}; received none.")
     check_attack(attack, only)

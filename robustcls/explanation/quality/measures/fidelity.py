@@ -13,6 +13,7 @@ from robustcls.explanation.quality.measures.trial import Trial
 _CELLS = 9
 _GONE = 0.2
 SUBSETS = 64
+_MOST_VALUES = 1 << 23
 
 
 def mu_fidelity(trial: Trial) -> np.ndarray:
@@ -46,10 +47,13 @@ def sums_of(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
     Args:
         maps: float [N, H, W].
-        masks: float [K, H, W], 0 where a pixel is taken away.
+        masks: float or bool [K, H, W], 0 where a pixel is taken away.
     """
-    gone = (1 - masks.astype(np.float64)).reshape(len(masks), -1)
-    return maps.reshape(len(maps), -1).astype(np.float64) @ gone.T
+    flat = maps.reshape(len(maps), -1).astype(np.float64)
+    some = max(1, _MOST_VALUES // flat.shape[1])  # all masks of a large image fill memory
+    parts = (masks[at : at + some] for at in range(0, len(masks), some))
+    gone = (1 - part.reshape(len(part), -1).astype(np.float64) for part in parts)
+    return np.concatenate([flat @ part.T for part in gone], axis=1)
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -82,7 +86,7 @@ def unforetold(sums: np.ndarray, lost: np.ndarray) -> np.ndarray:
 
 
 def _subsets(trial: Trial) -> tuple[np.ndarray, np.ndarray]:
-    """Masks float32 [K, H, W], and what the logit loses behind each, float64 [N, K]."""
+    """Masks bool [K, H, W], and what the logit loses behind each, float64 [N, K]."""
     return trial.once("subsets", lambda: _find_subsets(trial))
 
 
@@ -91,11 +95,15 @@ def _find_subsets(trial: Trial) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = (np.arange(side) * min(_CELLS, side) // side for side in (height, width))
     generator = np.random.default_rng(trial.seed)
     stays = generator.random((SUBSETS, rows[-1] + 1, columns[-1] + 1)) >= _GONE
-    masks = stays[:, rows][:, :, columns].astype(np.float32)
+    masks = stays[:, rows][:, :, columns]
 
     def scores(images: np.ndarray, classes: np.ndarray) -> np.ndarray:
         found = scores_behind_masks(
-            trial.explainer, images, classes, SUBSETS, lambda first, last: masks[first:last]
+            trial.explainer,
+            images,
+            classes,
+            SUBSETS,
+            lambda first, last: masks[first:last].astype(np.float32),
         )
         return np.concatenate([scores for _, scores in found], axis=1)
 

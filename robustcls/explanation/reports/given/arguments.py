@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from robustcls._validation import InputError, check_choice
+from robustcls._validation import InputError, as_names, check_choice
 from robustcls.attacks import Attack
 from robustcls.explanation.quality.measures.registry import MEASURES
 
@@ -70,13 +70,14 @@ def check_measures(
         raise InputError("quality_limit must be at least 1 for measures; received 0.")
     if not measures:
         return tuple(name for name in MEASURES if MEASURES[name].needs_masks)
+    measures = as_names(measures)
     for name in measures:
         check_choice("measures", name, [*MEASURES, ALL])
         if name != ALL and MEASURES[name].needs_masks and not with_masks:
             raise InputError(f"masks must be given for the measure {name}; received none.")
     if ALL in measures:
         return tuple(name for name in MEASURES if with_masks or not MEASURES[name].needs_masks)
-    return tuple(measures)
+    return measures
 
 
 def check_writable(folder: Path) -> None:
