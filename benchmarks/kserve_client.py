@@ -16,8 +16,6 @@ import sys
 import urllib.request
 
 import numpy as np
-from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest
-from kserve.inference_client import RESTConfig
 
 
 def known_answer(rest: str, model: str, images: np.ndarray) -> dict:
@@ -27,11 +25,11 @@ def known_answer(rest: str, model: str, images: np.ndarray) -> dict:
         return json.load(answer)["outputs"]
 
 
-def question(model: str, images: np.ndarray, *, binary: bool) -> InferRequest:
+def question(kserve, model: str, images: np.ndarray, *, binary: bool):
     """Returns the client's request."""
-    images_input = InferInput("images", list(images.shape), "FP32")
+    images_input = kserve.InferInput("images", list(images.shape), "FP32")
     images_input.set_data_from_numpy(images, binary_data=binary)
-    return InferRequest(model_name=model, infer_inputs=[images_input], request_id="1")
+    return kserve.InferRequest(model_name=model, infer_inputs=[images_input], request_id="1")
 
 
 def differences(form: str, answer, expected: dict) -> list[str]:
@@ -57,10 +55,15 @@ async def main() -> int:
     parser.add_argument("--model", required=True)
     parser.add_argument("--shape", type=int, nargs=3, required=True)
     chosen = parser.parse_args()
+    # On its import KServe's package reads the command line, too.
+    del sys.argv[1:]
+    import kserve
+    from kserve.inference_client import RESTConfig
+
     images = np.random.default_rng(0).random((4, *chosen.shape), np.float32)
     expected = known_answer(chosen.rest, chosen.model, images)
     url = f"http://{chosen.rest}"
-    rest = InferenceRESTClient(RESTConfig(protocol="v2"))
+    rest = kserve.InferenceRESTClient(RESTConfig(protocol="v2"))
     ready = [
         await rest.is_server_live(url),
         await rest.is_server_ready(url),
@@ -68,17 +71,17 @@ async def main() -> int:
     ]
     wrong = []
     for binary in (True, False):
-        request = question(chosen.model, images, binary=binary)
+        request = question(kserve, chosen.model, images, binary=binary)
         answer = await rest.infer(url, request, model_name=chosen.model)
         wrong += differences("REST, bytes" if binary else "REST, JSON", answer, expected)
-    async with InferenceGRPCClient(chosen.grpc) as client:
+    async with kserve.InferenceGRPCClient(chosen.grpc) as client:
         ready += [
             await client.is_server_live(),
             await client.is_server_ready(),
             await client.is_model_ready(chosen.model),
         ]
         for binary in (True, False):
-            request = question(chosen.model, images, binary=binary)
+            request = question(kserve, chosen.model, images, binary=binary)
             answer = await client.infer(request)
             wrong += differences("gRPC, bytes" if binary else "gRPC, values", answer, expected)
     print("live and ready:", ready)

@@ -67,9 +67,17 @@ class Engine:
         configs: the models.
         limits: of requests.
         batching: whether requests share batches.
+        read: reads `configs` again; see `Registry`.
     """
 
-    def __init__(self, configs: list[ModelConfig], limits: Limits, *, batching: bool) -> None:
+    def __init__(
+        self,
+        configs: list[ModelConfig],
+        limits: Limits,
+        *,
+        batching: bool,
+        read: Callable[[], list[ModelConfig]] | None = None,
+    ) -> None:
         self.limits = limits
         self.metrics = Metrics()
         self._bytes_in_flight = 0
@@ -77,7 +85,7 @@ class Engine:
         self._parameters = {config.name: _parameters(config) for config in configs}
         threads = max(entry.num_batch_threads for entry in self._parameters.values())
         self._executor = ThreadPoolExecutor(threads, "batch")
-        self.registry = Registry(configs, self._make_batcher, self.metrics)
+        self.registry = Registry(configs, self._make_batcher, self.metrics, read)
 
     async def predict(
         self,

@@ -45,12 +45,16 @@ class ServedModel:
         versions: those that answer, by number.
         failed: why versions could not be loaded, and the stamp of their files then.
         loading: the version that is being loaded.
+        labels: versions by label, once all of them answered.
+        refused: the labels in `config` that name versions which do not answer.
     """
 
     config: ModelConfig
     versions: dict[int, ServedVersion] = field(default_factory=dict)
     failed: dict[int, tuple[int, str]] = field(default_factory=dict)
     loading: int | None = None
+    labels: dict[str, int] = field(default_factory=dict)
+    refused: tuple[tuple[str, int], ...] = ()
 
 
 class Registry:
@@ -65,14 +69,22 @@ class Registry:
         configs: the models.
         make_batcher: makes the batcher of (model, version, signature).
         metrics: is told which versions answer.
+        read: reads `configs` again, for other policies and labels of the same models; None keeps
+            them.
     """
 
     def __init__(
-        self, configs: list[ModelConfig], make_batcher: MakeBatcher, metrics: Metrics
+        self,
+        configs: list[ModelConfig],
+        make_batcher: MakeBatcher,
+        metrics: Metrics,
+        read: Callable[[], list[ModelConfig]] | None = None,
     ) -> None:
         self.models = {config.name: ServedModel(config) for config in configs}
         self._make_batcher = make_batcher
         self._metrics = metrics
+        self._read = read
+        self._unreadable = ""
         self._loader: Executor = ThreadPoolExecutor(1, "loader")
 
     @contextlib.contextmanager
@@ -145,7 +157,8 @@ class Registry:
                 LOG.exception("the folders could not be searched")
 
     async def scan(self) -> None:
-        """Loads what is new and unloads what is no longer wanted, of every model."""
+        """Loads what is new, moves labels, and unloads what is no longer wanted, of every model."""
+        self._read_again()
         for model in self.models.values():
             await self._scan(model)
 
@@ -157,13 +170,40 @@ class Registry:
         self._loader.shutdown(wait=True)
 
     def _labelled(self, model: ServedModel, label: str) -> int:
-        labels = dict(model.config.labels)
-        if label not in labels:
+        if label not in model.labels:
             raise invalid(
-                f"label must be one of {', '.join(sorted(labels)) or 'none'}; "
-                f"received {label[:100]!r}.{nearest(label, labels)}"
+                f"label must be one of {', '.join(sorted(model.labels)) or 'none'}; "
+                f"received {label[:100]!r}.{nearest(label, model.labels)}"
             )
-        return labels[label]
+        return model.labels[label]
+
+    def _read_again(self) -> None:
+        if self._read is None:
+            return
+        try:
+            found = self._read()
+        except InputError as error:  # it is being written, or there is no version any more
+            if str(error) != self._unreadable:
+                LOG.error("what is served stays as it is: %s", error)
+            self._unreadable = str(error)
+            return
+        self._unreadable = ""
+        for config in found:
+            if config.name in self.models:
+                self.models[config.name].config = config
+
+    def _move_labels(self, model: ServedModel) -> None:
+        labels = dict(model.config.labels)
+        gone = [label for label, number in labels.items() if number not in model.versions]
+        if not gone:
+            model.labels, model.refused = labels, ()
+        elif model.refused != model.config.labels:
+            model.refused = model.config.labels
+            LOG.error(
+                "the labels of %s stay as they are: %s must name versions that answer",
+                model.config.name,
+                ", ".join(sorted(gone)),
+            )
 
     async def _scan(self, model: ServedModel) -> None:
         found = {
@@ -180,6 +220,7 @@ class Registry:
                 wanted.append(number)
             if len(wanted) == limit:
                 break
+        self._move_labels(model)
         for number in [n for n in model.versions if wanted and n not in wanted]:
             await self._unload(model, number)
 

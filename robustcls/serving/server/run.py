@@ -68,7 +68,9 @@ def serve(
     with contextlib.closing(_listen(host, rest_port)) as rest_socket:
         if grpc_port:  # gRPC names the reason only in its log.
             _listen(host, grpc_port).close()
-        engine = Engine(configs, limits or Limits(), batching=batching)
+        engine = Engine(
+            configs, limits or Limits(), batching=batching, read=partial(find_models, folder)
+        )
         asyncio.run(_run(engine, rest_socket, host, grpc_port, poll_seconds))
 
 
