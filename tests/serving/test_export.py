@@ -171,7 +171,7 @@ def test_versions_count_up_and_are_never_replaced(tmp_path):
         write(tmp_path, double, 7)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, double, finish=killed)
-    assert [path.name for path in tmp_path.iterdir()] == ["7"]
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "7"}
     assert write(tmp_path, double) == tmp_path / "8"
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
@@ -185,7 +185,18 @@ def test_what_killed_exports_left_goes(tmp_path):
         then = time.time() - hours * 3600
         os.utime(half, (then, then))
     write_folder(tmp_path, lambda folder: None)
-    assert {path.name for path in tmp_path.iterdir()} == {".writing-new", "1"}
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", ".writing-new", "1"}
+
+
+def test_of_two_exports_into_one_folder_the_second_gets_a_line(tmp_path):
+    def another(folder):
+        write_folder(tmp_path, lambda folder: None)
+
+    with pytest.raises(InputError, match=r"must not be in use; .* is, by process \d+") as refused:
+        write_folder(tmp_path, another)
+    assert len(str(refused.value).splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert write_folder(tmp_path, lambda folder: None) == tmp_path / "1"
 
 
 def test_graphs_that_would_serve_badly(tmp_path):
@@ -196,7 +207,7 @@ def test_graphs_that_would_serve_badly(tmp_path):
         write(tmp_path, noisy)
     with pytest.raises(InputError, match="jit_compile"):
         write(tmp_path, tf.function(lambda x: {"y": tf.sin(x)}, jit_compile=True))
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_images_given_are_bytes_or_in_the_unit_range():

@@ -18,6 +18,7 @@ import tensorflow as tf
 from absl import logging as absl_logging
 from tensorflow.core.protobuf import saved_model_pb2
 
+from robustcls._locks import locked
 from robustcls._settings import PositiveInt, checked
 from robustcls._validation import InputError
 from robustcls.serving.exports.endpoints import Endpoint, Outputs
@@ -70,7 +71,8 @@ def write_folder(
 ) -> Path:
     """Writes the next version of a model; a half version never appears.
 
-    What an export that was killed over an hour ago left behind is removed.
+    Meanwhile the model's folder is locked. What an export that was killed over an hour ago left
+    behind is removed.
 
     Args:
         out: the model's folder, made if need be.
@@ -81,23 +83,27 @@ def write_folder(
         The folder of the version, `out/<number>`.
 
     Raises:
-        InputError: the version exists, or `out` cannot be written.
+        InputError: the version exists, another export writes into `out`, or it cannot be written.
     """
     out = Path(out)
-    temporary = None
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if version in version_folders(out):
-            raise InputError(f"version must be a new one; {out / str(version)} exists.")
-        _remove_abandoned(out)
-        temporary = Path(tempfile.mkdtemp(prefix=_WRITING, dir=out))
-        fill(temporary)
-        return _publish(temporary, out, version)
+        with locked(out):
+            return _write(out, fill, version)
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror or error}.") from error
+
+
+def _write(out: Path, fill: Callable[[Path], None], version: int | None) -> Path:
+    if version in version_folders(out):
+        raise InputError(f"version must be a new one; {out / str(version)} exists.")
+    _remove_abandoned(out)
+    temporary = Path(tempfile.mkdtemp(prefix=_WRITING, dir=out))
+    try:
+        fill(temporary)
+        return _publish(temporary, out, version)
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_saved_model(folder: Path) -> saved_model_pb2.SavedModel:
