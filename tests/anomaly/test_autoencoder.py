@@ -88,7 +88,7 @@ def test_noise_goes_into_the_input_alone(normal_images, monkeypatch):
     assert max(losses[1]) < 1e-12
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_denoising_learns_to_remove_noise(normal_images, other_normal_images):
     generator = np.random.default_rng(0)
     noisy = other_normal_images + generator.normal(0, 0.15, other_normal_images.shape)

@@ -52,7 +52,7 @@ def arguments(folder, out, *more):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_train_and_evaluate(folder, tmp_path, run_command):
     out = tmp_path / "run"
     done = run_command(*arguments(folder, out, "--epochs", 15, "--seed", 3))

@@ -131,13 +131,15 @@ def test_defects_are_found_where_they_are(
     assert np.mean([len(boxes) > 0 for boxes in fitted.boxes(other_normal_images)]) < 0.25
 
 
-# The others export what one of these does.
-EXPORTED = ("autoencoder", "one_class_svm", "patch_memory")
+# Of these, one of a kind: EBGAN exports what an autoencoder does, Deep SAD what Deep SVDD does.
+EXPORTED = dict.fromkeys(METHODS, pytest.mark.long)
+EXPORTED |= dict.fromkeys(("ebgan", "deep_sad"), pytest.mark.exhaustive)
+EXPORTED |= dict.fromkeys(("autoencoder", "one_class_svm", "patch_memory"), ())
 
 
 @pytest.mark.parametrize(
     "fitted",
-    [pytest.param(m, marks=[] if m in EXPORTED else [pytest.mark.long]) for m in METHODS],
+    [pytest.param(method, marks=EXPORTED[method]) for method in METHODS],
     indirect=True,
 )
 def test_an_export_answers_as_the_detector_does(fitted, other_normal_images, tmp_path):
@@ -375,12 +377,15 @@ def test_a_detector_of_another_method_is_refused(plain, tmp_path):
 # Checkpoints.
 
 
-# One of one stage and one of several; the others train by the same loop.
-TYPICAL = [("autoencoder", None), ("ognet", "2_generator")]
-STOPPED = [pytest.param(*case, marks=pytest.mark.long) for case in TYPICAL] + [
-    pytest.param(method, None, marks=pytest.mark.exhaustive)
-    for method in TRAINED
-    if method != "autoencoder"
+# All train by one loop; OGNet in several stages.
+STOPPED = [
+    pytest.param("autoencoder", None, marks=pytest.mark.long),
+    *(
+        pytest.param(method, stage, marks=pytest.mark.exhaustive)
+        for method in TRAINED
+        for stage in ((None, "2_generator") if method == "ognet" else (None,))
+        if method != "autoencoder"
+    ),
 ]
 
 
@@ -544,6 +549,7 @@ def test_a_training_that_diverges_says_so(normal_images, monkeypatch):
         detector.score(normal_images)
 
 
+@pytest.mark.long
 def test_a_training_leaves_no_images_behind(normal_images, other_normal_images):
     images = normal_images.copy()
     watched = weakref.ref(images)

@@ -52,6 +52,7 @@ def test_energy_is_the_mean_squared_error():
         assert build_generator(shape, 8).output_shape == (None, *shape)
 
 
+@pytest.mark.long
 def test_unlearning_raises_known_anomalies_and_their_like(
     normal_images, other_normal_images, anomalies, defective_images
 ):

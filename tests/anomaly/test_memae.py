@@ -80,6 +80,7 @@ def test_the_loss_is_error_and_entropy(normal_images):
     assert entropy > 0.01
 
 
+@pytest.mark.long
 def test_a_trained_memory_is_used_and_the_sparse_one_sparsely(normal_images, other_normal_images):
     """The failures reported of others: one item for all queries, and no item at all."""
     usage = {}
@@ -107,6 +108,7 @@ def test_a_query_is_an_image_or_a_position():
     assert MemAE(image_shape=(32, 32, 3)).items == 500
 
 
+@pytest.mark.long
 def test_the_network_for_clips_learns():
     model = build_video_memae((8, 32, 32, 1), items=12, shrinkage=0.05, width=0.05)
     paper = inspect.signature(build_video_memae).parameters

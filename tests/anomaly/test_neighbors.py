@@ -29,6 +29,7 @@ def test_the_distance_is_that_of_the_kth_nearest(count):
     np.testing.assert_allclose(layer(queries), expected, rtol=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "contrast"),
     [(AutoEncoder, True), pytest.param(MemAE, False, marks=pytest.mark.exhaustive)],

@@ -42,6 +42,7 @@ def test_a_detector_with_weights_that_are_not_finite_is_not_exported(tmp_path):
     assert not (tmp_path / "export").exists()
 
 
+@pytest.mark.long
 def test_pixels_are_never_made_an_array_of_floats(tmp_path, monkeypatch):
     """And are learnt from as floats are, bit by bit."""
     pixels = np.random.default_rng(0).integers(0, 256, (600, 16, 16, 1), np.uint8)

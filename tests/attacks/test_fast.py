@@ -19,6 +19,7 @@ def both(trained):
     return [attack(model, images[:48], labels[:48]) for attack in attacks]
 
 
+@pytest.mark.long
 def test_no_more_stands_than_after_autoattack(both):
     fast, full = both
     assert 0.2 < full.robust_accuracy < 0.8
@@ -27,6 +28,7 @@ def test_no_more_stands_than_after_autoattack(both):
     assert (fast.passes > 0).all()
 
 
+@pytest.mark.long
 def test_an_image_is_judged_by_its_own_runs(both, trained):
     model, images, labels = trained
     some = np.array([40, 3, 17, 30, 8, 21])
@@ -72,6 +74,7 @@ def test_statistics_leave_out_what_is_far_from_falling():
     assert search.doubtful.tolist() == [False, True, True, True, False]
 
 
+@pytest.mark.long
 def test_a_stopped_suite_goes_on(problem, tmp_path, stopped_at):
     model, images, labels = problem((8, 8, 1), count=16)
     whole = Fast(epsilon=0.03)(model, images, labels)

@@ -104,7 +104,9 @@ def fields(batch):
     return tensors({name: getattr(batch, name) for name in ("images", "labels", "targets", "step")})
 
 
-@pytest.mark.parametrize(("norm", "epsilon"), [("inf", 0.1), ("2", 0.3)])
+@pytest.mark.parametrize(
+    ("norm", "epsilon"), [("inf", 0.1), pytest.param("2", 0.3, marks=pytest.mark.long)]
+)
 def test_apgd_takes_the_published_steps(norm, epsilon):
     attack = APGD(epsilon=epsilon, norm=norm, loss="dlr", steps=100)
     state = tensors(attack.start(batch_of(0)))

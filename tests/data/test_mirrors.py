@@ -209,6 +209,7 @@ def test_unknown_name(tmp_path):
         prepare("minst", tmp_path)
 
 
+@pytest.mark.long
 def test_a_killed_preparation_leaves_nothing_that_looks_prepared(server, tmp_path):
     builders = str(Path(__file__).with_name("tfds_builders.py"))
     script = f"""

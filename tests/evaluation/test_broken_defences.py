@@ -63,6 +63,7 @@ def test_fast_says_why_it_does_not_judge(layer, message, honest, few):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.long
 def test_fast_sees_through_saturated_temperature(honest, few):
     images, labels = (part[:24] for part in few)
     parts = [keras.Input((14, 14, 1)), honest, layers.Rescaling(300.0), layers.Softmax()]

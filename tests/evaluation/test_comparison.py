@@ -279,6 +279,7 @@ def test_ledger(tmp_path):
     assert len(states) == 4
 
 
+@pytest.mark.long
 def test_a_model_file_and_strictness(overfitted, splits, tmp_path, capsys):
     path = tmp_path / "plain.keras"
     overfitted.save(path)

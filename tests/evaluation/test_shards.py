@@ -37,6 +37,7 @@ def merge(evaluated, config=CONFIG, folders=()):
     return evaluate_models(evaluated, config, resume=True)
 
 
+@pytest.mark.long
 def test_merged_shards_are_one_process_bit_by_bit(evaluated, tmp_path):
     whole = evaluate_models(evaluated, CONFIG)
     # The first two shards share a folder, the third is elsewhere.

@@ -52,7 +52,7 @@ def of_its_layers(backbone):
     return keras.Model(backbone.input, layers.Dense(3)(pooled))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "make",
     [

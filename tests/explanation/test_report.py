@@ -131,6 +131,7 @@ def test_measures_are_in_the_page_and_in_files(made):
     assert "Gini index of the pixels" in html
 
 
+@pytest.mark.long
 def test_an_image_becomes_a_figure_for_a_paper(made, tmp_path):
     folder, name = made.path.parent, str(made.explained.ids[2])
     path = export_figure(folder, name, tmp_path / "new" / "a.png", methods=["grad_cam"])

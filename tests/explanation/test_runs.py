@@ -113,6 +113,7 @@ def test_bad_input_is_one_line(run, capsys, tmp_path):
     assert "does not exist" in fail(capsys, tmp_path / "nowhere")
 
 
+@pytest.mark.long
 def test_shards_join_to_the_report_of_one_process(run, capsys, tmp_path):
     arguments = [str(run.path), "--limit", "2", "--quality_limit", "2", "--attack", "fgsm"]
     arguments += ["--methods", "gradients", "--measures", "infidelity"]

@@ -68,7 +68,7 @@ def shallow(monkeypatch):
     monkeypatch.setattr(mobilenet_v2, "STAGES", stages)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_from_a_folder_to_a_served_model(photos, shallow, tmp_path, capsys, monkeypatch, post):
     """The commands of the quick start on a small network, with the robust twin, PGD and the curve.
 

@@ -201,7 +201,7 @@ def offline(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("head", [False, True])
+@pytest.mark.parametrize("head", [pytest.param(False, marks=pytest.mark.exhaustive), True])
 def test_a_file_keras_downloaded_keeps_its_padding_and_scaling(offline, head):
     network = keras_file(offline / "keras", 0.35, head)
     classes = 1000 if head else 7

@@ -50,6 +50,7 @@ def test_commands(capsys):
     assert f"Did you mean '{NAMES[0]}'?" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_model_of_ones_own_gets_the_same_row(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     card = read_card("fashion_mnist_mini_linf_0.1_ibp")

@@ -21,6 +21,8 @@ from robustcls.serving.checking.fresh_process import LEVEL, read_cases
 from robustcls.serving.checking.parity import check_export
 from robustcls.serving.exports.cases import CASES_FILE
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -105,7 +107,6 @@ def test_both_answer_as_one(folder, runs, version, failed_checks):
     assert "- detector: normal class: wave" in card
 
 
-@pytest.mark.long
 def test_every_signature_is_served(folder, version, run_server, browser, tmp_path):
     """Through the generated client and curl, the answers that the parts gave before the export."""
     assert [entry for entry in check_export(version) if not entry["passed"]] == []

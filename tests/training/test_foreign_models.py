@@ -371,7 +371,7 @@ MODES = [
     pytest.param(name, mode, marks=[] if name in often else pytest.mark.exhaustive)
     for mode, often in (
         ("mixed_bfloat16", ("adversarial", "ibp")),
-        ("float64", ("adversarial", "n_fgsm")),
+        ("float64", ("n_fgsm",)),
         ("eager", ("adversarial", "free")),
     )
     for name in ("adversarial", *OBJECTIVES)

@@ -225,6 +225,7 @@ def tiny(monkeypatch):
     return make
 
 
+@pytest.mark.long
 def test_a_run_of_several_objectives(tiny, tmp_path):
     config = tiny(
         models=("base", "trades"),
@@ -281,8 +282,7 @@ STOPPED = [
 @pytest.mark.parametrize(
     ("name", "settings", "where"),
     [
-        pytest.param(*STOPPED[0], marks=pytest.mark.long),
-        STOPPED[1],
+        *(pytest.param(*case, marks=pytest.mark.long) for case in STOPPED[:2]),
         *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in STOPPED[2:]),
     ],
 )
