@@ -70,8 +70,8 @@ CHEAPER_PYTHON = {
     "AutoEncoder(image_shape=(28, 28, 1))": "AutoEncoder(image_shape=(28, 28, 1), epochs=2)",
 }
 
-# MobileNetV2 with two stages of one block, since blocks cost what it takes to trace all its layers,
-# which halve the pictures, as concepts are looked for at every place; a quarter of the embedded images.
+# MobileNetV2 with two stages of one block, since blocks cost what it takes to trace all its layers;
+# they halve the pictures, as concepts are looked for at every place. A quarter of the images.
 SHALLOW = """
 from robustcls.data import embedded_sets
 from robustcls.models import mobilenet_v2
