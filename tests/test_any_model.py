@@ -6,6 +6,7 @@ by hand.
 """
 
 import asyncio
+import copy
 import importlib
 import sys
 
@@ -13,10 +14,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.applications import efficientnet_v2
 
 import robustcls as rc
 from robustcls._command_line.modules import import_named_modules
 from robustcls.cli import main
+from robustcls.explanation.methods.gradients import class_gradients
 from robustcls.explanation.methods.registry import METHODS
 from robustcls.serving.checking.fresh_process import check_case, check_signatures, read_cases
 from robustcls.serving.checking.parity import TOLERANCE
@@ -271,20 +274,25 @@ def test_export_and_check(case, version):
     assert [check for check in checks if not check["passed"]] == []
 
 
-def test_serve(case, version, folder, post):
-    name, model, _ = case
+def served_by_the_server(version, images, post):
+    """The probabilities that the local server answers with."""
     (version / WARMUP_FILE).unlink()  # takes longer than all else
 
     async def ask():
         engine = Engine(find_models(version.parent), Limits(), batching=False)
         await engine.registry.scan()
         path = f"/v1/models/{version.parent.name}:predict"
-        answer = await post(make_app(engine), path, {"instances": IMAGES[:5].tolist()})
+        answer = await post(make_app(engine), path, {"instances": images.tolist()})
         await engine.close()
         return answer["predictions"]
 
-    served = [row["probabilities"] for row in asyncio.run(ask())]
+    return [row["probabilities"] for row in asyncio.run(ask())]
+
+
+def test_serve(case, version, post):
+    name, model, _ = case
     expected = own_answers(name, model, IMAGES[:5])
+    served = served_by_the_server(version, IMAGES[:5], post)
     np.testing.assert_allclose(served, expected, atol=COARSE.get(name, 1e-5))
 
 
@@ -473,33 +481,75 @@ def test_a_file_through_the_commands(tmp_path, capsys):
         assert "data must name the images" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-@pytest.mark.exhaustive
-def test_a_nested_efficientnet_is_attacked_and_served_like_itself(tmp_path):
-    """Its own scaling is found inside, and FGSM is what a tape gives."""
-    shape = (32, 32, 3)
+@pytest.fixture(scope="module")
+def efficientnet():
+    """The first blocks of EfficientNetV2, whose own scaling is inside, nested under a softmax."""
     keras.utils.set_random_seed(0)
-    inner = keras.applications.EfficientNetV2B0(
-        weights=None, include_top=False, input_shape=shape, pooling="avg"
+    blocks = copy.deepcopy(efficientnet_v2.DEFAULT_BLOCKS_ARGS["efficientnetv2-b0"][:3])
+    inner = efficientnet_v2.EfficientNetV2(
+        **{"width_coefficient": 0.5, "depth_coefficient": 0.5, "default_size": 32},
+        **{"drop_connect_rate": 0, "blocks_args": blocks, "name": "efficientnetv2"},
+        **{"weights": None, "include_top": False, "input_shape": (32, 32, 3), "pooling": "avg"},
+        weights_name="none",
     )
-    model = keras.Sequential([keras.Input(shape), inner, layers.Dense(3, activation="softmax")])
-    images = DRAWS.uniform(0.2, 0.8, (6, *shape)).astype(np.float32)
-    labels = np.arange(6) % 3
+    return keras.Sequential([inner, layers.Dense(3, activation="softmax")])
+
+
+PHOTOS = DRAWS.uniform(0.2, 0.8, (6, 32, 32, 3)).astype(np.float32)
+ANSWERS = np.arange(6) % 3
+
+
+def test_a_nested_efficientnet_is_attacked_explained_and_trained_like_itself(efficientnet):
+    """Its own scaling is found inside; attacks, maps and the loss are what a tape gives."""
     with pytest.raises(rc.InputError, match=r"input_range=\(0, 255\)"):
-        rc.evaluate(model, (images, labels))
-    judged = rc.attacks.adapt(model, input_range=(0, 255))
-    found = rc.attacks.FGSM(epsilon=0.01)(judged, images, labels)
-    points = tf.constant(images)
-    with tf.GradientTape() as tape:
+        rc.evaluate(efficientnet, (PHOTOS, ANSWERS))
+    judged = rc.attacks.adapt(efficientnet, input_range=(0, 255))
+    found = rc.attacks.FGSM(epsilon=0.01)(judged, PHOTOS, ANSWERS)
+    points = tf.constant(PHOTOS)
+    with tf.GradientTape(persistent=True) as tape:
         tape.watch(points)
-        loss = keras.losses.sparse_categorical_crossentropy(labels, model(255 * points))
-    moved = images + 0.01 * np.sign(tape.gradient(loss, points))
-    attacked = ~found.success | (model(255 * images).numpy().argmax(1) == labels)
-    expected = model(255 * moved).numpy().argmax(1) != labels
-    np.testing.assert_array_equal(found.success[attacked], expected[attacked])
-    version = rc.export(judged, tmp_path, class_names=("a", "b", "c"))
-    served = tf.saved_model.load(str(version)).signatures["serving_default"](images=images)
-    np.testing.assert_allclose(served["probabilities"], model(255 * images), atol=1e-5)
+        scores = efficientnet(255 * points)
+        loss = keras.losses.sparse_categorical_crossentropy(ANSWERS, scores)
+        ratio = tf.math.log(scores[:, 1] / scores[:, 0])
+    moved = PHOTOS + 0.01 * np.sign(tape.gradient(loss, points))
+    right = scores.numpy().argmax(1) == ANSWERS
+    expected = efficientnet(255 * moved).numpy().argmax(1) != ANSWERS
+    assert right.any()
+    np.testing.assert_array_equal(found.success[right], expected[right])
+
+    report = rc.evaluate(efficientnet, (PHOTOS, ANSWERS), corruptions=None, input_range=(0, 255))
+    assert report.accuracies == {"clean": right.mean()}
+
+    explainer = rc.Explainer(judged, batch_size=6)
+    one, two = (class_gradients(explainer, PHOTOS, np.full(6, label)) for label in (1, 0))
+    slopes = tape.gradient(ratio, points).numpy()
+    found = explainer("gradients", PHOTOS, np.full(6, 1)).positive
+    np.testing.assert_allclose(found, np.maximum(one, 0).max(-1), atol=1e-6 * np.abs(one).max())
+    np.testing.assert_allclose(one - two, slopes, atol=1e-3 * np.abs(slopes).max())
+
+    trainer = rc.AdversarialRegularization(efficientnet, step_size=0.01, input_range=(0, 255))
+    trainer.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+    expected = keras.losses.sparse_categorical_crossentropy(
+        ANSWERS, efficientnet(255 * PHOTOS, training=True)
+    )
+    logged = trainer.fit(255 * PHOTOS, ANSWERS, batch_size=6, verbose=0).history
+    assert logged["clean_loss"][0] == pytest.approx(np.mean(expected), rel=1e-3)
+    assert logged["adversarial_loss"][0] > logged["clean_loss"][0]
+
+
+def test_a_nested_efficientnet_is_served_like_itself(efficientnet, tmp_path, post):
+    names, given = ("a", "b", "c"), {"input_range": (0, 255), "images": PHOTOS}
+    version = rc.export(efficientnet, tmp_path / "net", class_names=names, name="net", **given)
+    loaded, expected = tf.saved_model.load(str(version)), efficientnet(255 * PHOTOS)
+    kept = read_cases(version / "assets.extra" / "cases.npz")
+    checks = [
+        check
+        for signature, (inputs, outputs) in kept.items()
+        for check in check_case(signature, loaded.signatures[signature], inputs, outputs, TOLERANCE)
+    ]
+    assert [check for check in checks if not check["passed"]] == []
+    served = served_by_the_server(version, PHOTOS, post)
+    np.testing.assert_allclose(served, expected, atol=1e-5)
 
 
 def test_ten_models_in_a_row_are_traced_in_silence(caplog):

@@ -174,20 +174,23 @@ def arranged(model: Any, inputs: Any) -> Any:
     if lacking:
         raise InputError(
             f"a dictionary batch must hold the inputs of {model.name}, {', '.join(names)}; "
-            f"received {', '.join(sorted(inputs))}." + nearest(lacking[0], inputs)
+            f"received {', '.join(sorted(map(str, inputs)))}."
+            + nearest(lacking[0], map(str, inputs))
         )
-    for name, tensor in zip(names, graph, strict=True):
-        _check_shape(model, name, inputs[name], tensor.shape)
+    # Keras sorts the inputs of a dictionary, and takes dictionaries of lists.
+    wanted = structure if in_dictionary else dict(zip(names, graph, strict=True))
+    for name, tensor in wanted.items():
+        _check_shape(model, name, inputs[name], getattr(tensor, "shape", None))
     if len(names) == 1 and not in_dictionary:
         return inputs[names[0]]
     found = {name: inputs[name] for name in names}
     return found if in_dictionary or by_name else list(found.values())
 
 
-def _check_shape(model: Any, name: str, given: Any, wanted: Sequence[int | None]) -> None:
+def _check_shape(model: Any, name: str, given: Any, wanted: Sequence[int | None] | None) -> None:
     """Refuses what Keras does not take, which adds or drops a last side of 1 by itself."""
     shape = getattr(given, "shape", None)
-    if shape is None or getattr(shape, "rank", 0) is None:
+    if wanted is None or shape is None or getattr(shape, "rank", 0) is None:
         return
     sides, expected = list(shape), list(wanted)
     if len(sides) == len(expected) - 1 and expected[-1] == 1:

@@ -14,7 +14,7 @@ def network(form):
     image, number = keras.Input((6, 6, 1), name="image"), keras.Input((3,), name="number")
     joined = keras.layers.Concatenate()([keras.layers.Flatten()(image), number])
     inputs = {
-        "dictionary": {"image": image, "number": number},
+        "dictionary": {"number": number, "image": image},
         "list": [image, number],
         "one": image,
         "dictionary of one": {"image": image},
@@ -29,11 +29,11 @@ def network(form):
         (
             "dictionary",
             IMAGES,
-            "inputs must be a dictionary of image, number for the model mine; received one array.",
+            "inputs must be a dictionary of number, image for the model mine; received one array.",
         ),
-        ("dictionary", (IMAGES, NUMBERS), "a dictionary of image, number .* received a tuple of 2"),
-        ("dictionary", [IMAGES, NUMBERS], "a dictionary of image, number .* received a list of 2"),
-        ("dictionary", {"image": IMAGES}, "hold the inputs of mine, image, number; received image"),
+        ("dictionary", (IMAGES, NUMBERS), "a dictionary of number, image .* received a tuple of 2"),
+        ("dictionary", [IMAGES, NUMBERS], "a dictionary of number, image .* received a list of 2"),
+        ("dictionary", {"image": IMAGES}, "hold the inputs of mine, number, image; received image"),
         ("dictionary", {"images": IMAGES, "number": NUMBERS}, "Did you mean 'images'?"),
         (
             "dictionary",
@@ -80,8 +80,8 @@ def test_a_trainer_says_it():
     trainer.compile()
     labels = np.arange(4) % 2
     for act in (trainer.fit, trainer.evaluate):
-        with pytest.raises(InputError, match=r"a dictionary of image, number .* one array"):
+        with pytest.raises(InputError, match=r"a dictionary of number, image .* one array"):
             act(IMAGES, labels, verbose=0)
-    with pytest.raises(InputError, match=r"a dictionary of image, number .* one array"):
+    with pytest.raises(InputError, match=r"a dictionary of number, image .* one array"):
         trainer.predict(IMAGES, verbose=0)
     trainer.fit({"image": IMAGES, "number": NUMBERS}, labels, verbose=0)
