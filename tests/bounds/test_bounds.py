@@ -247,7 +247,10 @@ def test_what_is_certified_stands_autoattack_and_that_stands_pgd(trained):
     certified = certify_by_bounds(model, images, labels, epsilon=EPSILON, bound="crown").certified
     strong, weak = (
         attack(model, images, labels)
-        for attack in (rc.attacks.AutoAttack(epsilon=EPSILON), rc.attacks.PGD(epsilon=EPSILON))
+        for attack in (
+            rc.attacks.AutoAttack(epsilon=EPSILON, queries=1000),
+            rc.attacks.PGD(epsilon=EPSILON),
+        )
     )
     assert not (certified & strong.success).any()
     assert certified.mean() <= strong.robust_accuracy <= weak.robust_accuracy < 1
