@@ -19,6 +19,7 @@ COMPLETION = ["shtab>=1.7,<2"]
 
 INT8 = ["ai-edge-litert>=2,<3", "backports-strenum<1.3; python_version >= '3.11'"]
 VIDEO = ["av>=14,<20"]
+OPENVINO = ["openvino>=2025.2,<2027"]
 ONNX = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "tf2onnx>=1.17,<2"]
 
 # Its actors share evaluations; the version is that whose answers to lost actors are tested.
@@ -82,6 +83,7 @@ setup(
         "serving": SERVING,
         "int8": INT8,
         "onnx": ONNX,
+        "openvino": OPENVINO,
         "ray": RAY,
         "video": VIDEO,
         "docs": DOCS,
@@ -95,6 +97,7 @@ setup(
             *SERVING,
             *INT8,
             *ONNX,
+            *OPENVINO,
             *RAY,
             *VIDEO,
             *DOCS,

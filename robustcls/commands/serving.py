@@ -45,8 +45,9 @@ def export_model(
         model: base or adversarial; adversarial where it was trained when left out.
         name: the model's name in requests; the run's when left out.
         version: the number of the version; the next when left out.
-        format: saved_model, bfloat16 (a SavedModel with weights in bfloat16), int8 (TFLite) or
-            onnx; the last three are measured beside float32 and go to RUN/export-FORMAT.
+        format: saved_model, bfloat16 (a SavedModel with weights in bfloat16), int8 (TFLite), onnx
+            or openvino; all but the first are measured beside float32, also under noise and attack,
+            and go to RUN/export-FORMAT.
         data: images for a model file, as for training, of which class names and samples are taken.
         class_names: of a model file where there are no data.
         input_range: what a model file wants 0 and 1 to be, for example 0 255; part of what is

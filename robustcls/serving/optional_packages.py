@@ -15,6 +15,7 @@ _PACKAGES = {
         "uvicorn",
     ),
     "int8": ("ai_edge_litert.interpreter",),
+    "openvino": ("openvino",),
     "onnx": ("tf2onnx", "onnx", "onnxruntime"),
 }
 

@@ -3,18 +3,23 @@
 import importlib
 import json
 
+import keras
 import numpy as np
 import onnxruntime
+import openvino
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from robustcls import InputError
+from robustcls.attacks import Square
 from robustcls.cli import main
 from robustcls.data.splits import Split
 from robustcls.serving import export
 from robustcls.serving.checking.fresh_process import read_cases
 from robustcls.serving.checking.parity import check_export
+from robustcls.serving.conversion_robustness import robustness
+from robustcls.serving.exports.bfloat16 import with_bfloat16_weights
 from robustcls.serving.exports.cases import CASES_FILE
 from robustcls.serving.exports.portable import export_file
 
@@ -43,13 +48,23 @@ def run_int8(path, images):
     return interpreter.get_tensor(target["index"])
 
 
+def run_openvino(path, images):
+    # By itself OpenVINO computes in bfloat16 where the processor can.
+    precision = {"INFERENCE_PRECISION_HINT": "f32"}
+    return openvino.Core().compile_model(path, "CPU", precision)({"images": images})["logits"]
+
+
 def run_onnx(path, images):
     return onnxruntime.InferenceSession(str(path)).run(["logits"], {"images": images})[0]
 
 
 @pytest.mark.parametrize(
     ("format", "file", "run", "tolerance"),
-    [("int8", "model.tflite", run_int8, 0.02), ("onnx", "model.onnx", run_onnx, 1e-5)],
+    [
+        ("int8", "model.tflite", run_int8, 0.02),
+        ("onnx", "model.onnx", run_onnx, 1e-5),
+        ("openvino", "model.xml", run_openvino, 1e-5),
+    ],
 )
 def test_one_file_answers_as_the_model(model, split, tmp_path, format, file, run, tolerance):
     version = export_file(
@@ -72,10 +87,37 @@ def test_one_file_answers_as_the_model(model, split, tmp_path, format, file, run
     accuracy = (received.argmax(1) == split.labels).mean()
     assert found["measured"][format]["accuracy"]["value"] == accuracy
     assert found["same_class"] == (received.argmax(1) == logits.argmax(1)).mean()
-    assert found["measured"][format]["megabytes"] == (version / file).stat().st_size / 1e6
+    files = [path for path in version.iterdir() if path.stem == "model"]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    assert found["measured"][format]["megabytes"] == size
+    assert found["changed_images"] == 40
+    for change, words in found["changed_by"].items():
+        rows = [found["measured"][name][change]["value"] for name in ("float32", format)]
+        assert all(0 <= value <= 39 / 40 for value in rows)
+        line = f"| accuracy, % of 40: {words} | {100 * rows[0]:.2f} | {100 * rows[1]:.2f} |"
+        assert line in (version / "MODEL_CARD.md").read_text()
     card = (version / "MODEL_CARD.md").read_text()
     assert f"| accuracy, % | 97.50 | {100 * accuracy:.2f} |" in card
     assert f"| `{file}` | `images` float32 [N, 12, 16, 1] | `logits` float32 [N, 3] |" in card
+
+
+@pytest.mark.slow
+def test_each_format_is_attacked_and_the_transferred_attack_is_one(model, split):
+    """What answers as the model is as robust; what answers at random is not."""
+
+    def same(images):
+        return np.asarray(model(images, training=False))
+
+    def constant(images):
+        return np.tile(np.float32([2, 0, 0]), (len(images), 1))
+
+    found = robustness(model, {"same": same, "constant": constant}, split)
+    share = (split.labels == 0).mean()
+    assert {row["value"] for row in found["constant"].values()} == {share}
+    attacked = Square(epsilon=8 / 255, queries=100)(same, split.float_images(), split.labels)
+    assert found["same"]["square"]["value"] == 1 - attacked.success.mean()
+    # With the gradient it finds more than without.
+    assert found["same"]["pgd"]["value"] <= found["same"]["square"]["value"] < 39 / 40
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +143,16 @@ def test_weights_in_bfloat16(model, split, small, failed_checks):
     accuracy = (logits.argmax(1) == split.labels).mean()
     assert found["measured"]["bfloat16"]["accuracy"]["value"] == accuracy
     assert "| 40 test images | float32 | bfloat16 |" in (small / "MODEL_CARD.md").read_text()
+
+
+def test_weights_in_bfloat16_of_a_sequential_model():
+    layers = [keras.Input((12, 16, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]
+    model = keras.Sequential(layers)
+    small, rounded = with_bfloat16_weights(model)
+    assert [weight.dtype for weight in small.weights] == ["bfloat16"] * 2
+    weights = [np.asarray(weight) for weight in model.weights]
+    for one, given in zip(rounded.weights, weights, strict=True):
+        np.testing.assert_allclose(np.asarray(one), given, rtol=2**-8)
 
 
 @pytest.mark.exhaustive

@@ -25,6 +25,8 @@ def with_bfloat16_weights(model: keras.Model) -> tuple[keras.Model, keras.Model]
     Returns:
         The first holds them as bfloat16; the second as float32, and answers the same.
     """
+    # A sequential model counts no input among its layers, its copies do.
+    model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     small = _copy(model, Bfloat16Weights())
     rounded = _copy(model, None)
     for source, first, second in zip(model.layers, small.layers, rounded.layers, strict=True):
@@ -42,5 +44,4 @@ def _copy(model: keras.Model, policy: keras.DTypePolicy | None) -> keras.Model:
             config["dtype"] = policy
         return type(layer).from_config(config)
 
-    graph = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    return keras.models.clone_model(graph, clone_function=copy)
+    return keras.models.clone_model(model, clone_function=copy)

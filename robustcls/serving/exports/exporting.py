@@ -32,7 +32,7 @@ from robustcls.serving.exports.run_card import run_card
 from robustcls.serving.exports.samples import COUNT
 from robustcls.serving.exports.servable import write_export
 
-FORMATS = ("saved_model", "bfloat16", "int8", "onnx")
+FORMATS = ("saved_model", "bfloat16", "int8", "onnx", "openvino")
 
 
 def export(
@@ -126,8 +126,8 @@ def export_run(
         name: the model's name in requests; the run's by default (str or None, default None).
         version: its number; None takes the next (int or None, default None).
         format: saved_model; bfloat16, a SavedModel with weights in bfloat16; int8, a TFLite file;
-            onnx, an ONNX file. All but the first are measured on the test split beside float32
-            (str, default "saved_model").
+            onnx, an ONNX file; openvino, OpenVINO's two files. All but the first are measured on
+            the test split beside float32 (str, default "saved_model").
 
     Returns:
         The folder of the version.
@@ -211,7 +211,7 @@ def export_model_file(
 
 def _export_as(format: str, model: Any, splits: Splits, folder: Path, **settings: Any) -> Path:
     settings |= {"class_names": splits.class_names, "test": splits.test}
-    if format in ("int8", "onnx"):
+    if format in ("int8", "onnx", "openvino"):
         chosen = subset(len(splits.train), CALIBRATION_IMAGES, seed=0)
         calibration = splits.train.images[chosen]
         return export_file(model, folder, format=format, calibration=calibration, **settings)
@@ -257,6 +257,7 @@ def _beside_float32(folded: keras.Model, test: Split) -> Callable[[Path], dict[s
             lambda images: reference(tf.constant(images)).numpy(),
             test,
             {"float32": megabytes, "bfloat16": _variables_megabytes(folder)},
+            folded,
         )
 
     return measure

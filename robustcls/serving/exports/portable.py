@@ -1,4 +1,4 @@
-"""A classifier as one file for other runtimes: TFLite in int8, ONNX."""
+"""A classifier as a file for other runtimes: TFLite in int8, ONNX, OpenVINO."""
 
 from __future__ import annotations
 
@@ -45,9 +45,17 @@ _OPSET = 18
 
 @dataclass(frozen=True)
 class _Format:
+    """One form.
+
+    Attributes:
+        file: the one that its runtime is given.
+        convert: an endpoint and images for ranges to files, contents by name.
+        load: that file to what answers.
+    """
+
     file: str
-    convert: Callable[[Endpoint, np.ndarray], bytes]
-    load: Callable[[bytes], Predict]
+    convert: Callable[[Endpoint, np.ndarray], dict[str, bytes]]
+    load: Callable[[Path], Predict]
 
 
 def export_file(
@@ -63,21 +71,22 @@ def export_file(
     card: Mapping[str, Any] | None = None,
     familiarity: Familiarity | None = None,
 ) -> Path:
-    """Writes a classifier as the next version in `out`, as one file, measured beside float32.
+    """Writes a classifier as the next version in `out`, for a runtime, measured beside float32.
 
-    Images in are float32 [N, H, W, C] in [0, 1] and logits out are float32 [N, K] in both formats.
+    Images in are float32 [N, H, W, C] in [0, 1] and logits out are float32 [N, K] in all formats.
 
     Args:
         model: a Keras classifier of any form that `attacks.adapt` takes, or what it returned.
         out: the model's folder of version folders.
-        format: int8 (`model.tflite`: weights and activations in int8) or onnx (`model.onnx`).
+        format: int8 (`model.tflite`: weights and activations in int8), onnx (`model.onnx`) or
+            openvino (`model.xml` and `model.bin`).
         class_names: K names.
         calibration: uint8 [N, H, W, C], training images that int8's ranges are taken from.
         test: the images that accuracy and speed are measured on.
         name: the model's name on the card.
         version: its number; None takes the next.
         card: fields of the model card to replace.
-        familiarity: for onnx, what every answer says beside the logits.
+        familiarity: for onnx and openvino, what every answer says beside the logits.
 
     Returns:
         The folder of the version, with the file, `class_names.txt`, `MODEL_CARD.md` and
@@ -94,7 +103,7 @@ def export_file(
     if familiarity is not None and format == "int8":
         raise InputError("familiarity must not come with format int8, which holds logits alone.")
     endpoint = _endpoint(folded, familiarity)
-    content = _converted(chosen, format, endpoint, calibration)
+    contents = _converted(chosen, format, endpoint, calibration)
     meanings, use = {}, USE
     if familiarity is not None:
         few = calibration[:8].astype(np.float32) / np.float32(255)
@@ -117,15 +126,17 @@ def export_file(
     reference = tf.function(lambda images: folded(images, training=False), autograph=False)
 
     def fill(folder: Path) -> None:
-        (folder / chosen.file).write_bytes(content)
+        for file, content in contents.items():
+            (folder / file).write_bytes(content)
         lines = "".join(f"{line}\n" for line in class_names)
         (folder / CLASS_NAMES).write_text(lines, encoding="utf-8")
         found = compare(
             format,
-            chosen.load((folder / chosen.file).read_bytes()),
+            chosen.load(folder / chosen.file),
             lambda images: reference(tf.constant(images)).numpy(),
             test,
-            {"float32": weights_megabytes(folded), format: len(content) / 1e6},
+            {"float32": weights_megabytes(folded), format: sum(map(len, contents.values())) / 1e6},
+            folded,
         )
         write_json(folder / COMPARISON, found)
         write_card(folder, name, ModelCard(**fields, comparison=found), [row])
@@ -133,7 +144,9 @@ def export_file(
     return write_folder(out, fill, version)
 
 
-def _converted(chosen: _Format, format: str, endpoint: Endpoint, images: np.ndarray) -> bytes:
+def _converted(
+    chosen: _Format, format: str, endpoint: Endpoint, images: np.ndarray
+) -> dict[str, bytes]:
     try:
         with _quiet():
             return chosen.convert(endpoint, images)
@@ -168,7 +181,7 @@ def _endpoint(model: keras.Model, familiarity: Familiarity | None) -> Endpoint:
     return Endpoint("serving_default", serve, (images_spec(model.inputs[0].shape[1:]),))
 
 
-def _to_int8(endpoint: Endpoint, images: np.ndarray) -> bytes:
+def _to_int8(endpoint: Endpoint, images: np.ndarray) -> dict[str, bytes]:
     def samples() -> Iterator[list[np.ndarray]]:
         for image in images:
             yield [image[None].astype(np.float32) / np.float32(255)]
@@ -180,13 +193,13 @@ def _to_int8(endpoint: Endpoint, images: np.ndarray) -> bytes:
         converter.representative_dataset = samples
         # Refuses what int8 has no operation for, where the default would fall back to float32.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        return bytes(converter.convert())
+        return {"model.tflite": bytes(converter.convert())}
 
 
-def _load_int8(content: bytes) -> Predict:
+def _load_int8(path: Path) -> Predict:
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_content=content)
+    interpreter = Interpreter(model_content=path.read_bytes())
     (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
     sizes: set[int] = set()
 
@@ -203,22 +216,44 @@ def _load_int8(content: bytes) -> Predict:
     return predict
 
 
-def _to_onnx(endpoint: Endpoint, images: np.ndarray) -> bytes:
+def _to_onnx(endpoint: Endpoint, images: np.ndarray) -> dict[str, bytes]:
     import tf2onnx
 
     function = tf.function(endpoint.function, autograph=False)
     made, _ = tf2onnx.convert.from_function(function, endpoint.inputs, opset=_OPSET)
-    return made.SerializeToString()
+    return {"model.onnx": made.SerializeToString()}
 
 
-def _load_onnx(content: bytes) -> Predict:
+def _load_onnx(path: Path) -> Predict:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     return lambda images: session.run(["logits"], {"images": images})[0]
+
+
+def _to_openvino(endpoint: Endpoint, images: np.ndarray) -> dict[str, bytes]:
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        save_endpoints(Path(folder), [endpoint])
+        # `openvino.convert_model` reports its use to the makers.
+        made = openvino.Core().read_model(folder)
+        path = Path(folder) / "model.xml"
+        openvino.save_model(made, path, compress_to_fp16=False)
+        return {name: (Path(folder) / name).read_bytes() for name in ("model.xml", "model.bin")}
+
+
+def _load_openvino(path: Path) -> Predict:
+    import openvino
+
+    # Else processors that can compute in bfloat16 do.
+    precision = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(path, "CPU", precision)
+    return lambda images: compiled({"images": images})["logits"].copy()
 
 
 _FORMATS = {
     "int8": _Format("model.tflite", _to_int8, _load_int8),
     "onnx": _Format("model.onnx", _to_onnx, _load_onnx),
+    "openvino": _Format("model.xml", _to_openvino, _load_openvino),
 }
