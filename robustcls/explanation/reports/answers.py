@@ -228,4 +228,4 @@ def _ranked(probabilities: np.ndarray, label: int) -> str:
 
 
 def _figure(value: float) -> str:
-    return f"{value:.2f}" if np.isfinite(value) else "not told by so little"
+    return f"{value:.2f}".replace("-", "−") if np.isfinite(value) else "not told by so little"
