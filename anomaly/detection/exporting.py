@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import tensorflow as tf
 
+from anomaly.detection.layers import single_precision
 from anomaly.localization.boxes import find_boxes, smooth
 from anomaly.localization.graph import MOST_BOXES, as_arrays, boxes_of, smooth_maps
 from robustcls._validation import InputError, check_finite_weights
@@ -17,7 +18,7 @@ from robustcls.models.folding import fold_batch_norm
 from robustcls.serving.exports.cases import Case
 from robustcls.serving.exports.endpoints import Endpoint, Outputs, image_endpoints, images_spec
 from robustcls.serving.exports.model_card import ModelCard
-from robustcls.serving.exports.samples import Samples, make_samples
+from robustcls.serving.exports.samples import Samples, bytes_of, make_samples
 from robustcls.serving.exports.servable import Servable, write_export
 
 _USE = (
@@ -94,8 +95,9 @@ def write_detector(
     Raises:
         InputError: images of another shape, the version exists, or `out` cannot be written.
     """
-    servable = detector_servable(detector, images, card or {})
-    return write_export(servable, out, name=name, version=version)
+    with single_precision():
+        servable = detector_servable(detector, images, card or {})
+        return write_export(servable, out, name=name, version=version)
 
 
 def detector_servable(
@@ -113,6 +115,7 @@ def detector_servable(
     """
     for network in detector.networks.values():
         check_finite_weights("detector", network)
+    images = bytes_of(images)
     if images.shape[1:] != detector.image_shape:
         raise InputError(
             f"images must be of shape {detector.image_shape}; received {images.shape[1:]}."

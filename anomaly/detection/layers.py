@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -12,6 +14,20 @@ from robustcls._validation import InputError
 MINIMUM_SIDE = 16
 #: One class of a small set is a few hundred steps; averages must have followed the data by then.
 NORM_MOMENTUM = 0.9
+
+
+@contextlib.contextmanager
+def single_precision() -> Iterator[None]:
+    """Lets layers be made in float32 where they say nothing else, whatever the program's policy.
+
+    Distances to codes, patches and vectors say little in 8 bits, and scores are float32.
+    """
+    own = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(own)
 
 
 def check_image_shape(image_shape: Any) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ import abc
 import contextlib
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from anomaly.detection.layers import check_image_shape
+from anomaly.detection.layers import check_image_shape, single_precision
 from anomaly.detection.registry import METHODS
 from anomaly.detection.saving import SavedDetector
 from anomaly.detection.settings import Configurable
@@ -237,9 +237,11 @@ class Method(Configurable, abc.ABC):
         if not self.networks:
             raise InputError(f"detector must be fitted before {purpose}; call fit first.")
 
-    def _own_code(self) -> contextlib.AbstractContextManager[None]:
-        """Around hooks: what those of a user's class raise is one line."""
-        return called(f"detector '{self.method}'", type(self))
+    @contextlib.contextmanager
+    def _own_code(self) -> Iterator[None]:
+        """Around hooks: in float32, and what those of a user's class raise is one line."""
+        with called(f"detector '{self.method}'", type(self)), single_precision():
+            yield
 
     def _check_class(self) -> None:
         own = type(self)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from anomaly.detection.layers import single_precision
 from anomaly.detection.registry import METHODS
 from robustcls._validation import InputError, check_number
 from robustcls.files import atomic, read_sealed, write_sealed
@@ -58,7 +59,8 @@ class SavedDetector:
         detector = kind.from_config(self.settings)
         # Networks need not have weights, but what was fitted has thresholds.
         if self.arrays or not all(map(math.isnan, self.thresholds.values())):
-            networks = detector.build()
+            with single_precision():
+                networks = detector.build()
             try:
                 for name, network in networks.items():
                     count = len(network.get_weights())

@@ -1,6 +1,7 @@
 """The contract of every detector; a new method is in these tests with its registration."""
 
 import gc
+import itertools
 import json
 import signal
 import subprocess
@@ -528,6 +529,42 @@ def test_settings_out_of_range(method, settings):
     with pytest.raises(InputError, match=name) as caught:
         detector_class(method).from_config({"image_shape": SHAPE} | settings)
     assert "\n" not in str(caught.value)
+
+
+MARKS = {"mixed_bfloat16": pytest.mark.long, "float64": pytest.mark.exhaustive}
+
+
+@pytest.mark.parametrize(
+    ("method", "policy"),
+    [
+        pytest.param(name, policy, marks=() if name == "one_class_svm" else mark)
+        for name, (policy, mark) in itertools.product(METHODS, MARKS.items())
+    ],
+)
+def test_detectors_are_the_same_under_every_policy(
+    method, policy, tmp_path, normal_images, anomalies
+):
+    usual = {"epochs": 2, "pretraining_epochs": 1, "iterations": 2, "code_neighbors": 2}
+    known = detector_class(method).__dataclass_fields__
+    taken = {name: value for name, value in usual.items() if name in known}
+    if method not in TRAINED:
+        del taken["epochs"]
+    taken |= {"false_alarm_rate": 0.3, "batch_size": 8}
+    images, found = normal_images[:24], []
+    for name in ("float32", policy):
+        keras.config.set_dtype_policy(name)
+        try:
+            bad = anomalies if method == "deep_sad" else None
+            detector = make(method, augmentation=None, **taken)
+            detector.fit(images, anomalies=bad, verbose=0)
+            again = OneClassDetector.load(detector.save(tmp_path / name))
+            found.append(detector.score(images))
+            np.testing.assert_array_equal(again.score(images), found[-1])
+            assert keras.config.dtype_policy().name == name
+        finally:
+            keras.config.set_dtype_policy("float32")
+    assert found[1].dtype == np.float32
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
 
 
 def test_image_shape_is_required(method):
