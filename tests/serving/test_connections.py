@@ -178,18 +178,25 @@ def test_bytes_in_flight_are_bounded(with_server):
     with_server(test, max_bytes=100, max_bytes_in_flight=100)
 
 
-def test_grpc_connections_are_bounded_in_time(tmp_path):
+def test_grpc_connections_are_bounded_in_number_and_time(tmp_path):
     """Without a greeting they end, so that they keep nobody out for long."""
     from grpc_health.v1 import health
 
     async def main():
         engine = Engine(
             [ModelConfig("tiny", tmp_path)],
-            Limits(header_seconds=0.3, max_connections=5),
+            Limits(header_seconds=0.5, max_connections=5),
             batching=True,
         )
         server, port = await start_grpc(engine, health.aio.HealthServicer(), "127.0.0.1", 0)
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+        # One more than may be is closed at once.
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        assert time.monotonic() - began < 0.45
+        writer.close()
         for reader, writer in silent:
             with contextlib.suppress(ConnectionError):
                 await asyncio.wait_for(reader.read(), 5)
