@@ -254,6 +254,22 @@ def test_many_pixels_are_painted_over_nearly_as_few_are(monkeypatch):
         np.testing.assert_array_equal(found[~gone], image[~gone])
 
 
+def test_one_image_does_not_fill_a_batch():
+    seen = []
+
+    def scores(images):
+        seen.append(len(images))
+        return np.stack([images[:, 1, 1, 0], images[:, 5, 5, 0]], 1)
+
+    images, classes = np.random.default_rng(0).random((1, 8, 8, 1)).astype(np.float32), np.zeros(1)
+    explainer = Explainer(scores, batch_size=32)
+    explainer.prepare(images)
+    trial = Trial(explainer, "own", Maps(images[..., 0]), images, classes.astype(int))
+    seen.clear()
+    fidelity.mu_fidelity(trial)
+    assert sum(seen) == fidelity.SUBSETS + 1
+
+
 def test_empty_maps_have_no_figures(explainer, pictures, masks):
     nothing = Maps(np.zeros((COUNT, SIDE, SIDE), np.float32))
     trial = Trial(explainer, lambda images, classes: nothing, nothing, *pictures, masks)

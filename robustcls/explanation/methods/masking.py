@@ -39,7 +39,7 @@ def scores_behind_masks(
     Yields:
         (masks float32 [k, H, W], scores float32 [n, k]).
     """
-    some = max(1, explainer.passes_at_a_time(images) // len(images))
+    some = max(1, min(count, explainer.passes_at_a_time(images) // len(images)))
     score = _scorer(explainer, images, probabilities)
     for first in range(0, count, some):
         # The last masks are filled up, so that all calls have one shape.

@@ -107,7 +107,7 @@ def _find_subsets(trial: Trial) -> tuple[np.ndarray, np.ndarray]:
         )
         return np.concatenate([scores for _, scores in found], axis=1)
 
-    size = trial.explainer.batch_size
+    size = min(trial.explainer.batch_size, len(trial.images))
     behind = in_batches(scores, trial.images, trial.classes, batch_size=size)
     whole = trial.explainer.scores(trial.images)
     whole = np.take_along_axis(whole, trial.classes[:, None], 1)
