@@ -133,7 +133,7 @@ def test_a_killed_training_resumes_to_the_same_result(folder, here, run_command)
     assert "training block 5" in done.stdout
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_train_and_evaluate_side_by_side(folder, here, run_command):
     config = write_config(here / "config.yaml", folder, "base, adversarial")
     out = here / "run"
