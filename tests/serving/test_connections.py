@@ -172,7 +172,8 @@ def test_bytes_in_flight_are_bounded(with_server):
         writer.transport.abort()
         await asyncio.sleep(0.05)
         # What was held is free again.
-        whole = HEADER.replace(b"Host", b"Connection: close\r\nHost") + b"[1,2,3,4]"
+        whole = HEADER.replace(b": 9", b": 30").replace(b"Host", b"Connection: close\r\nHost")
+        whole += b"[" * 30
         assert b"400" in (await call(port, whole)).splitlines()[0]
 
     with_server(test, max_bytes=100, max_bytes_in_flight=100)
