@@ -88,7 +88,11 @@ class MemoryModule(keras.layers.Layer):
         return tf.tensordot(addresses, memory, [[-1], [0]]), addresses
 
     def in_stock_layers(self, inputs: Any) -> tuple[Any, Any]:
-        """As `call`, for `save_classifier`."""
+        """As `call`, for `save_classifier`.
+
+        Args:
+            inputs: as of `call`.
+        """
         queries, keys = inputs, self.memory
         if self.similarity == "cosine":
             keys = tf.nn.l2_normalize(tf.convert_to_tensor(keys), -1)

@@ -76,7 +76,11 @@ class Memory(keras.layers.Layer):
         return distance * (1 - tf.exp(distance - tf.reduce_logsumexp(others)))
 
     def in_stock_layers(self, inputs: Any) -> tuple[Any, Any]:
-        """As `call`, for `save_classifier`; unused patches are left out."""
+        """As `call`, for `save_classifier`; unused patches are left out.
+
+        Args:
+            inputs: as of `call`.
+        """
         _, height, width, size = inputs.shape
         memory = np.asarray(self.patches)[: max(int(self.used), self.neighbors)]
         settings = {"dtype": self.dtype_policy, "trainable": False}
@@ -105,9 +109,11 @@ class Memory(keras.layers.Layer):
         return tuple(input_shape[:-1]), tuple(input_shape[:1])
 
     def scale(self, patches: np.ndarray, *, whiten: bool) -> np.ndarray:
-        """Learns the mean of patches [M, D], and their rotation to white; returns them so.
+        """Learns the mean of patches, and their rotation to white; returns them so, [M, D].
 
-        The patches are centred in place.
+        Args:
+            patches: float32 [M, D], which are centred in place.
+            whiten: rotate and scale them to one variance; else they are centred alone.
         """
         self.mean.assign(patches.mean(0))
         patches -= self.mean.numpy()
@@ -121,7 +127,11 @@ class Memory(keras.layers.Layer):
         return patches
 
     def remember(self, patches: np.ndarray) -> None:
-        """Keeps patches [M, D], M at most `count`, as `scale` returned them."""
+        """Keeps patches.
+
+        Args:
+            patches: float32 [M, D], M at most `count`, as `scale` returned them.
+        """
         padding = ((0, self.count - len(patches)), (0, 0))
         self.patches.assign(np.pad(patches, padding))
         self.used.assign(len(patches))
@@ -141,9 +151,9 @@ def greedy_coreset(
     Args:
         patches: float32 [M, D].
         count: how many, in [1, M].
-        seed: of the projection and the first patch; default 0.
-        size: dimensions of the projection; default 64. D or more projects nothing.
-        progress: show a progress bar; default False.
+        seed: of the projection and the first patch (int >= 0, default 0).
+        size: dimensions of the projection (int >= 1, default 64); D or more projects nothing.
+        progress: show a progress bar (default False).
 
     Returns:
         int64 [count], in the order of their choice.

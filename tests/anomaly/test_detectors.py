@@ -531,13 +531,18 @@ def test_settings_out_of_range(method, settings):
     assert "\n" not in str(caught.value)
 
 
+# The SVM everywhere, the autoencoder in CI.
 MARKS = {"mixed_bfloat16": pytest.mark.long, "float64": pytest.mark.exhaustive}
 
 
 @pytest.mark.parametrize(
     ("method", "policy"),
     [
-        pytest.param(name, policy, marks=() if name == "one_class_svm" else mark)
+        pytest.param(
+            name,
+            policy,
+            marks={"one_class_svm": (), "autoencoder": mark}.get(name, pytest.mark.exhaustive),
+        )
         for name, (policy, mark) in itertools.product(METHODS, MARKS.items())
     ],
 )

@@ -111,7 +111,13 @@ COMMANDS = {
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name == "benchmark" else pytest.mark.exhaustive)
+        for name in COMMANDS
+    ],
+)
 def test_every_command_that_is_spread_runs_on_ray(
     name, ray_here, model_and_images, run_here, tmp_path
 ):

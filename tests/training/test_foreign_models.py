@@ -414,7 +414,7 @@ def test_precisions_and_eager_steps(name, mode, data):
         keras.config.set_dtype_policy(before)
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_many_models_in_a_row_are_quiet(data, caplog):
     """TensorFlow warns of the fifth tracing in a row of the same function."""
     images, labels = data

@@ -241,7 +241,7 @@ def test_a_run_of_several_objectives(tiny, tmp_path):
     assert ROBUST_ACCURACY not in (run.folder("base") / "history.csv").read_text()
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_an_averaged_training_goes_on_to_the_same_result(tiny, tmp_path):
     config = tiny(models=("free",), objectives={"free": {"replays": 2}}, average_decay=0.9)
     whole = train(config, tmp_path / "whole", verbose=0)
