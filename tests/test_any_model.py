@@ -499,6 +499,7 @@ PHOTOS = DRAWS.uniform(0.2, 0.8, (6, 32, 32, 3)).astype(np.float32)
 ANSWERS = np.arange(6) % 3
 
 
+@pytest.mark.long
 def test_a_nested_efficientnet_is_attacked_explained_and_trained_like_itself(efficientnet):
     """Its own scaling is found inside; attacks, maps and the loss are what a tape gives."""
     with pytest.raises(rc.InputError, match=r"input_range=\(0, 255\)"):
@@ -537,6 +538,7 @@ def test_a_nested_efficientnet_is_attacked_explained_and_trained_like_itself(eff
     assert logged["adversarial_loss"][0] > logged["clean_loss"][0]
 
 
+@pytest.mark.long
 def test_a_nested_efficientnet_is_served_like_itself(efficientnet, tmp_path, post):
     names, given = ("a", "b", "c"), {"input_range": (0, 255), "images": PHOTOS}
     version = rc.export(efficientnet, tmp_path / "net", class_names=names, name="net", **given)

@@ -74,7 +74,8 @@ def test_help_leaves_tensorflow_alone(command):
     assert run(code) == "[]"
 
 
-@pytest.mark.parametrize("first", ["robustcls", pytest.param("keras", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("first", ["robustcls", "keras"])
 def test_keras_knows_our_layers_whichever_is_imported_first(first):
     code = (
         f"import {first}; import robustcls; import keras;"

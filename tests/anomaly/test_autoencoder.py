@@ -40,6 +40,7 @@ def test_the_code_is_the_one_the_images_are_reconstructed_from(normal_images):
     assert [filters for filters, _ in stages((32, 32, 3))] == [64, 128, 128, 256]
 
 
+@pytest.mark.long
 def test_training_reconstructs_better(normal_images, other_normal_images):
     errors = []
     detector = AutoEncoder(epochs=12, **QUICK)

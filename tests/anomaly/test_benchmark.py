@@ -180,6 +180,7 @@ def _category(root, seed, side=16):
             Image.fromarray(pixels).save(root / folder / f"{number:03}.png")
 
 
+@pytest.mark.long
 def test_categories_of_a_set_of_defects(tmp_path, capfd):
     """One task a category, with figures of maps where a method makes some."""
     for number, name in enumerate(("bottle", "cable")):

@@ -41,7 +41,7 @@ def parts(tmp_path):
     return root
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_set_of_defects_is_measured_with_its_masks(parts, tmp_path, capsys):
     out = tmp_path / "run"
     main(["train", "--data", str(parts), "--out", str(out), *FLAGS])

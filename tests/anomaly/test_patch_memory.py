@@ -127,6 +127,7 @@ def test_whitened_features_have_one_variance():
     assert np.median(values) > 0.2
 
 
+@pytest.mark.long
 def test_two_fits_remember_the_same(detector):
     again = PatchMemory(**settings()).fit(waves(24, 0)[0], validation=waves(8, 1)[0], verbose=0)
     test = waves(6, 2, defect=True)[0]

@@ -42,7 +42,9 @@ def test_losses_against_their_definitions():
     np.testing.assert_allclose(losses.dlr(tf.constant(7 * logits), tf.constant(labels)), dlr, 1e-4)
 
 
-@pytest.mark.parametrize(("norm", "epsilon"), [("inf", 0.02), ("2", 0.4)])
+@pytest.mark.parametrize(
+    ("norm", "epsilon"), [("inf", 0.02), pytest.param("2", 0.4, marks=pytest.mark.long)]
+)
 def test_at_least_as_strong_as_pgd(trained, norm, epsilon):
     model, images, labels = trained
     images, labels = images[:64], labels[:64]

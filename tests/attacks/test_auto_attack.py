@@ -22,7 +22,9 @@ def test_members_are_the_published_ones():
     assert [m.name for m in AutoAttack().members(2)] == ["apgd-ce", "fab-t", "square"]
 
 
-@pytest.mark.parametrize(("norm", "epsilon"), [("inf", 0.02), ("2", 0.4)])
+@pytest.mark.parametrize(
+    ("norm", "epsilon"), [("inf", 0.02), pytest.param("2", 0.4, marks=pytest.mark.long)]
+)
 def test_every_member_s_successes_are_in_it(trained, norm, epsilon):
     model, images, labels = (trained[0], trained[1][:60], trained[2][:60])
     attack = AutoAttack(epsilon=epsilon, norm=norm, steps=8, target_classes=3, queries=60)

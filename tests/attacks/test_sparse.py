@@ -57,6 +57,7 @@ def test_radii_and_checks_are_the_published_ones():
     assert len(sparse_settings(2.0, 1)["radii"]) == 6
 
 
+@pytest.mark.long
 def test_at_least_as_strong_as_square_and_fab(trained):
     model, images, labels = trained
     images, labels = images[:64], labels[:64]

@@ -99,7 +99,7 @@ def test_keras_fit_trains_on_epochs_0_1_2():
     assert taken == [0, 1, 2]
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_every_batch_is_augmented_by_a_seed_of_its_own(channels):
     images = np.full((40, 8, 8, channels), 128, np.uint8)
     split = Split(images, np.zeros(40), np.arange(40))

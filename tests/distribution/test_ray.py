@@ -42,7 +42,7 @@ def model_and_images(tmp_path_factory):
     return {"path": str(folder / "model.keras"), "data": str(folder / "images")}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_actors_of_which_one_is_killed(model_and_images, tmp_path):
     pytest.importorskip("ray")
     from robustcls.distribution.ray_engine import measure_on_ray

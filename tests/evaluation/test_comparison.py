@@ -207,6 +207,7 @@ def test_the_page_shows_how_the_training_went(metrics):
     assert "<h2>Training" not in render(metrics, {"base": broken})
 
 
+@pytest.mark.long
 def test_what_is_kept_is_taken_over(evaluated, config, metrics, loaded):
     loaded.clear()
     assert evaluate_models(evaluated, config, resume=True) == metrics

@@ -73,7 +73,7 @@ def ask(stub, label):
     return number
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_labels_switch_under_load_without_a_wrong_answer(server, channel, two_versions):
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
     allowed = {"stable": {1}, "canary": {3}}
