@@ -75,7 +75,9 @@ def test_help_leaves_tensorflow_alone(command):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("first", ["robustcls", "keras"])
+@pytest.mark.parametrize(
+    "first", [pytest.param("robustcls", marks=pytest.mark.exhaustive), "keras"]
+)
 def test_keras_knows_our_layers_whichever_is_imported_first(first):
     code = (
         f"import {first}; import robustcls; import keras;"

@@ -171,8 +171,8 @@ def test_quarter_turns_are_even_and_follow_the_seed():
     assert (turned != np.asarray(quarter_turns(images, (0, 1)))).any()
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("kind", [AutoEncoder, pytest.param(MemAE, marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("kind", [AutoEncoder, MemAE])
 def test_turned_images_are_restored_where_that_was_trained(kind, normal_images):
     errors = []
     for rotations in (False, True):
